@@ -149,7 +149,8 @@ def selu_backward(dy: Array, y: Array, *, dx_out: Array | None = None) -> Array:
 def stable_sigmoid(x: Array) -> Array:
     """1 / (1 + exp(-x)) with one exponential that never overflows, and no small value lost."""
     e = np.exp(-np.abs(x))
-    return np.where(x >= 0, 1, e) / (1 + e)
+    y: Array = np.where(x >= 0, 1, e) / (1 + e)
+    return y
 
 
 @np.errstate(all="ignore")
