@@ -1,0 +1,183 @@
+"""A team of workers on the same cores: started, checked against each other, measured in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from types import TracebackType
+from typing import IO, Any
+
+from fastnn.bench.client import WorkerFailed, WorkerProcess
+from fastnn.bench.oracle import TOLERANCE
+from fastnn.bench.pairs import Effort, alternate
+from fastnn.bench.workloads import Kernel, Task, Workload
+
+CHECKED_STEPS = 5
+# Relative difference of the losses of the first steps. Rounding differs between the contenders
+# and grows from step to step, most through ten layers of batch norm; a wrong constant or a
+# forgotten update shows at once as 1e-2 and more.
+LOSS_TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
+
+Record = dict[str, Any]
+
+
+class Team:
+    """Worker processes for `ours` and the `peers`, and one for the ceilings.
+
+    Parameters
+    ----------
+    ours : str
+        The contender that all others are paired with.
+    peers : sequence of str
+        Names of `fastnn.bench.contenders.CONTENDERS`. One that cannot be started is left out,
+        and `note` is told why.
+    cpus : list of int
+        Cores for everyone, as many as threads.
+    note : callable
+        Receives one line for everything the reader of the figures must know.
+    isa : str, optional
+        Instruction set for all.
+    log : writable file, optional
+        Receives what the workers write to stderr.
+
+    Raises
+    ------
+    WorkerFailed
+        `ours` cannot be started.
+    """
+
+    def __init__(
+        self,
+        ours: str,
+        peers: Sequence[str],
+        cpus: list[int],
+        note: Callable[[str], None],
+        isa: str | None = None,
+        log: IO[str] | None = None,
+    ) -> None:
+        self.note = note
+        self._stack = ExitStack()
+
+        def start(name: str) -> WorkerProcess:
+            return self._stack.enter_context(WorkerProcess(name, cpus, isa, log))
+
+        try:
+            self.ours = start(ours)
+            self.machine: WorkerProcess | None = start("machine")
+            self.peers: list[WorkerProcess] = []
+            for name in peers:
+                if name == ours:
+                    continue
+                try:
+                    self.peers.append(start(name))
+                except WorkerFailed as error:
+                    note(f"{error}; going on without it")
+        except BaseException:
+            self._stack.close()
+            raise
+        if self.ours.unpinned:
+            note(f"{self.ours.unpinned}: nothing is pinned, the figures are less certain")
+        self.ceilings = self._measure_ceilings()
+
+    def __enter__(self) -> Team:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.close()
+
+    @property
+    def versions(self) -> dict[str, dict[str, str]]:
+        """What each contender runs on."""
+        return {worker.name: worker.versions for worker in (self.ours, *self.peers)}
+
+    def _measure_ceilings(self) -> Record:
+        """FMA peak of both types and copy bandwidth, before anything else."""
+        assert self.machine is not None
+        ceilings: Record = {"bandwidth": self.machine.ask("bandwidth")["bandwidths"]}
+        try:
+            ceilings["fma"] = {
+                dtype: self.machine.ask("peak", dtype=dtype, seconds=0.2)["flops"]
+                for dtype in ("float32", "float64")
+            }
+        except WorkerFailed as error:
+            self.note(f"{error}; going on without fractions of it")
+            self.machine.close()
+            self.machine = None
+            ceilings["fma"] = {}
+        return ceilings
+
+    def measure(self, task: Task, effort: Effort) -> Record:
+        """Build, check and time `task` on everyone who does it.
+
+        Returns
+        -------
+        dict
+            ``name``, ``seconds`` (median per step or call of ours), ``flops`` or ``bytes``,
+            ``peak_fraction``, and under ``peers`` for each name either ``seconds`` and
+            ``speedup`` (median, low, high, pairs), or ``refused`` with the reason.
+
+        Raises
+        ------
+        WorkerFailed
+            Ours cannot do it, or gives a wrong result.
+        """
+        refused = {}
+        right_answer = self._prepare(self.ours, task)
+        ready = []
+        for peer in self.peers:
+            try:
+                self._same(task, right_answer, self._prepare(peer, task))
+                ready.append(peer)
+            except WorkerFailed as error:
+                refused[peer.name] = str(error).removeprefix(f"{peer.name}: ")
+        uses_fma = not isinstance(task, Kernel)
+        measured = alternate(
+            self.ours, ready, effort, self.machine if uses_fma else None, task.dtype
+        )
+        record: Record = {"name": task.name, "dtype": task.dtype, "ours": self.ours.name}
+        if isinstance(task, Workload):
+            record |= {"network": task.describe(), "losses": right_answer}
+        record["seconds"] = measured.our_seconds()
+        if uses_fma:
+            fraction = measured.peak_fraction(task.flops)
+            record |= {"flops": task.flops, "peak_fraction": fraction and asdict(fraction)}
+        else:
+            record["bytes"] = task.bytes
+        record["peers"] = {
+            name: {"seconds": rounds.their_seconds(), "speedup": asdict(rounds.speedup())}
+            for name, rounds in measured.peers.items()
+        } | {name: {"refused": why} for name, why in refused.items()}
+        return record
+
+    def _prepare(self, worker: WorkerProcess, task: Task) -> Any:
+        """Build and check one contender; returns its first losses, or the error of its result."""
+        refusal = worker.build(task)
+        if refusal:
+            raise WorkerFailed(f"{worker.name}: {refusal}")
+        answer = worker.ask("check", steps=CHECKED_STEPS)
+        if isinstance(task, Workload):
+            return answer["losses"]
+        if not answer["error"] <= TOLERANCE[task.dtype]:
+            raise WorkerFailed(
+                f"{worker.name}: wrong result, off by {answer['error']:.1e} where "
+                f"{TOLERANCE[task.dtype]:.0e} is allowed: not timed"
+            )
+        return answer["error"]
+
+    @staticmethod
+    def _same(task: Task, ours: Any, theirs: Any) -> None:
+        """Refuse to time what does not compute the same losses."""
+        if not isinstance(task, Workload):
+            return
+        limit = LOSS_TOLERANCE[task.dtype]
+        for step, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            if not abs(a - b) <= limit * abs(a):
+                raise WorkerFailed(
+                    f"another loss in step {step + 1}: {b:.7g}, ours {a:.7g}: not timed"
+                )

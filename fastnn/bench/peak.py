@@ -1,0 +1,62 @@
+"""What the cores could do: FMA peak and copy bandwidth, measured in the minutes of the comparison."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+# Bytes read and written together: inside L1, inside L2, inside L3 of most machines, outside.
+BANDWIDTH_SIZES = {"L1": 16 << 10, "L2": 512 << 10, "L3": 8 << 20, "memory": 256 << 20}
+
+
+def fma_peak(dtype: str, seconds: float = 0.02, threads: int = 1) -> float:
+    """Multiply-adds that `threads` cores finish, in flop/s, with independent chains of FMAs.
+
+    All threads run at the same time, because the clock of one core may depend on the others.
+    Uses the instruction set that fastnn uses (`FASTNN_ISA`).
+
+    Raises
+    ------
+    RuntimeError
+        fastnn was built without the kernel that measures it.
+    """
+    try:
+        from fastnn._kernels import machine
+
+        kernel = machine.fma_peak
+    except (ImportError, AttributeError) as error:
+        raise RuntimeError(f"the FMA peak cannot be measured: {error}") from None
+    if threads == 1:
+        return float(kernel(dtype, seconds))
+    with ThreadPoolExecutor(threads) as pool:
+        return float(sum(pool.map(lambda _: kernel(dtype, seconds), range(threads))))
+
+
+def copy_bandwidth(size: int, seconds: float = 0.05) -> float:
+    """Bytes read plus bytes written per second by a copy whose two arrays take `size` bytes.
+
+    The best of several short rounds on one core: what disturbs a copy only makes it slower.
+    """
+    source = np.ones(size // 8, np.float32)
+    target = np.zeros_like(source)
+    copies = 1
+    best, spent = 0.0, 0.0
+    while spent < seconds or not best:
+        start = time.perf_counter()
+        for _ in range(copies):
+            np.copyto(target, source)
+        elapsed = time.perf_counter() - start
+        spent += elapsed
+        if elapsed < seconds / 20:  # too short to be read off a clock, or to hide the call
+            copies *= 2
+            spent = 0.0
+        else:
+            best = max(best, size * copies / elapsed)
+    return best
+
+
+def bandwidths(seconds: float = 0.05) -> dict[str, float]:
+    """Copy bandwidth for each of `BANDWIDTH_SIZES`, in bytes per second."""
+    return {place: copy_bandwidth(size, seconds) for place, size in BANDWIDTH_SIZES.items()}

@@ -1,0 +1,203 @@
+"""One process per contender: ``python -m fastnn.bench.worker NAME CPUS THREADS``.
+
+It pins itself before it imports anything that starts threads, then answers one line of JSON on
+stdout for each line of JSON on stdin, and sleeps in between:
+
+=====================================  =====================================================
+``{"do": "build", "task": {…}}``       ``{"seconds": …}``, or ``{"refused": why}``
+``{"do": "check", "steps": k}``        ``{"losses": […]}`` of a step, ``{"error": …}`` of a call
+``{"do": "calibrate", "seconds": s}``  ``{"steps": n}``: so many take about that long
+``{"do": "time", "steps": n}``         ``{"seconds": …, "steps": …}``
+``{"do": "peak", "dtype": …}``         ``{"flops": …}`` of all threads together
+``{"do": "bandwidth"}``                ``{"bandwidths": {…}}``
+``{"do": "quit"}``                     nothing; so does the end of stdin
+=====================================  =====================================================
+
+The first line it writes says who it is. A failure is answered with ``{"failed": one line}``; the
+traceback goes to stderr. The name ``machine`` has no contender: it measures the ceilings.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+import traceback
+from itertools import repeat
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastnn.bench.contenders import Contender
+
+# A batch that is learnt by heart stops giving gradients, and the momentum of a dead unit decays
+# into subnormal numbers (0.9^830), which cost some frameworks a hundred times more. So the initial
+# state is restored, untimed, after this many steps.
+STEPS_BETWEEN_RESTORES = 400
+
+
+def pin(cpus: list[int]) -> str | None:
+    """Keep this process on `cpus`; returns why that was not possible, or None."""
+    if not hasattr(os, "sched_setaffinity"):
+        return f"{sys.platform} cannot pin a process to cores"
+    try:
+        os.sched_setaffinity(0, cpus)
+    except OSError as error:
+        return f"cannot pin to cores {cpus}: {error.strerror}"
+    return None
+
+
+class StepRunner:
+    """Checks and times a training step."""
+
+    def __init__(self, contender: Contender, task: Any) -> None:
+        self.steps = contender.steps(task)
+
+    def check(self, count: int) -> dict[str, Any]:
+        self.steps.restore()
+        return {"losses": self.steps.losses(count)}
+
+    def time(self, count: int) -> tuple[float, int]:
+        """Time at least `count` steps; one untimed step before them brings back the caches."""
+        spent, done = 0.0, 0
+        while done < count:
+            self.steps.restore()
+            self.steps.run(1)
+            chunk = min(count - done, STEPS_BETWEEN_RESTORES)
+            start = time.perf_counter()
+            done += self.steps.run(chunk)
+            spent += time.perf_counter() - start
+        return spent, done
+
+
+class CallRunner:
+    """Checks and times a single call."""
+
+    def __init__(self, contender: Contender, task: Any) -> None:
+        from fastnn.bench import oracle
+
+        self.task = task
+        self.arrays = oracle.inputs(task)
+        self.call = contender.call(task, self.arrays)
+
+    def check(self, count: int) -> dict[str, Any]:
+        from fastnn.bench import oracle
+
+        answers = oracle.expected(self.task, self.arrays)
+        results = tuple(self.call())[: len(answers)]
+        return {"error": oracle.worst_error(results, answers)}
+
+    def time(self, count: int) -> tuple[float, int]:
+        call = self.call
+        call()
+        start = time.perf_counter()
+        for _ in repeat(None, count):
+            call()
+        return time.perf_counter() - start, count
+
+
+class Worker:
+    """Answers messages for one contender."""
+
+    def __init__(self, name: str, threads: int) -> None:
+        self.threads = threads
+        self.contender: Contender | None = None
+        self.runner: StepRunner | CallRunner | None = None
+        if name != "machine":
+            from fastnn.bench.contenders import create
+
+            self.contender = create(name, threads)
+
+    def hello(self) -> dict[str, Any]:
+        if self.contender is None:
+            return {"label": "machine", "versions": {}}
+        return {"label": self.contender.label, "versions": self.contender.versions()}
+
+    def answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        handler = getattr(self, f"do_{message.pop('do')}")
+        answer: dict[str, Any] = handler(**message)
+        return answer
+
+    def do_build(self, task: dict[str, Any]) -> dict[str, Any]:
+        from fastnn.bench.workloads import Workload, task_from_json
+
+        if self.contender is None:
+            return {"refused": "the machine worker builds nothing"}
+        parsed = task_from_json(task)
+        self.runner = None  # frees the memory of the task before
+        refusal = self.contender.refuses(parsed)
+        if refusal:
+            return {"refused": refusal}
+        runner = StepRunner if isinstance(parsed, Workload) else CallRunner
+        start = time.perf_counter()
+        self.runner = runner(self.contender, parsed)
+        return {"seconds": time.perf_counter() - start}
+
+    @property
+    def built(self) -> StepRunner | CallRunner:
+        if self.runner is None:
+            raise RuntimeError("nothing is built: send a build message first")
+        return self.runner
+
+    def do_check(self, steps: int = 1) -> dict[str, Any]:
+        return self.built.check(steps)
+
+    def do_calibrate(self, seconds: float) -> dict[str, Any]:
+        """Double the count until a quarter of `seconds` is reached, then scale."""
+        count = 1
+        while True:
+            spent, done = self.built.time(count)
+            if spent >= seconds / 4:
+                return {"steps": max(1, round(done * seconds / spent))}
+            count = done * 2
+
+    def do_time(self, steps: int) -> dict[str, Any]:
+        spent, done = self.built.time(steps)
+        return {"seconds": spent, "steps": done}
+
+    def do_peak(self, dtype: str, seconds: float = 0.02) -> dict[str, Any]:
+        from fastnn.bench.peak import fma_peak
+
+        return {"flops": fma_peak(dtype, seconds, self.threads)}
+
+    def do_bandwidth(self, seconds: float = 0.05) -> dict[str, Any]:
+        from fastnn.bench.peak import bandwidths
+
+        return {"bandwidths": bandwidths(seconds)}
+
+
+def one_line(error: BaseException) -> str:
+    """The kind of an exception and the first line of its message."""
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0]}" if text else type(error).__name__
+
+
+def main(name: str, cpus: str, threads: str) -> None:
+    # Only the protocol writes to the real stdout: whatever a framework prints goes to stderr.
+    channel = os.fdopen(os.dup(1), "w", buffering=1)
+    os.dup2(2, 1)
+
+    def say(message: dict[str, Any]) -> None:
+        channel.write(json.dumps(message) + "\n")
+
+    unpinned = pin([int(cpu) for cpu in cpus.split(",")])
+    try:
+        worker = Worker(name, int(threads))
+        say({**worker.hello(), "unpinned": unpinned})
+    except (Exception, SystemExit) as error:
+        traceback.print_exc()
+        say({"failed": one_line(error)})
+        return
+    for line in sys.stdin:
+        message = json.loads(line)
+        if message["do"] == "quit":
+            return
+        try:
+            say(worker.answer(message))
+        except Exception as error:
+            traceback.print_exc()
+            say({"failed": one_line(error)})
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
