@@ -1,0 +1,142 @@
+"""The data that a person gives to a model: checked, and converted where that is harmless.
+
+`fastnn.functional` refuses what its kernels cannot take as it is. Here, one floor up, an array is
+converted once to the model's dtype and to C order: other float types, integers and booleans, lists
+and tables of numbers are taken; complex numbers, text and Python objects are not, and neither is
+a number that the model's dtype cannot hold.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+# Rows are looked at in blocks of about this many elements: in cache, and no large temporary.
+BLOCK_ELEMENTS = 1 << 16
+
+
+def as_floats(values: Any, dtype: np.dtype[Any], name: str) -> np.ndarray:
+    """An aligned, C-contiguous array of `dtype`; the array itself where it is one already.
+
+    Raises
+    ------
+    TypeError
+        Complex numbers, text, dates, Python objects, sparse matrices.
+    """
+    if hasattr(values, "toarray") and not isinstance(values, np.ndarray):
+        raise TypeError(f"{name} is a sparse matrix, expected a dense one: pass {name}.toarray()")
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise TypeError(
+            f"{name} cannot be read as an array of numbers ({error}); "
+            "every row needs the same number of values"
+        ) from None
+    kind = array.dtype.kind
+    if kind not in "fiub":
+        raise TypeError(f"{name} {_what_it_holds(array, kind)}")
+    with np.errstate(over="ignore"):  # found below, and named with its place
+        return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"])
+
+
+def _what_it_holds(array: np.ndarray, kind: str) -> str:
+    if kind == "c":
+        return "is complex, expected real numbers: pass its real and imaginary parts as columns"
+    text = (at for at, value in np.ndenumerate(array) if isinstance(value, (str, bytes)))
+    at = next(text, None) if kind in "OUST" else None
+    if at is not None:
+        return (
+            f"holds text ({str(array[at])!r:.40} at {list(at)}), expected numbers: encode such "
+            "columns first (fastnn.preprocessing turns categories into one-hot columns)"
+        )
+    if kind == "O":
+        return (
+            "holds Python objects, expected numbers: where all of them are numbers, "
+            "pass np.asarray(..., dtype=np.float64)"
+        )
+    return f"has the dtype {array.dtype}, expected numbers: convert it with .astype(np.float64)"
+
+
+def as_rows(
+    X: Any, dtype: np.dtype[Any], input_shape: Shape | None = None, name: str = "X"
+) -> np.ndarray:
+    """`as_floats` for samples: one row each, none missing, of the shape that the model expects.
+
+    Raises
+    ------
+    TypeError
+        As `as_floats`.
+    ValueError
+        A single axis, no rows, no columns, or rows of another shape.
+    """
+    rows = as_floats(X, dtype, name)
+    if rows.ndim < 2:
+        raise ValueError(
+            f"{name} has the shape {rows.shape}, expected one row per sample (N, D): for one "
+            f"sample pass {name}.reshape(1, -1), for one feature {name}.reshape(-1, 1)"
+        )
+    if rows.size == 0:
+        raise ValueError(f"{name} is empty: its shape is {rows.shape}")
+    if input_shape is not None and rows.shape[1:] != input_shape:
+        if rows[0].size == np.prod(input_shape) and len(input_shape) == 1:
+            hint = f": flatten the rows with {name}.reshape(len({name}), -1)"
+        else:
+            hint = ""
+        given, expected = _per_row(rows.shape[1:]), _per_row(input_shape)
+        raise ValueError(f"{name} has {given} per row, this model takes {expected}{hint}")
+    return rows
+
+
+def _per_row(shape: Shape) -> str:
+    return f"{shape[0]} value{'s'[: shape[0] != 1]}" if len(shape) == 1 else f"an array {shape}"
+
+
+def check_lengths(X: np.ndarray, y: Any, names: tuple[str, str] = ("X", "y")) -> None:
+    """Raise ValueError unless both have as many rows."""
+    if len(X) != len(y):
+        raise ValueError(
+            f"{names[0]} has {len(X)} rows but {names[1]} has {len(y)}: "
+            "each row needs its own target"
+        )
+
+
+def check_finite(array: np.ndarray, original: Any, name: str) -> None:
+    """Raise ValueError at the first NaN or infinity, naming its row and column.
+
+    `original` is what the user gave: a finite number there means that it did not fit the dtype.
+    A sum is NaN or infinite where an element is, and reads the block once; only a block with a
+    suspicious sum is looked at element by element.
+    """
+    if array.dtype.kind != "f":
+        return
+    step = max(1, BLOCK_ELEMENTS // max(1, array[0].size))
+    with np.errstate(over="ignore", invalid="ignore"):
+        for start in range(0, len(array), step):
+            block = array[start : start + step]
+            if not np.isfinite(block.sum()) and not np.isfinite(block).all():
+                _refuse(array, np.asarray(original), start, step, name)
+
+
+def _refuse(array: np.ndarray, original: np.ndarray, start: int, step: int, name: str) -> None:
+    bad = np.argwhere(~np.isfinite(array[start : start + step]))
+    place = (start + int(bad[0][0]), *map(int, bad[0][1:]))
+    value = array[place]
+    at = f"row {place[0]}"
+    if len(place) == 2:
+        at += f", column {place[1]}"
+    elif len(place) > 2:
+        at += f", position {place[1:]}"
+    given = original[place] if original.shape == array.shape else value
+    if given.dtype.kind != "f" or np.isfinite(given):
+        raise ValueError(
+            f"{name} holds {given:g} at {at}, more than {array.dtype} can hold: "
+            "scale the data, or build the model with dtype='float64'"
+        )
+    more = f" (and {len(bad) - 1} more in the rows after it)" if len(bad) > 1 else ""
+    raise ValueError(
+        f"{name} holds {value:g} at {at}{more}, expected finite numbers: drop such rows, or fill "
+        "the gaps (np.nan_to_num, fastnn.preprocessing, --impute on the command line)"
+    )

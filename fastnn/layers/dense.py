@@ -1,0 +1,89 @@
+"""The affine layer: y = x @ w + b."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import functional, initializers
+from ..checks import check_integer
+from .base import Layer, Shape
+
+
+class Dense(Layer):
+    """A fully connected layer: y = x @ weight + bias, x (N, D), weight (D, H), y (N, H).
+
+    Parameters
+    ----------
+    units : int
+        H, the number of outputs.
+    initializer : str, float or callable
+        Of the weights; see `fastnn.initializers.get`.
+    bias : bool
+        Whether there is one. A batch norm that follows takes it away again.
+    bias_init : float or callable
+        Its initial value, for example 0.01 before a ReLU.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `units` is not a whole number of at least 1; the input is not a vector per row.
+
+    Examples
+    --------
+    >>> import fastnn as fnn
+    >>> model = fnn.Sequential([fnn.Dense(3, bias_init=0.01)], input_dim=2, seed=0)
+    >>> model.parameters()["0.weight"].shape
+    (2, 3)
+    """
+
+    overwrites_gradients = True
+
+    def __init__(
+        self,
+        units: int,
+        initializer: Any = "he",
+        bias: bool = True,
+        bias_init: Any = 0.0,
+    ) -> None:
+        self.units = check_integer(units, "units", 1, 2**31 - 1)
+        initializers.get(initializer), initializers.get(bias_init)
+        self.initializer = initializer
+        self.bias = bool(bias)
+        self.bias_init = bias_init
+
+    def build(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 1:
+            raise ValueError(
+                f"Dense takes one vector per row, got rows of shape {input_shape}; "
+                "flatten them first: X.reshape(len(X), -1)"
+            )
+        self.add_parameter("weight", (input_shape[0], self.units), self.initializer, decay=True)
+        if self.bias:
+            self.add_parameter("bias", (self.units,), self.bias_init)
+        return (self.units,)
+
+    def forward(self, x: np.ndarray, training: bool = True) -> np.ndarray:
+        self._x = x
+        return functional.dense_forward(x, self.parameters["weight"], self.parameters.get("bias"))
+
+    def backward(self, dy: np.ndarray) -> np.ndarray | None:
+        dx, _, _ = functional.dense_backward(
+            dy,
+            self._x,
+            self.parameters["weight"],
+            need_dx=self.need_dx,
+            need_db=self.bias,
+            dw_out=self.gradients["weight"],
+            db_out=self.gradients.get("bias"),
+        )
+        return dx
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "units": self.units,
+            "initializer": initializers.to_config(self.initializer),
+            "bias": self.bias,
+            "bias_init": initializers.to_config(self.bias_init),
+        }

@@ -1,0 +1,348 @@
+"""`Sequential`: a network of layers in a row, trained by mini-batches."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from . import functional, losses, optimizers
+from .checks import check_integer, check_not_negative
+from .inputs import check_lengths
+from .layers.base import Layer, Shape
+from .losses import Loss
+from .network import Network
+from .optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from .history import History
+    from .plain_step import Step
+
+# Steps are made per number of rows; a fit needs two or three sizes.
+CACHED_STEPS = 8
+
+
+class Sequential(Network):
+    """A network of layers in a row.
+
+    Parameters
+    ----------
+    layers : sequence of Layer
+        At least one. A layer belongs to one model.
+    input_dim : int or tuple of int, optional
+        The size of a sample; taken from the first data where it is not given.
+    dtype : "float32" or "float64"
+        Of parameters and computation. Data of other types are converted: float64, integers and
+        booleans to this type, lists and tables of numbers too; complex numbers, text and Python
+        objects are refused.
+    seed : int, optional
+        Of the initial parameters and of the shuffling: with one seed, data and instruction set, a
+        run gives the same bits. Without it, one is drawn; ``model.seed`` tells which.
+
+    Attributes
+    ----------
+    layers : list of Layer
+    loss, optimizer : Loss, Optimizer or None
+        Those of the last `compile` or `fit`.
+    history : History or None
+        The record of the last `fit`, also where it was interrupted.
+    preprocessing
+        None, or the `fastnn.preprocessing` object whose output the model was trained on; it is
+        saved with the model, for whoever prepares the data. `predict` does not apply it.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn as fnn
+    >>> X = np.random.default_rng(0).standard_normal((200, 2))
+    >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    >>> model = fnn.Sequential([fnn.Dense(16), fnn.ReLU(), fnn.Dense(2)], seed=0)
+    >>> history = model.fit(X, y, optimizer=fnn.SGD(lr=0.5), batch_size=20, epochs=50)
+    >>> bool(model.evaluate(X, y)["accuracy"] > 0.95)
+    True
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[Layer],
+        input_dim: int | Shape | None = None,
+        dtype: Any = "float32",
+        seed: int | None = None,
+    ) -> None:
+        super().__init__(layers, input_dim, dtype, seed)
+        self.loss: Loss | None = None
+        self.optimizer: Optimizer | None = None
+        self.l2 = 0.0
+        self.keep_gradients = False
+        self.history: History | None = None
+        self.preprocessing: Any = None
+        #: Draws the order of the rows in `fit`; a stream apart from those of the layers.
+        self.rng = np.random.default_rng(self.seed)
+        self._steps: dict[int, Step] = {}
+
+    # --- training --------------------------------------------------------------------------------
+
+    def compile(
+        self,
+        loss: str | Loss | None = None,
+        optimizer: str | Optimizer | None = None,
+        batch_size: int | None = None,
+        l2: float | None = None,
+        keep_gradients: bool | None = None,
+    ) -> None:
+        """Choose loss and optimizer for `train_on_batch`; `fit` does it by itself.
+
+        Parameters
+        ----------
+        loss : str or Loss, optional
+            By default the one before, or softmax cross-entropy.
+        optimizer : Optimizer, optional
+            By default the one before, which goes on with its state, or ``SGD(0.01, momentum=0.9)``.
+        batch_size : int, optional
+            Prepare the step for this many rows now rather than at its first use.
+        l2 : float, optional
+            λ of the penalty λ/(2m)·Σ‖W‖² over the weight matrices (m rows in the batch), which is
+            part of the reported loss. By default as before, at first 0.
+        keep_gradients : bool, optional
+            Keep them for `gradients`, which a compiled step otherwise need not. By default as
+            before, at first False.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An unknown loss or optimizer, an optimizer that serves another model.
+        """
+        new_loss = losses.get(loss) if loss is not None else self.loss
+        new_optimizer = optimizers.get(optimizer) if optimizer is not None else self.optimizer
+        new_loss = new_loss or losses.SoftmaxCrossEntropy()
+        new_optimizer = new_optimizer or optimizers.SGD(0.01, momentum=0.9)
+        new_l2 = self.l2 if l2 is None else check_not_negative(l2, "l2")
+        keep = self.keep_gradients if keep_gradients is None else bool(keep_gradients)
+        if self.built:
+            new_optimizer.bind(self.flat)
+        if (
+            new_loss != self.loss
+            or new_optimizer is not self.optimizer
+            or (new_l2, keep) != (self.l2, self.keep_gradients)
+        ):
+            self._steps.clear()
+        self.loss, self.optimizer = new_loss, new_optimizer
+        self.l2, self.keep_gradients = new_l2, keep
+        if batch_size is not None and self.built:
+            self.step_for(check_integer(batch_size, "batch_size", 1, 2**31 - 1))
+
+    def step_for(self, rows: int) -> Step:
+        """The training step for mini-batches of this many rows, made once and kept."""
+        from .training import make_step
+
+        step = self._steps.get(rows)
+        if step is None:
+            loss, optimizer = self.configured()
+            optimizer.bind(self.flat)
+            while len(self._steps) >= CACHED_STEPS:
+                del self._steps[next(iter(self._steps))]
+            step = make_step(
+                self, loss, optimizer, rows, keep_gradients=self.keep_gradients, l2=self.l2
+            )
+            self._steps[rows] = step
+        return step
+
+    def configured(self) -> tuple[Loss, Optimizer]:
+        """Loss and optimizer, or RuntimeError where none are chosen yet."""
+        if self.loss is None or self.optimizer is None:
+            raise RuntimeError(
+                "no loss and optimizer chosen yet: call compile(loss=…, optimizer=…) or fit first"
+            )
+        return self.loss, self.optimizer
+
+    def train_on_batch(self, x: Any, y: Any) -> float:
+        """One step on one batch, after `compile`; returns its loss (before the update).
+
+        Raises
+        ------
+        RuntimeError
+            `compile` has not been called.
+        TypeError, ValueError
+            As `fit`.
+        NonFiniteError
+            The loss is NaN or infinite; nothing was updated.
+        """
+        from .training import train_on_batch
+
+        return train_on_batch(self, x, y)
+
+    def fit(
+        self,
+        X: Any,
+        y: Any,
+        loss: str | Loss | None = None,
+        optimizer: str | Optimizer | None = None,
+        batch_size: int | None = 128,
+        epochs: int = 10,
+        validation_data: tuple[Any, Any] | None = None,
+        shuffle: bool = True,
+        callbacks: Sequence[Any] = (),
+        verbose: bool | int | Literal["auto"] = "auto",
+        l2: float | None = None,
+        keep_gradients: bool | None = None,
+    ) -> History:
+        """Train for some epochs of mini-batches.
+
+        Parameters
+        ----------
+        X : array (N, D)
+            Converted once to the model's dtype and C order, without a copy where it is so already.
+        y : array
+            Integer labels (N,) for a classification, targets (N, H) for a regression.
+        loss, optimizer, l2, keep_gradients
+            As in `compile`. A second `fit` goes on with the optimizer's state unless another
+            optimizer is given.
+        batch_size : int or None
+            Rows per step; None for all of them (full-batch descent). The last batch may be shorter;
+            where a batch norm is present, a single row left over joins the batch before it.
+        epochs : int
+        validation_data : (X, y), optional
+            Evaluated after each epoch.
+        shuffle : bool
+            Draw a new order of the rows for each epoch.
+        callbacks : sequence of objects
+            With any of on_fit_begin, on_epoch_begin, on_batch_end, on_epoch_end and on_fit_end,
+            each called with a `fastnn.training.Training`.
+        verbose : bool or "auto"
+            A progress bar; "auto" shows it where standard error is a terminal.
+
+        Returns
+        -------
+        History
+            One row per epoch; also `model.history`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            Data that cannot be trained on: with what was given, what was expected, what to do.
+        NonFiniteError
+            The loss became NaN or infinite: the update was not made, and the first layer with such
+            a value is named. Where a parameter had already become so, those of the start of the
+            epoch are back, with the running statistics and the optimizer's state.
+        KeyboardInterrupt
+            On Ctrl-C; the model keeps what it has learned so far and can be used.
+
+        Examples
+        --------
+        >>> import numpy as np, fastnn as fnn
+        >>> x = np.linspace(-1, 1, 64).reshape(-1, 1)
+        >>> model = fnn.Sequential([fnn.Dense(1)], seed=0)
+        >>> history = model.fit(x, 3 * x + 1, loss="mean_squared_error",
+        ...                     optimizer=fnn.SGD(lr=0.1), batch_size=8, epochs=40)
+        >>> history["loss"][-1] < 1e-6
+        True
+        """
+        from .training import fit
+
+        return fit(
+            self,
+            X,
+            y,
+            loss=loss,
+            optimizer=optimizer,
+            batch_size=batch_size,
+            epochs=epochs,
+            validation_data=validation_data,
+            shuffle=shuffle,
+            callbacks=callbacks,
+            verbose=verbose,
+            l2=l2,
+            keep_gradients=keep_gradients,
+        )
+
+    # --- inference -------------------------------------------------------------------------------
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Class indices (N,) int64, or for a regression the outputs (N, H).
+
+        Raises
+        ------
+        RuntimeError
+            No loss chosen yet, so that it is not known which of the two.
+        """
+        if self.kind == "classification":
+            return self._predict(X, (), np.dtype(np.int64), lambda out: out.argmax(axis=1))
+        return self._predict(X, self.output_shape, self.dtype, lambda out: out)
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Class probabilities (N, C): the softmax of the outputs.
+
+        Raises
+        ------
+        RuntimeError
+            The model was trained on a regression, or no loss is chosen yet.
+        """
+        if self.kind != "classification":
+            raise RuntimeError("predict_proba is for classification, this model is a regression")
+        return self._predict(X, self.output_shape, self.dtype, functional.softmax)
+
+    def evaluate(self, X: Any, y: Any) -> dict[str, float]:
+        """``{"loss": …, "accuracy": …}`` in inference mode; no accuracy for a regression.
+
+        The L2 penalty is not part of this loss.
+        """
+        loss = self._chosen_loss()
+        rows = self._rows(X)
+        check_lengths(rows, y)
+        targets = loss.prepare_targets(y, len(rows), self.output_shape, self.dtype)
+        return self.evaluate_prepared(rows, targets)
+
+    def evaluate_prepared(self, X: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+        """`evaluate` for data that are checked and converted already."""
+        loss = self._chosen_loss()
+        total, correct = 0.0, 0
+        for rows in self.chunks(len(X)):
+            out = self._infer(X[rows])
+            total += loss.forward_backward(out, targets[rows])[0] * len(out)
+            if loss.kind == "classification":
+                correct += int((out.argmax(axis=1) == targets[rows]).sum())
+        result = {"loss": total / len(X)}
+        if loss.kind == "classification":
+            result["accuracy"] = correct / len(X)
+        return result
+
+    @property
+    def kind(self) -> str:
+        """Of the loss: "classification" or "regression".
+
+        Raises
+        ------
+        RuntimeError
+            No loss chosen yet.
+        """
+        return self._chosen_loss().kind
+
+    def _chosen_loss(self) -> Loss:
+        if self.loss is None:
+            raise RuntimeError(
+                "the model has no loss yet, so it is not known whether it predicts classes or "
+                "values: fit it, or call compile(loss=…), or use forward(X, training=False)"
+            )
+        return self.loss
+
+    def _predict(self, X: Any, shape: Shape, dtype: np.dtype[Any], finish: Any) -> np.ndarray:
+        X = self._rows(X)
+        result = np.empty((len(X), *shape), dtype)
+        for rows in self.chunks(len(X)):
+            result[rows] = finish(self._infer(X[rows]))
+        return result
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the model to a file that `fastnn.load` reads; see `fastnn.serialization`."""
+        from .serialization import save
+
+        save(self, path)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**super().__getstate__(), "_steps": {}}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self._flat is not None and self.optimizer is not None:
+            self.optimizer.rebind(self._flat)

@@ -1,0 +1,159 @@
+"""A training step through the layers' own forward and backward.
+
+It takes any layer, a user's own included, and is what the compiled step (`fastnn.step`) is tested
+against. Both have the same interface, so the training loop does not know which one it runs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from .losses import Loss
+from .optimizers import Optimizer
+
+if TYPE_CHECKING:
+    from .models import Sequential
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What a run of steps did.
+
+    Attributes
+    ----------
+    steps : int
+        Updates made.
+    loss : float
+        The sum over them of the mean loss of the batch (the L2 penalty included).
+    last_loss : float
+        The loss of the last step, also where it was not finite.
+    correct : int
+        Rows whose highest output was their label (classification).
+    failure : str or None
+        The name of the layer where a value first became NaN or infinite ("loss" where only the
+        loss did, "input" where the data were not finite); that step was not updated.
+    """
+
+    steps: int = 0
+    loss: float = 0.0
+    last_loss: float = float("nan")
+    correct: int = 0
+    failure: str | None = None
+
+
+class Step(Protocol):
+    """Consecutive mini-batch steps of a fixed number of rows."""
+
+    #: Whether `model.gradients()` holds the last step's gradients after a run.
+    keeps_gradients: bool
+
+    def run(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        order: np.ndarray,
+        first: int,
+        steps: int,
+        lrs: np.ndarray,
+    ) -> Outcome:
+        """Run `steps` steps; step i trains on the rows ``order[first + i*rows :][:rows]``.
+
+        Parameters
+        ----------
+        X : ndarray (n, …)
+            The model's dtype, C-contiguous.
+        y : ndarray (n, …)
+            As the loss's `prepare_targets` returned it.
+        order : ndarray of int64
+        first, steps : int
+        lrs : ndarray of float64 (steps,)
+            The learning rate of each step.
+        """
+        ...
+
+
+class PlainStep:
+    """`Step` by the layers themselves.
+
+    Parameters
+    ----------
+    model : Sequential
+        Built.
+    loss : Loss
+    optimizer : Optimizer
+    rows : int
+        The size of the mini-batch.
+    keep_gradients : bool
+        They are always kept here.
+    l2 : float
+        λ of the penalty λ/(2·rows)·Σ‖W‖², which is part of the reported loss.
+    """
+
+    keeps_gradients = True
+
+    def __init__(
+        self,
+        model: Sequential,
+        loss: Loss,
+        optimizer: Optimizer,
+        rows: int,
+        keep_gradients: bool = True,
+        l2: float = 0.0,
+    ) -> None:
+        self.model = model
+        self.loss = loss
+        self.optimizer = optimizer
+        self.rows = rows
+        self.l2 = l2 / rows
+        self.counts_correct = loss.kind == "classification"
+        self._buffers_before = model.flat.buffers.copy()
+
+    def run(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        order: np.ndarray,
+        first: int,
+        steps: int,
+        lrs: np.ndarray,
+    ) -> Outcome:
+        outcome = Outcome()
+        for i in range(steps):
+            batch = order[first + i * self.rows : first + (i + 1) * self.rows]
+            self._one(X[batch], y[batch], float(lrs[i]), outcome)
+            if outcome.failure is not None:
+                break
+        return outcome
+
+    def _one(self, x: np.ndarray, target: np.ndarray, lr: float, outcome: Outcome) -> None:
+        model, flat = self.model, self.model.flat
+        np.copyto(self._buffers_before, flat.buffers)
+        outputs = model.forward_all(x, training=True)
+        loss, dout = self.loss.forward_backward(outputs[-1], target)
+        if self.l2:
+            weights = flat.values[: flat.decayed]
+            # einsum sums in NumPy's own loops: the same bits for any number of BLAS threads.
+            with np.errstate(over="ignore"):
+                loss += 0.5 * self.l2 * float(np.einsum("i,i->", weights, weights, dtype=np.float64))
+        outcome.last_loss = loss
+        if not np.isfinite(loss):
+            flat.buffers[:] = self._buffers_before
+            outcome.failure = self._where(x, outputs)
+            return
+        model.backward_all(dout, need_dx=False)
+        self.optimizer.update(flat, lr, self.l2)
+        outcome.steps += 1
+        outcome.loss += loss
+        if self.counts_correct:
+            outcome.correct += int((outputs[-1].argmax(axis=1) == target).sum())
+
+    def _where(self, x: np.ndarray, outputs: list[np.ndarray]) -> str:
+        if not np.isfinite(x).all():
+            return "input"
+        for layer, output in zip(self.model.layers, outputs, strict=True):
+            if not np.isfinite(output).all():
+                return layer.name
+        return "loss"
