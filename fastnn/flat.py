@@ -44,6 +44,8 @@ class FlatParameters:
         Parameters, and gradients at the same places.
     buffers : ndarray, 1-D
         The layers' buffers (running statistics) in the same manner.
+    state : ndarray, 1-D
+        `values` and `buffers` one after the other, in one piece of memory.
     decayed : int
         Weight decay applies to ``values[:decayed]``.
     offsets : dict of str to int
@@ -54,21 +56,19 @@ class FlatParameters:
         self.dtype = dtype
         declared = [(layer, d) for layer in layers for d in layer._declared_parameters]
         declared.sort(key=lambda entry: not entry[1].decay)  # stable: the order of the layers stays
+        buffers = [(layer, d) for layer in layers for d in layer._declared_buffers]
         self.offsets, size, self.decayed = self._place(declared)
-        self.values = aligned_zeros(size, dtype)
+        buffer_offsets, buffer_size, _ = self._place(buffers)
         self.gradients = aligned_zeros(size, dtype)
+        self.state = aligned_zeros(size + buffer_size, dtype)
+        self.values, self.buffers = self.state[:size], self.state[size:]
         for layer, d in declared:
             layer.parameters.attach(d.name, self._view(self.values, self.offsets, layer, d))
             layer.gradients.attach(d.name, self._view(self.gradients, self.offsets, layer, d))
-        buffers = [(layer, d) for layer in layers for d in layer._declared_buffers]
-        offsets, size, _ = self._place(buffers)
-        self.buffers = aligned_zeros(size, dtype)
         for layer, d in buffers:
-            layer.buffers.attach(d.name, self._view(self.buffers, offsets, layer, d))
+            layer.buffers.attach(d.name, self._view(self.buffers, buffer_offsets, layer, d))
 
-    def _place(
-        self, declared: Iterable[tuple[Layer, Declared]]
-    ) -> tuple[dict[str, int], int, int]:
+    def _place(self, declared: Iterable[tuple[Layer, Declared]]) -> tuple[dict[str, int], int, int]:
         """Offsets by name, the size of the whole, and the end of what decays."""
         step = ALIGNMENT // self.dtype.itemsize
         offsets: dict[str, int] = {}

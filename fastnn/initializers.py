@@ -17,7 +17,7 @@ Shape = tuple[int, ...]
 
 
 def fans(shape: Shape) -> tuple[int, int]:
-    """Inputs and outputs of one unit: (D, H) for a (D, H) weight; all axes but the last count in."""
+    """Inputs and outputs of a weight: (D, H) for the shape (D, H), all axes but the last for D."""
     if not shape:
         return 1, 1
     return (math.prod(shape[:-1]) if len(shape) > 1 else shape[0]), shape[-1]
@@ -101,7 +101,7 @@ class Orthogonal(Initializer):
     """Orthonormal columns (or rows, where there are fewer of them), times `scale`.
 
     Source: Saxe et al. (2014), section 3. The Q of a Gaussian matrix, its columns turned so that R
-    has a positive diagonal: without that, Q is not uniformly distributed (Mezzadri 2007, section 5).
+    has a positive diagonal: without that, Q is not uniformly distributed (Mezzadri 2007, sec. 5).
     """
 
     name = "orthogonal"
@@ -188,7 +188,7 @@ def get(initializer: Any) -> Callable[[Shape, np.random.Generator], np.ndarray]:
         if initializer not in _NAMED:
             raise ValueError(f"unknown initializer {initializer!r}; there are {', '.join(_NAMED)}")
         return _NAMED[initializer]()
-    if isinstance(initializer, bool) or isinstance(initializer, type):
+    if isinstance(initializer, (bool, type)):
         raise TypeError(f"initializer is {initializer!r}, expected a name, a number or an object")
     if isinstance(initializer, (int, float)):
         return Constant(initializer)

@@ -60,10 +60,11 @@ class Loss:
         return {}
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({', '.join(f'{k}={v}' for k, v in self.get_config().items())})"
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
+        return f"{type(self).__name__}({settings})"
 
     def __eq__(self, other: object) -> bool:
-        return type(other) is type(self) and other.get_config() == self.get_config()  # type: ignore[attr-defined]
+        return isinstance(other, Loss) and repr(other) == repr(self)
 
     def __hash__(self) -> int:
         return hash(type(self))
@@ -105,16 +106,18 @@ class SoftmaxCrossEntropy(Loss):
             _refuse_labels(labels, name)
         _same_length(labels, n_rows, name)
         classes = output_shape[0]
-        wrong = (labels < 0) | (labels >= classes)
-        if wrong.any():
-            row = int(wrong.argmax())
+        labels = np.ascontiguousarray(labels, dtype=np.int64)
+        # Seen as unsigned, a negative label is a huge one: one pass finds both kinds.
+        unsigned = labels.view(np.uint64)
+        if unsigned.size and unsigned.max() >= classes:
+            row = int((unsigned >= classes).argmax())
             raise ValueError(
-                f"{name} holds the label {labels[row]} in row {row}, but the model has "
+                f"{name} holds the label {np.asarray(y)[row]} in row {row}, but the model has "
                 f"{classes} output{'s'[: classes != 1]}: labels must be 0 to {classes - 1}; "
                 f"renumber them with classes, {name} = np.unique({name}, return_inverse=True), "
                 "or give the last layer more units"
             )
-        return np.ascontiguousarray(labels, dtype=np.int64)
+        return labels
 
     def forward_backward(self, out: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
         return functional.softmax_cross_entropy(out, target)
@@ -206,7 +209,8 @@ def get(loss: Any, config: dict[str, Any] | None = None) -> Loss:
     if isinstance(loss, type) and issubclass(loss, Loss):
         return loss()
     missing = [
-        name for name in ("name", "kind", "prepare_targets", "forward_backward")
+        name
+        for name in ("name", "kind", "prepare_targets", "forward_backward")
         if not hasattr(loss, name)
     ]
     if missing:

@@ -134,10 +134,10 @@ class Sequential(Network):
 
     def step_for(self, rows: int) -> Step:
         """The training step for mini-batches of this many rows, made once and kept."""
-        from .training import make_step
-
         step = self._steps.get(rows)
         if step is None:
+            from .training import make_step
+
             loss, optimizer = self.configured()
             optimizer.bind(self.flat)
             while len(self._steps) >= CACHED_STEPS:

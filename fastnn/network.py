@@ -258,13 +258,13 @@ class Network:
         return np.require(y, self.dtype, ["C_CONTIGUOUS", "ALIGNED"])
 
     def _rows(self, X: Any, name: str = "X") -> np.ndarray:
-        """Samples as the layers take them; builds the model where this is its first sight of data."""
+        """Samples as the layers take them; builds the model where these are its first data."""
         rows = as_rows(X, self.dtype, self.input_shape if self.built else None, name)
         if not self.built:
             self.build(rows.shape[1:])
         return rows
 
-    # --- inference -----------------------------------------------------------------------------------
+    # --- inference -------------------------------------------------------------------------------
 
     def chunks(self, n: int) -> Iterator[slice]:
         """Slices of rows, of a size that depends on the model alone, so that the bits do too."""
@@ -283,7 +283,7 @@ class Network:
             x = self._checked(layer, "forward", layer.forward(x, training=False), len(x))
         return x
 
-    # --- as a whole ----------------------------------------------------------------------------------
+    # --- as a whole ------------------------------------------------------------------------------
 
     def summary(self) -> str:
         """A table of the layers: name, layer, output shape, number of parameters."""
@@ -328,7 +328,7 @@ class Network:
             self._allocate()
             self.set_state(arrays)
 
-    def __copy__(self) -> Sequential:
+    def __copy__(self) -> Network:
         # A shallow copy would share layers whose views belong to one model.
         return copy.deepcopy(self)
 
@@ -336,31 +336,31 @@ class Network:
 def _checked_layers(layers: Any) -> list[Layer]:
     if isinstance(layers, Layer) or not hasattr(layers, "__iter__"):
         raise TypeError(f"layers is {layers!r}, expected a list of layers")
-    layers = list(layers)
-    if not layers:
+    checked = list(layers)
+    if not checked:
         raise ValueError("layers is empty, expected at least one layer, such as fastnn.Dense(10)")
-    for position, layer in enumerate(layers):
+    for position, layer in enumerate(checked):
         if isinstance(layer, type) and issubclass(layer, Layer):
             name = layer.__name__
             raise TypeError(f"layer {position} is the class {name}: make one of it, {name}(…)")
         if not isinstance(layer, Layer):
             raise TypeError(f"layer {position} is {layer!r}, expected a fastnn.Layer")
-        if layer.name or any(layer is other for other in layers[:position]):
+        if layer.name or any(layer is other for other in checked[:position]):
             raise ValueError(
                 f"layer {position}, {layer!r}, stands in a model already: a layer has one place, "
                 "make another with the same arguments"
             )
-    return layers
+    return checked
 
 
 def _checked_dtype(dtype: Any) -> np.dtype[Any]:
     try:
         checked = np.dtype(dtype)
     except TypeError:
-        checked = None  # type: ignore[assignment]
-    if checked not in (np.dtype(np.float32), np.dtype(np.float64)):
+        checked = np.dtype(object)
+    if checked.name not in ("float32", "float64") or not checked.isnative:
         raise ValueError(f"dtype is {dtype!r}, expected 'float32' or 'float64'")
-    return np.dtype(checked.name)
+    return checked
 
 
 def _checked_seed(seed: Any) -> int:

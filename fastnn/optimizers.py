@@ -174,8 +174,8 @@ class Optimizer:
 class SGD(Optimizer):
     """Stochastic gradient descent, with momentum (Polyak 1964; Sutskever et al. 2013).
 
-    g = dw + weight_decay·w;  v = momentum·v + g;  w −= lr·v, with `nesterov` w −= lr·(g + momentum·v),
-    as PyTorch does.
+    g = dw + weight_decay·w;  v = momentum·v + g;  w −= lr·v, or with `nesterov`
+    w −= lr·(g + momentum·v), as PyTorch does.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ class SGD(Optimizer):
         }
 
 
-_NAMED: dict[str, type[Optimizer]] = {"sgd": SGD}
+_NAMED: dict[str, Callable[[], Optimizer]] = {"sgd": SGD}
 
 
 def get(optimizer: Any) -> Optimizer:

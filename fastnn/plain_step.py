@@ -137,7 +137,8 @@ class PlainStep:
             weights = flat.values[: flat.decayed]
             # einsum sums in NumPy's own loops: the same bits for any number of BLAS threads.
             with np.errstate(over="ignore"):
-                loss += 0.5 * self.l2 * float(np.einsum("i,i->", weights, weights, dtype=np.float64))
+                squares = np.einsum("i,i->", weights, weights, dtype=np.float64)
+                loss += 0.5 * self.l2 * float(squares)
         outcome.last_loss = loss
         if not np.isfinite(loss):
             flat.buffers[:] = self._buffers_before

@@ -7,11 +7,9 @@ back.
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from .inputs import all_finite
 from .layers.base import Layer
 from .optimizers import Optimizer
 from .plain_step import Outcome
@@ -48,8 +46,7 @@ class Snapshot:
 
     def __init__(self, model: Sequential, optimizer: Optimizer) -> None:
         self._optimizer = optimizer
-        flat = model.flat
-        self._live = [flat.values, flat.buffers, *optimizer.state.values()]
+        self._live = [model.flat.state, *optimizer.state.values()]
         self._kept = [array.copy() for array in self._live]
         self._step_count = optimizer.step_count
 
@@ -67,17 +64,12 @@ class Snapshot:
 
 
 def not_finite(model: Sequential) -> tuple[Layer, str] | None:
-    """The first layer with a NaN or infinite parameter or statistic, and its name.
-
-    A sum over the flat buffer is NaN or infinite where an element is: one pass in the usual case.
-    """
-    flat = model.flat
-    with np.errstate(over="ignore", invalid="ignore"):
-        if math.isfinite(flat.values.sum()) and math.isfinite(flat.buffers.sum()):
-            return None
+    """The first layer with a NaN or infinite parameter or statistic, and its name."""
+    if all_finite(model.flat.state):
+        return None
     for layer in model.layers:
         for name, array in (*layer.parameters.items(), *layer.buffers.items()):
-            if not np.isfinite(array).all():
+            if not all_finite(array):
                 return layer, name
     return None
 

@@ -151,7 +151,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
                 raise ModelFileError(
                     f"{path} is a safetensors file, but not a model that fastnn saved"
                 )
-            tensors = {name: file.get_tensor(name) for name in file.keys()}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
     except (SafetensorError, TypeError, ValueError, OverflowError) as error:
         if isinstance(error, ModelFileError):
             raise
@@ -166,8 +166,7 @@ def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str
         raise ModelFileError(f"{path} has a damaged description; save the model again") from None
     if not isinstance(version, int) or version > FORMAT_VERSION:
         raise ModelFileError(
-            f"{path} has format {version}, this fastnn reads up to {FORMAT_VERSION}: "
-            "upgrade fastnn"
+            f"{path} has format {version}, this fastnn reads up to {FORMAT_VERSION}: upgrade fastnn"
         )
     return tensors, description
 

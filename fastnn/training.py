@@ -21,7 +21,14 @@ from .losses import Loss
 from .optimizers import Optimizer
 from .plain_step import Outcome, PlainStep, Step
 from .progress import Progress, on_terminal
-from .recovery import NonFiniteError, Snapshot, check_parameters, loss_error, not_finite, parameter_error
+from .recovery import (
+    NonFiniteError,
+    Snapshot,
+    check_parameters,
+    loss_error,
+    not_finite,
+    parameter_error,
+)
 
 if TYPE_CHECKING:
     from .models import Sequential
@@ -133,7 +140,8 @@ class Training:
         self._classifies = model.loss.kind == "classification"
         self._X, self._targets, self._validation = X, targets, validation
         self._plan = plan
-        self._order = np.arange(len(X))
+        self._natural = np.arange(len(X))
+        self._order = self._natural.copy()
         self._shuffle = shuffle
         self._hooks = {name: _hooks(callbacks, name) for name in HOOKS}
         self._progress = progress
@@ -141,6 +149,7 @@ class Training:
         self._seconds_per_step = math.inf
         self._snapshot = Snapshot(model, self.optimizer)
         self._lr = math.nan
+        self._lrs = np.empty(0)
 
     def stop(self) -> None:
         """End the fit after the current step; the epoch gets its row in the history."""
@@ -169,6 +178,8 @@ class Training:
         self._snapshot.take()
         started = time.perf_counter()
         if self._shuffle:
+            # From the natural order each time: two fits of one epoch are one fit of two.
+            np.copyto(self._order, self._natural)
             self.model.rng.shuffle(self._order)
         total, correct, rows, steps = 0.0, 0, 0, 0
         for stretch in self._plan:
@@ -210,7 +221,7 @@ class Training:
             count = 1
         else:
             count = max(1, min(left, int(SECONDS_PER_CALL / self._seconds_per_step)))
-        lrs = self.optimizer.learning_rates(count)
+        lrs = self._learning_rates(count)
         counted = self.optimizer.step_count
         started = time.perf_counter()
         first = stretch.first + done * stretch.rows
@@ -227,6 +238,15 @@ class Training:
             self._progress.update(self.epoch, before + outcome.steps, loss=outcome.last_loss)
         self._call("on_batch_end")
         return outcome
+
+    def _learning_rates(self, count: int) -> np.ndarray:
+        """`Optimizer.learning_rates`, without a new array per epoch where the rate is constant."""
+        lr = self.optimizer.lr
+        if callable(lr):
+            return self.optimizer.learning_rates(count)
+        if self._lrs.size < count or self._lrs[0] != lr:
+            self._lrs = self.optimizer.learning_rates(self.steps_per_epoch)
+        return self._lrs[:count]
 
     def _fail(self, outcome: Outcome, step: int) -> None:
         restored = self._restore_if_needed()
@@ -323,9 +343,7 @@ def _check_batch_rows(model: Sequential, rows: int) -> None:
             )
 
 
-def _prepare_validation(
-    model: Sequential, data: Any
-) -> tuple[np.ndarray, np.ndarray] | None:
+def _prepare_validation(model: Sequential, data: Any) -> tuple[np.ndarray, np.ndarray] | None:
     if data is None:
         return None
     if not isinstance(data, (tuple, list)) or len(data) != 2:
@@ -341,15 +359,15 @@ def _prepare_validation(
     return rows, targets
 
 
-def _checked_callbacks(callbacks: Any) -> Sequence[Any]:
-    callbacks = [callbacks] if _is_callback(callbacks) else list(callbacks or ())
-    for callback in callbacks:
+def _checked_callbacks(callbacks: Any) -> list[Any]:
+    checked = [callbacks] if _is_callback(callbacks) else list(callbacks or ())
+    for callback in checked:
         if not _is_callback(callback):
             raise TypeError(
                 f"the callback {callback!r} has none of the methods {', '.join(HOOKS)}"
                 + (": make an object of this class" if isinstance(callback, type) else "")
             )
-    return callbacks
+    return checked
 
 
 def _is_callback(candidate: Any) -> bool:
