@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, ClassVar
 
 import numpy as np
@@ -29,7 +30,7 @@ class Initializer:
     name: ClassVar[str]
 
     def __init__(self, scale: float = 1.0) -> None:
-        if not (isinstance(scale, (int, float)) and math.isfinite(scale)):
+        if not (isinstance(scale, Real) and math.isfinite(scale)):
             raise ValueError(f"{type(self).__name__}: scale is {scale!r}, expected a finite number")
         self.scale = float(scale)
 
@@ -190,8 +191,8 @@ def get(initializer: Any) -> Callable[[Shape, np.random.Generator], np.ndarray]:
         return _NAMED[initializer]()
     if isinstance(initializer, (bool, type)):
         raise TypeError(f"initializer is {initializer!r}, expected a name, a number or an object")
-    if isinstance(initializer, (int, float)):
-        return Constant(initializer)
+    if isinstance(initializer, Real):
+        return Constant(float(initializer))
     if isinstance(initializer, dict):
         if initializer.get("name") not in _CLASSES:
             raise ValueError(f"not the description of an initializer: {initializer!r}")
@@ -206,8 +207,10 @@ def get(initializer: Any) -> Callable[[Shape, np.random.Generator], np.ndarray]:
 
 def to_config(initializer: Any) -> Any:
     """The same initializer as something JSON can hold."""
-    if isinstance(initializer, (str, int, float, dict)):
+    if isinstance(initializer, (str, dict)):
         return initializer
+    if isinstance(initializer, Real):
+        return float(initializer)
     if isinstance(initializer, Initializer):
         return initializer.get_config()
     return {"name": FromFile.name}

@@ -53,7 +53,7 @@ def test_constants():
     assert (draw("zeros") == 0).all()
     assert (draw("ones") == 1).all()
     assert (draw(0.01, (7,)) == 0.01).all()
-    assert initializers.get(0.01) == Constant(0.01)
+    assert initializers.get(0.01) == initializers.get(np.float64(0.01)) == Constant(0.01)
 
 
 @pytest.mark.parametrize("initializer", [Normal(), Xavier(2.0), Glorot(), He(), Orthogonal(), 0.25])
