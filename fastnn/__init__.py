@@ -1,0 +1,49 @@
+"""fastnn: neural-network kernels for the CPU under an API a student can read.
+
+`fastnn.functional` holds the kernels, on NumPy arrays; `fastnn.Sequential` and the layers build and
+train networks on them; `fastnn.reference` is the NumPy twin of every kernel.
+
+Names are loaded when they are first used (PEP 562): importing fastnn costs next to nothing, and a
+machine that cannot run the kernels hears of it in one clear error where they are asked for.
+"""
+
+from importlib import import_module as _import_module
+from typing import Any as _Any
+
+__version__ = "0.1.0"
+
+#: Where each public name lives.
+_HOME = {
+    "machine": ("available_isas", "get_num_threads", "isa", "set_num_threads", "show_config", "threads"),
+    "layers": (
+        "Activation", "BatchNorm", "Dense", "Layer", "ReLU",
+    ),
+    "losses": ("Loss", "MeanSquaredError", "SoftmaxCrossEntropy"),
+    "models": ("Sequential",),
+    "optimizers": ("Optimizer", "SGD"),
+    "recovery": ("NonFiniteError",),
+    "serialization": ("load",),
+    "history": ("History",),
+}  # fmt: skip
+_WHERE = {name: module for module, names in _HOME.items() for name in names}
+_MODULES = (
+    "datasets", "functional", "history", "initializers", "layers", "losses", "machine", "models",
+    "optimizers", "preprocessing", "reference", "training",
+)  # fmt: skip
+
+__all__ = ["__version__", *sorted(_WHERE), *_MODULES]
+
+
+def __getattr__(name: str) -> _Any:
+    if name in _WHERE:
+        value = getattr(_import_module(f"fastnn.{_WHERE[name]}"), name)
+    elif name in _MODULES:
+        value = _import_module(f"fastnn.{name}")
+    else:
+        raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

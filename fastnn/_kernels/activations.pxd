@@ -1,0 +1,1 @@
+cdef int parse(object activation, int *kind, double *params) except -1

@@ -1,0 +1,212 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""The dense layer: y = act(x @ w + b) and its gradients, as calls and as operations of a program."""
+from libc.stddef cimport size_t
+from libc.string cimport memset
+
+from fastnn._kernels.activations cimport parse
+from fastnn._kernels.arrays cimport Arrays
+from fastnn._kernels.gemm cimport Gemm, gemm_block, gemm_flops, pack_block, plan_gemm
+from fastnn._kernels.machine cimport Scratch, borrow, give_back, kernels_for, run_now, threads_for
+from fastnn._kernels.program cimport Program
+from fastnn._kernels.vec cimport fnn_kernels, fnn_op, fnn_run
+
+ctypedef struct ColumnSums:
+    const fnn_kernels *kernels
+    Py_ssize_t real, rows, cols
+    const char *x
+    Py_ssize_t ld
+    char *sums
+
+cdef Py_ssize_t SUM_COLS = 64
+
+
+cdef void sums_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const ColumnSums *s = <const ColumnSums *>op.args
+    cdef Py_ssize_t j = block * SUM_COLS
+    s.kernels.column_sums(s.sums + j * s.real, s.x + j * s.real, s.ld, s.rows, min(SUM_COLS, s.cols - j))
+
+
+cdef inline void set_op(fnn_op *op, object kind, const void *args, Py_ssize_t blocks):
+    op.args = args
+    op.blocks = max(1, blocks)
+    if kind == "pack":
+        op.block = pack_block
+    elif kind == "gemm":
+        op.block = gemm_block
+    else:
+        op.block = sums_block
+
+
+cdef int forward_shape(Gemm *g, Arrays arrays, x, w, b, y) except -1:
+    """C = y (N, H), A = x (N, D), B = w (D, H)."""
+    g.a = arrays.matrix(x, &g.lda)
+    g.m, g.k = arrays.rows(), arrays.cols()
+    g.b = arrays.matrix(w, &g.ldb)
+    g.n = arrays.cols()
+    if arrays.rows() != g.k:
+        raise ValueError("w does not fit x")
+    g.bias = arrays.real(b)
+    if b is not None and arrays.size() != g.n:
+        raise ValueError("b does not fit w")
+    g.c = arrays.matrix(y, &g.ldc, True)
+    if arrays.rows() != g.m or arrays.cols() != g.n:
+        raise ValueError("y does not fit x and w")
+    g.real = arrays.itemsize
+    return 0
+
+
+cdef int input_gradient_shape(Gemm *g, Arrays arrays, dx, dy, w) except -1:
+    """C = dx (N, D), A = dy (N, H), B = w.T: the packing transposes."""
+    g.a = arrays.matrix(dy, &g.lda)
+    g.m, g.k = arrays.rows(), arrays.cols()
+    g.b = arrays.matrix(w, &g.ldb)
+    g.b_transposed = True
+    g.n = arrays.rows()
+    if arrays.cols() != g.k:
+        raise ValueError("w does not fit dy")
+    g.c = arrays.matrix(dx, &g.ldc, True)
+    if arrays.rows() != g.m or arrays.cols() != g.n:
+        raise ValueError("dx does not fit dy and w")
+    g.real = arrays.itemsize
+    return 0
+
+
+cdef int weight_gradient_shape(Gemm *g, Arrays arrays, dw, x, dy) except -1:
+    """C = dw (D, H), A = x.T read by columns, B = dy (N, H)."""
+    g.a = arrays.matrix(x, &g.lda)
+    g.a_columns = True
+    g.k, g.m = arrays.rows(), arrays.cols()
+    g.b = arrays.matrix(dy, &g.ldb)
+    g.n = arrays.cols()
+    if arrays.rows() != g.k:
+        raise ValueError("dy does not fit x")
+    g.c = arrays.matrix(dw, &g.ldc, True)
+    if arrays.rows() != g.m or arrays.cols() != g.n:
+        raise ValueError("dw does not fit x and dy")
+    g.real = arrays.itemsize
+    return 0
+
+
+cdef int run_gemm(Gemm *g) except -1:
+    """Plan and run one product at once, packing into borrowed memory."""
+    cdef fnn_op ops[2]
+    cdef Scratch scratch
+    cdef int threads, count = 0
+    cdef size_t stride
+    g.kernels = kernels_for(g.real)
+    plan_gemm(g)
+    threads = threads_for(gemm_flops(g))
+    stride = (g.workspace + 127) // 64 * 64
+    borrow(&scratch, g.panel_bytes + 64 + stride * threads)
+    try:
+        g.panels = scratch.memory
+        if g.panel_bytes:
+            set_op(&ops[0], "pack", g, g.pack_blocks)
+            count = 1
+        set_op(&ops[count], "gemm", g, g.row_blocks * g.col_blocks)
+        run_now(ops, count + 1, threads, scratch.memory + (g.panel_bytes + 63) // 64 * 64, stride)
+    finally:
+        give_back(&scratch)
+    return 0
+
+
+def forward(x, w, b, activation, y):
+    """y = act(x @ w + b); `activation` as `checks.parse_activation` gives it."""
+    cdef Gemm g
+    cdef Arrays arrays = Arrays()
+    memset(&g, 0, sizeof(Gemm))
+    parse(activation, &g.activation, g.params)
+    forward_shape(&g, arrays, x, w, b, y)
+    run_gemm(&g)
+    return y
+
+
+def input_gradient(dx, dy, w):
+    """dx = dy @ w.T"""
+    cdef Gemm g
+    cdef Arrays arrays = Arrays()
+    memset(&g, 0, sizeof(Gemm))
+    input_gradient_shape(&g, arrays, dx, dy, w)
+    run_gemm(&g)
+    return dx
+
+
+def weight_gradient(dw, x, dy):
+    """dw = x.T @ dy"""
+    cdef Gemm g
+    cdef Arrays arrays = Arrays()
+    memset(&g, 0, sizeof(Gemm))
+    weight_gradient_shape(&g, arrays, dw, x, dy)
+    run_gemm(&g)
+    return dw
+
+
+def bias_gradient(db, dy):
+    """db = dy.sum(axis=0)"""
+    cdef ColumnSums s
+    cdef fnn_op op
+    cdef Arrays arrays = Arrays()
+    s.x = arrays.matrix(dy, &s.ld)
+    s.rows, s.cols = arrays.rows(), arrays.cols()
+    s.sums = arrays.real(db, True)
+    s.real = arrays.itemsize
+    if arrays.size() != s.cols:
+        raise ValueError("db does not fit dy")
+    s.kernels = kernels_for(s.real)
+    if s.cols:
+        set_op(&op, "sums", &s, (s.cols + SUM_COLS - 1) // SUM_COLS)
+        run_now(&op, 1, threads_for(16.0 * s.rows * s.cols), NULL, 0)
+    return db
+
+
+# --- operations of a program --------------------------------------------------------------------
+
+
+cdef int add_gemm(Program p, object name, Gemm *g) except -1:
+    g.kernels = p.kernels
+    plan_gemm(g)
+    if g.panel_bytes:
+        g.panels = p.own(g.panel_bytes)
+        p.add(name + ": pack", pack_block, g.pack_blocks, g, 0.0, 0)
+    return p.add(name, gemm_block, g.row_blocks * g.col_blocks, g, gemm_flops(g), g.workspace)
+
+
+def add_forward(Program p, name, x, w, b, activation, y):
+    """y = act(x @ w + b)"""
+    cdef Gemm *g = <Gemm *>p.args(sizeof(Gemm))
+    parse(activation, &g.activation, g.params)
+    forward_shape(g, p.arrays((x, w, b, y)), x, w, b, y)
+    add_gemm(p, name, g)
+
+
+def add_input_gradient(Program p, name, dx, dy, w, activation, saved):
+    """dx = (dy @ w.T) * act'(saved): the derivative of the activation that made x, taken on the way out."""
+    cdef Gemm *g = <Gemm *>p.args(sizeof(Gemm))
+    cdef Arrays arrays = p.arrays((dx, dy, w, saved))
+    parse(activation, &g.activation, g.params)
+    input_gradient_shape(g, arrays, dx, dy, w)
+    g.backward = True
+    g.saved = arrays.matrix(saved, &g.lds)
+    if g.activation and g.saved == NULL:
+        raise ValueError("an activation needs what it saved")
+    add_gemm(p, name, g)
+
+
+def add_weight_gradient(Program p, name, dw, x, dy):
+    """dw = x.T @ dy"""
+    cdef Gemm *g = <Gemm *>p.args(sizeof(Gemm))
+    weight_gradient_shape(g, p.arrays((dw, x, dy)), dw, x, dy)
+    add_gemm(p, name, g)
+
+
+def add_bias_gradient(Program p, name, db, dy):
+    """db = dy.sum(axis=0)"""
+    cdef ColumnSums *s = <ColumnSums *>p.args(sizeof(ColumnSums))
+    cdef Arrays arrays = p.arrays((db, dy))
+    s.kernels, s.real = p.kernels, p.itemsize
+    s.x = arrays.matrix(dy, &s.ld)
+    s.rows, s.cols = arrays.rows(), arrays.cols()
+    s.sums = arrays.real(db, True)
+    if arrays.size() != s.cols:
+        raise ValueError("db does not fit dy")
+    p.add(name, sums_block, (s.cols + SUM_COLS - 1) // SUM_COLS, s, 1.0 * s.rows * s.cols, 0)

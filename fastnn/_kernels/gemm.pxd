@@ -1,0 +1,34 @@
+from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
+
+ctypedef struct Gemm:
+    # C (m, n) = A (m, k) @ B (k, n) [+ bias], then the epilogue
+    const fnn_kernels *kernels
+    Py_ssize_t real
+    Py_ssize_t m, n, k
+    const char *a
+    Py_ssize_t lda
+    bint a_columns            # A[i][p] = a[i + p * lda], else a[i * lda + p]
+    const char *b
+    Py_ssize_t ldb
+    bint b_transposed         # B[p][j] = b[j * ldb + p], else b[p * ldb + j]
+    char *c
+    Py_ssize_t ldc
+    const char *bias
+    # epilogue: an activation of C, or C times the derivative of one at `saved`
+    int activation
+    bint backward
+    const char *saved
+    Py_ssize_t lds
+    double params[2]
+    # the plan: filled by plan_gemm
+    Py_ssize_t mb, nb, kb, row_blocks, col_blocks
+    bint pack_a
+    char *panels              # packed B: NULL to use B as it lies
+    size_t panel_bytes        # what `panels` must hold; 0 where B is used as it lies
+    size_t workspace          # per thread
+    Py_ssize_t pack_blocks
+
+cdef void plan_gemm(Gemm *g) noexcept nogil
+cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil
+cdef void pack_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil
+cdef double gemm_flops(const Gemm *g) noexcept nogil

@@ -1,0 +1,37 @@
+from libc.stdint cimport int64_t
+
+from fastnn._kernels.arrays cimport Arrays
+from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op
+
+ctypedef struct State:
+    # what changes from run to run, read by the operations of a program
+    Py_ssize_t rows             # of a mini-batch
+    const char *x               # the data, rows ldx elements apart
+    Py_ssize_t ldx
+    const char *targets
+    const int64_t *order        # rows * steps indices into the data
+    const double *rates         # learning rate of each step
+    double loss_sum, last_loss, penalty
+    int64_t correct
+
+cdef class Program:
+    cdef fnn_op *ops
+    cdef int64_t count
+    cdef list kept, op_names, op_flops
+    cdef void **memory
+    cdef Py_ssize_t memory_count
+    cdef size_t stride, workspace_bytes
+    cdef char *workspace
+    cdef readonly double flops
+    cdef readonly size_t owned_bytes
+    cdef readonly Py_ssize_t itemsize
+    cdef const fnn_kernels *kernels
+    cdef State state
+    cdef Arrays arrays(self, object owners)
+    cdef void *args(self, size_t bytes) except NULL
+    cdef char *own(self, size_t bytes) except NULL
+    cdef int add(self, object name, fnn_block block, Py_ssize_t blocks, const void *args, double flops,
+                 size_t workspace) except -1
+    cdef int _check_order(self, const int64_t *order, Py_ssize_t n, Py_ssize_t available) except -1
+
+cdef int add_judge(Program p, const double *sums, const int64_t *hits, Py_ssize_t blocks, double scale) except -1

@@ -1,0 +1,239 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""A program: the flat list of kernel calls that is one training step, run many times in one call.
+
+Each kernel family adds its own operations (`add_...` in its module); this file knows none of them
+but the two that every step has: the gather of a mini-batch's rows, and the judgement of its loss.
+Arrays handed to a program must stay where they are for its life: it keeps a reference to each, and
+reads and writes them without the GIL.
+"""
+from cpython.exc cimport PyErr_CheckSignals
+from libc.math cimport isfinite
+from libc.stddef cimport size_t
+from libc.stdint cimport int64_t
+from libc.stdlib cimport free, realloc
+from libc.string cimport memset
+
+from fastnn._kernels.arrays cimport Arrays
+from fastnn._kernels.machine cimport allocate, kernels_for, release, run_list, threads_for
+from fastnn._kernels.vec cimport (
+    FNN_STOP_CANCEL, FNN_STOP_FAILURE, fnn_block, fnn_fail, fnn_kernels, fnn_op, fnn_round_of, fnn_run,
+)
+
+cdef size_t LINE = 64  # bytes of a cache line: the workspaces of two threads never share one
+
+
+cdef class Program:
+    """An empty program for arrays of `itemsize` bytes, on mini-batches of `rows` rows."""
+
+    def __cinit__(self, Py_ssize_t itemsize, Py_ssize_t rows):
+        self.kept, self.op_names, self.op_flops = [], [], []
+        self.itemsize = itemsize
+        self.kernels = kernels_for(itemsize)
+        memset(&self.state, 0, sizeof(State))
+        self.state.rows = rows
+
+    def __dealloc__(self):
+        cdef Py_ssize_t i
+        for i in range(self.memory_count):
+            release(<char *>self.memory[i])
+        free(self.memory)
+        free(self.ops)
+        if self.workspace != NULL:
+            release(self.workspace)
+
+    cdef Arrays arrays(self, object owners):
+        """A view of arrays that lives as long as the program does."""
+        cdef Arrays arrays = Arrays()
+        arrays.itemsize = self.itemsize
+        self.kept.append((arrays, owners))
+        return arrays
+
+    cdef char *own(self, size_t bytes) except NULL:
+        """Aligned memory that lives as long as the program does."""
+        cdef char *memory = allocate(bytes)
+        cdef void **grown = <void **>realloc(self.memory, (self.memory_count + 1) * sizeof(void *))
+        if grown == NULL:
+            release(memory)
+            raise MemoryError
+        self.memory = grown
+        self.memory[self.memory_count] = memory
+        self.memory_count += 1
+        self.owned_bytes += bytes
+        memset(memory, 0, bytes)
+        return memory
+
+    cdef void *args(self, size_t bytes) except NULL:
+        return self.own(bytes)
+
+    cdef int add(self, object name, fnn_block block, Py_ssize_t blocks, const void *args, double flops,
+                 size_t workspace) except -1:
+        cdef fnn_op *grown = <fnn_op *>realloc(self.ops, (self.count + 1) * sizeof(fnn_op))
+        if grown == NULL:
+            raise MemoryError
+        self.ops = grown
+        self.ops[self.count].block = block
+        self.ops[self.count].blocks = max(1, blocks)
+        self.ops[self.count].args = args
+        self.count += 1
+        self.op_names.append(name)
+        self.op_flops.append(flops)
+        self.flops += flops
+        self.stride = max(self.stride, (workspace + 2 * LINE) // LINE * LINE)
+        return 0
+
+    def operations(self):
+        """The list as (name, flops, blocks), in the order of execution."""
+        return [(name, flops, self.ops[i].blocks)
+                for i, (name, flops) in enumerate(zip(self.op_names, self.op_flops))]
+
+    def run(self, x, targets, order, Py_ssize_t first, int64_t steps, rates):
+        """Run `steps` mini-batches: rows order[first:first + rows], the next rows, and so on.
+
+        Returns (steps done, sum of their losses, the last loss, correct rows, stopped), stopped being
+        None or the name of the operation that found its values not finite: that step did not update.
+        """
+        cdef Arrays arrays = Arrays()
+        cdef State *s = &self.state
+        cdef fnn_run run
+        cdef int threads = threads_for(self.flops)
+        cdef Py_ssize_t available
+        cdef int64_t done
+        arrays.itemsize = self.itemsize
+        s.x = arrays.matrix(x, &s.ldx)
+        available = arrays.rows()
+        arrays.any(targets)
+        if arrays.rows() != available:
+            raise ValueError(f"x has {available} rows, targets {arrays.rows()}")
+        s.targets = <const char *>arrays.last().buf
+        s.order = arrays.whole(order)
+        if first < 0 or steps < 1 or first + s.rows * steps > arrays.size():
+            raise ValueError(f"order has {arrays.size()} rows, asked for {s.rows * steps} from {first}")
+        self._check_order(s.order + first, s.rows * steps, available)
+        s.order += first
+        s.rates = <const double *>arrays.any(rates)
+        if arrays.last().itemsize != 8 or arrays.size() < steps:
+            raise ValueError(f"rates must be {steps} float64")
+        s.loss_sum = s.last_loss = 0
+        s.correct = 0
+        if self.workspace_bytes < self.stride * threads:
+            if self.workspace != NULL:
+                release(self.workspace)
+            self.workspace, self.workspace_bytes = NULL, 0
+            self.workspace = allocate(self.stride * threads)
+            self.workspace_bytes = self.stride * threads
+        with nogil:
+            run_list(&run, self.ops, self.count, steps, threads, self.workspace, self.stride)
+        done = min(steps, fnn_round_of(&run)) if run.stop else steps
+        if run.stop == FNN_STOP_CANCEL:
+            PyErr_CheckSignals()
+            raise KeyboardInterrupt
+        stopped = self.op_names[run.stopped_at] if run.stop == FNN_STOP_FAILURE else None
+        return done, s.loss_sum, s.last_loss, s.correct, stopped
+
+    cdef int _check_order(self, const int64_t *order, Py_ssize_t n, Py_ssize_t available) except -1:
+        cdef Py_ssize_t i
+        cdef int64_t lowest = 0, highest = -1
+        for i in range(n):
+            lowest = min(lowest, order[i])
+            highest = max(highest, order[i])
+        if lowest < 0 or highest >= available:
+            raise IndexError(f"order points outside the {available} rows of x")
+        return 0
+
+
+ctypedef struct Gather:
+    const fnn_kernels *kernels
+    const State *state
+    char *x
+    Py_ssize_t ldx, cols, real
+    char *targets
+    Py_ssize_t target_bytes
+    Py_ssize_t row_block
+
+
+cdef void gather_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const Gather *g = <const Gather *>op.args
+    cdef const State *s = g.state
+    cdef Py_ssize_t i0 = block * g.row_block, n = min(g.row_block, s.rows - block * g.row_block), i
+    cdef const int64_t *wanted = s.order + fnn_round_of(run) * s.rows + i0
+    g.kernels.gather_rows(g.x + i0 * g.ldx * g.real, g.ldx, s.x, s.ldx, wanted, n, g.cols)
+    if g.target_bytes == 8:
+        for i in range(n):
+            (<int64_t *>g.targets)[i0 + i] = (<const int64_t *>s.targets)[wanted[i]]
+    else:  # rows of regression targets, as bytes
+        for i in range(n):
+            copy_bytes(g.targets + (i0 + i) * g.target_bytes, s.targets + wanted[i] * g.target_bytes,
+                       g.target_bytes)
+
+
+cdef extern from "string.h" nogil:
+    void *copy_bytes "memcpy" (void *out, const void *source, size_t bytes)
+
+
+def add_gather(Program p, x, targets):
+    """The rows of the mini-batch: x (rows, D) and targets (rows, ...) are written from the data."""
+    cdef Arrays arrays = p.arrays((x, targets))
+    cdef Gather *g = <Gather *>p.args(sizeof(Gather))
+    g.kernels, g.state, g.real = p.kernels, &p.state, p.itemsize
+    g.x = arrays.matrix(x, &g.ldx, True)
+    g.cols = arrays.cols()
+    g.targets = arrays.any(targets, True)
+    g.target_bytes = arrays.last().len // max(1, p.state.rows)
+    g.row_block = 64
+    p.add("gather", gather_block, (p.state.rows + g.row_block - 1) // g.row_block, g, 0.0, 0)
+
+
+ctypedef struct Judge:
+    State *state
+    const double *sums     # the loss of each block, unscaled
+    const int64_t *hits
+    Py_ssize_t blocks
+    double scale
+
+
+cdef void judge_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const Judge *j = <const Judge *>op.args
+    cdef double loss = 0
+    cdef int64_t hits = 0
+    cdef Py_ssize_t i
+    for i in range(j.blocks):  # in block order: the same bits for any number of threads
+        loss += j.sums[i]
+        hits += j.hits[i]
+    loss = loss * j.scale + j.state.penalty
+    j.state.last_loss = loss
+    if not isfinite(loss):
+        fnn_fail(run, op)
+        return
+    j.state.loss_sum += loss
+    j.state.correct += hits
+
+
+cdef int add_judge(Program p, const double *sums, const int64_t *hits, Py_ssize_t blocks,
+                   double scale) except -1:
+    """Add up the loss; stop before the update where it is not finite."""
+    cdef Judge *j = <Judge *>p.args(sizeof(Judge))
+    j.state, j.sums, j.hits, j.blocks, j.scale = &p.state, sums, hits, blocks, scale
+    return p.add("loss", judge_block, 1, j, 0.0, 0)
+
+
+ctypedef struct Copy:
+    char *out
+    const char *source
+    size_t bytes
+
+
+cdef void copy_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const Copy *c = <const Copy *>op.args
+    copy_bytes(c.out, c.source, c.bytes)
+
+
+def add_copy(Program p, name, source, out):
+    """out = source: what a step that fails puts back."""
+    cdef Copy *c = <Copy *>p.args(sizeof(Copy))
+    cdef Arrays arrays = p.arrays((source, out))
+    c.source = arrays.real(source)
+    c.bytes = arrays.last().len
+    c.out = arrays.real(out, True)
+    if <size_t>arrays.last().len != c.bytes:
+        raise ValueError("out does not fit source")
+    p.add(name, copy_block, 1, c, 0.0, 0)

@@ -1,0 +1,59 @@
+/* All vector code, for one instruction set: included by each isa_*.c with FNN_TABLE and FNN_VBYTES set.
+ * The families are included twice, for float and for double. */
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#if defined(__x86_64__) || defined(_M_X64)
+#include <immintrin.h>
+#elif defined(__aarch64__)
+#include <arm_neon.h>
+#endif
+#include "table.h"
+
+#define FNN_REAL_BITS 32
+#include "families.h"
+#undef FNN_REAL_BITS
+#define FNN_REAL_BITS 64
+#include "families.h"
+#undef FNN_REAL_BITS
+
+#define FNN_STRING_(x) #x
+#define FNN_STRING(x) FNN_STRING_(x)
+#define FNN_PASTE_(a, b) a##b
+#define FNN_PASTE(a, b) FNN_PASTE_(a, b)
+#define FNN_KERNELS(type)                                                                            \
+    {                                                                                                \
+        .lanes = FNN_VBYTES / (int)sizeof(type##_t), .mr = MR, .nr = NV *FNN_VBYTES / (int)sizeof(type##_t), \
+        .pack_b = pack_b_##type, .pack_a = pack_a_##type, .gemm_block = gemm_block_##type,           \
+        .column_sums = column_sums_##type, .gather_rows = gather_rows_##type,                        \
+        .activation_forward = {FNN_ACTIVATION_LIST(FNN_FORWARD_##type)},                             \
+        .activation_backward = {FNN_ACTIVATION_LIST(FNN_BACKWARD_##type)},                           \
+        .batchnorm_statistics = batchnorm_statistics_##type,                                         \
+        .batchnorm_finalize = batchnorm_finalize_##type,                                             \
+        .batchnorm_frozen = batchnorm_frozen_##type,                                                 \
+        .batchnorm_coefficients = batchnorm_coefficients_##type,                                     \
+        .batchnorm_apply = {FNN_ACTIVATION_LIST(FNN_BN_APPLY_##type)},                               \
+        .batchnorm_backward_sums = {FNN_ACTIVATION_LIST(FNN_BN_SUMS_##type)},                        \
+        .batchnorm_backward_apply = {FNN_ACTIVATION_LIST(FNN_BN_BACKWARD_##type)},                   \
+        .softmax_forward = softmax_forward_##type, .softmax_backward = softmax_backward_##type,      \
+        .softmax_cross_entropy = softmax_cross_entropy_##type,                                       \
+        .soft_cross_entropy = soft_cross_entropy_##type,                                             \
+        .mean_squared_error = mean_squared_error_##type, .sgd_update = sgd_update_##type,            \
+        .all_finite = all_finite_##type, .sum_of_squares = sum_of_squares_##type,                    \
+        .fma_loop = fma_loop_##type                                                                  \
+    }
+typedef float f32_t;
+typedef double f64_t;
+#define FNN_FORWARD_f32(name, saved) name##_forward_f32,
+#define FNN_FORWARD_f64(name, saved) name##_forward_f64,
+#define FNN_BACKWARD_f32(name, saved) name##_backward_f32,
+#define FNN_BACKWARD_f64(name, saved) name##_backward_f64,
+#define FNN_BN_APPLY_f32(name, saved) batchnorm_apply_##name##_f32,
+#define FNN_BN_APPLY_f64(name, saved) batchnorm_apply_##name##_f64,
+#define FNN_BN_SUMS_f32(name, saved) batchnorm_backward_sums_##name##_f32,
+#define FNN_BN_SUMS_f64(name, saved) batchnorm_backward_sums_##name##_f64,
+#define FNN_BN_BACKWARD_f32(name, saved) batchnorm_backward_apply_##name##_f32,
+#define FNN_BN_BACKWARD_f64(name, saved) batchnorm_backward_apply_##name##_f64,
+
+const fnn_table FNN_PASTE(fnn_table_, FNN_ISA_NAME) = {
+    .name = FNN_STRING(FNN_ISA_NAME), .f32 = FNN_KERNELS(f32), .f64 = FNN_KERNELS(f64)};

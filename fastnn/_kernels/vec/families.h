@@ -1,0 +1,10 @@
+/* Every kernel family, for the float type of FNN_REAL_BITS. */
+#include "simd.h"
+#include "vmath.h"
+#include "activations.h"
+#include "softmax.h"
+#include "losses.h"
+#include "batchnorm.h"
+#include "gemm.h"
+#include "updates.h"
+#include "peak.h"

@@ -1,0 +1,250 @@
+/* Matrix product on register tiles: C (m, n) = A (m, k) @ B (k, n) [+ bias | + C].
+ *
+ * A tile holds MR rows and NV vectors of columns of C in registers.  Per step of k it loads NV
+ * vectors of B and broadcasts MR scalars of A.  A is read in place, by strides:
+ *   row mode: A[i][k] = a[i * sa + k]     (x @ w: x as it lies; also dy @ w.T)
+ *   column mode: A[i][k] = a[i + k * sa]  (x.T @ dy: x as it lies; or an A packed by pack_a)
+ * so that no use of a dense layer transposes A.  B is read as rows of vectors, `sb` apart:
+ * either in place (row-major B, full panels only) or from panels written by pack_b.
+ * The edge of C in n is a masked store; the edge in m is a tile with fewer rows (every height has
+ * a kernel of its own, so no lane computes what nobody needs).
+ *
+ * Alignment: none needed.  Aliasing: C must not overlap A, B or bias.
+ * Order of summation: k ascending, one accumulator per element: the same bits whatever the
+ * split of m and n, hence for any number of threads.
+ * Method: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008).
+ */
+#undef MR
+#undef NV
+#if FNN_VBYTES == 64
+#define MR 14 /* 28 accumulators + 2 of B + 1 broadcast of 32 registers */
+#define NV 2
+#elif defined(__aarch64__)
+#define MR 12 /* 24 + 2 + 1 of 32 */
+#define NV 2
+#else
+#define MR 6 /* 12 + 2 + 1 of 16 */
+#define NV 2
+#endif
+#define NR (NV * VL)
+
+INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *restrict c, ptrdiff_t ldc,
+                     const real *restrict a, ptrdiff_t sa, const real *restrict b, ptrdiff_t sb,
+                     const real *restrict bias, ptrdiff_t k, int width, int start) {
+    vec acc[MR][NV];
+    const int last = width - (nv - 1) * VL; /* lanes used of the last vector */
+    if (start == FNN_FROM_C) {
+#pragma GCC unroll 16
+        for (int i = 0; i < mr; i++)
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++)
+                acc[i][v] = v < nv - 1 || last == VL ? v_load(c + i * ldc + v * VL)
+                                                     : v_load_part(c + i * ldc + v * VL, last);
+    } else {
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) {
+            vec s = {0};
+            if (start == FNN_FROM_BIAS)
+                s = v < nv - 1 || last == VL ? v_load(bias + v * VL) : v_load_part(bias + v * VL, last);
+#pragma GCC unroll 16
+            for (int i = 0; i < mr; i++) acc[i][v] = s;
+        }
+    }
+    if (column_mode) {
+#pragma GCC unroll 2
+        for (ptrdiff_t p = 0; p < k; p++) {
+            vec bv[NV];
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) bv[v] = v_load(b + v * VL);
+#pragma GCC unroll 16
+            for (int i = 0; i < mr; i++) {
+                const vec av = v_set1(a[i]);
+#pragma GCC unroll 4
+                for (int v = 0; v < nv; v++) acc[i][v] = v_fma(av, bv[v], acc[i][v]);
+            }
+            a += sa;
+            b += sb;
+        }
+    } else {
+        /* rows in threes: row 3j + r is pj[r * sa], which x86 addresses without further registers */
+        const real *p0 = a, *p3 = a + 3 * sa, *p6 = a + 6 * sa, *p9 = a + 9 * sa, *p12 = a + 12 * sa;
+#pragma GCC unroll 4
+        for (ptrdiff_t p = 0; p < k; p++) {
+            vec bv[NV];
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) bv[v] = v_load(b + v * VL);
+#pragma GCC unroll 16
+            for (int i = 0; i < mr; i++) {
+                const real *row = i < 3 ? p0 : i < 6 ? p3 : i < 9 ? p6 : i < 12 ? p9 : p12;
+                const vec av = v_set1(row[(i % 3) * sa + p]);
+#pragma GCC unroll 4
+                for (int v = 0; v < nv; v++) acc[i][v] = v_fma(av, bv[v], acc[i][v]);
+            }
+            b += sb;
+        }
+    }
+    if (last == VL) {
+#pragma GCC unroll 16
+        for (int i = 0; i < mr; i++)
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) v_store(c + i * ldc + v * VL, acc[i][v]);
+    } else {
+#pragma GCC unroll 16
+        for (int i = 0; i < mr; i++) {
+#pragma GCC unroll 4
+            for (int v = 0; v < nv - 1; v++) v_store(c + i * ldc + v * VL, acc[i][v]);
+            v_store_part(c + i * ldc + (nv - 1) * VL, acc[i][nv - 1], last);
+        }
+    }
+}
+
+typedef void FN(tile_fn)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa,
+                         const real *restrict b, ptrdiff_t sb, const real *restrict bias, ptrdiff_t k,
+                         int width, int start);
+#define TILE(mr, nv, mode)                                                                          \
+    static void FN(tile_##mr##_##nv##_##mode)(                                                      \
+        real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa,                      \
+        const real *restrict b, ptrdiff_t sb, const real *restrict bias, ptrdiff_t k, int width,    \
+        int start) {                                                                                \
+        FN(tile)(mr, nv, mode, c, ldc, a, sa, b, sb, bias, k, width, start);                        \
+    }
+#define TILES(mr) TILE(mr, 1, 0) TILE(mr, 2, 0) TILE(mr, 1, 1) TILE(mr, 2, 1)
+#define ROW(mr) {{FN(tile_##mr##_1_0), FN(tile_##mr##_2_0)}, {FN(tile_##mr##_1_1), FN(tile_##mr##_2_1)}}
+TILES(1) TILES(2) TILES(3) TILES(4) TILES(5) TILES(6)
+#if FNN_VBYTES == 64 || defined(__aarch64__)
+TILES(7) TILES(8) TILES(9) TILES(10) TILES(11) TILES(12)
+#if FNN_VBYTES == 64
+TILES(13) TILES(14)
+#endif
+#endif
+static FN(tile_fn) *const FN(tiles)[MR][2][2] = { /* [rows - 1][column mode][vectors - 1] */
+    ROW(1), ROW(2), ROW(3), ROW(4), ROW(5), ROW(6),
+#if FNN_VBYTES == 64 || defined(__aarch64__)
+    ROW(7), ROW(8), ROW(9), ROW(10), ROW(11), ROW(12),
+#if FNN_VBYTES == 64
+    ROW(13), ROW(14),
+#endif
+#endif
+};
+#undef TILE
+#undef TILES
+#undef ROW
+
+/* Packs B (k, n), or the transposed b (n, k) if `transposed`, into panels of NR columns: panel j
+ * holds B[:, j * NR : (j + 1) * NR] as k rows of NR, the columns past n being zero. */
+static void FN(pack_b)(void *panels_, const void *b_, ptrdiff_t ld, int transposed, ptrdiff_t k, ptrdiff_t n) {
+    real *restrict panels = panels_;
+    const real *restrict b = b_;
+    for (ptrdiff_t j = 0; j < n; j += NR, panels += k * NR)
+        for (int v = 0; v < NV; v++) {
+            const ptrdiff_t j0 = j + v * VL;
+            const int cols = n - j0 >= VL ? VL : n - j0 > 0 ? (int)(n - j0) : 0;
+            real *out = panels + v * VL;
+            if (!transposed && cols == VL) {
+                for (ptrdiff_t p = 0; p < k; p++) v_store(out + p * NR, v_load(b + p * ld + j0));
+            } else if (!transposed) {
+                for (ptrdiff_t p = 0; p < k; p++)
+                    v_store(out + p * NR, cols ? v_load_part(b + p * ld + j0, cols) : (vec){0});
+            } else {
+                for (ptrdiff_t p = 0; p < k; p += VL) {
+                    const int depth = k - p >= VL ? VL : (int)(k - p);
+                    vec r[VL];
+                    for (int i = 0; i < VL; i++)
+                        r[i] = i >= cols      ? (vec){0}
+                               : depth == VL ? v_load(b + (j0 + i) * ld + p)
+                                             : v_load_part(b + (j0 + i) * ld + p, depth);
+                    FN(transpose)(r);
+                    for (int i = 0; i < depth; i++) v_store(out + (p + i) * NR, r[i]);
+                }
+            }
+        }
+}
+
+/* How the rows of a block are cut into tiles: evenly, so that no tile is left with a row or two. */
+INLINE ptrdiff_t FN(tile_count)(ptrdiff_t m) { return (m + MR - 1) / MR; }
+INLINE ptrdiff_t FN(tile_start)(ptrdiff_t m, ptrdiff_t tile) { return m * tile / FN(tile_count)(m); }
+
+/* Packs A (m, k) into one column-mode tile after the other, MR apart in k, for gemm_block with
+ * tile_stride = k * MR and sa = MR.  a: in row mode (m, k), in column mode (k, m), rows ld apart. */
+static void FN(pack_a)(void *tiles_, const void *a_, ptrdiff_t ld, int column_mode, ptrdiff_t m, ptrdiff_t k) {
+    real *restrict out = tiles_;
+    const real *restrict a = a_;
+    const ptrdiff_t count = FN(tile_count)(m);
+    for (ptrdiff_t t = 0; t < count; t++, out += k * MR) {
+        const ptrdiff_t i0 = FN(tile_start)(m, t);
+        const int rows = (int)(FN(tile_start)(m, t + 1) - i0);
+        if (column_mode) {
+            for (ptrdiff_t p = 0; p < k; p++)
+                for (int i = 0; i < rows; i += VL) {
+                    const int n = rows - i >= VL ? VL : rows - i;
+                    v_store_part(out + p * MR + i, v_load_part(a + p * ld + i0 + i, n), n);
+                }
+            continue;
+        }
+        for (ptrdiff_t p = 0; p < k; p += VL) {
+            const int depth = k - p >= VL ? VL : (int)(k - p);
+            for (int i = 0; i < rows; i += VL) {
+                const int n = rows - i >= VL ? VL : rows - i;
+                vec r[VL];
+                for (int q = 0; q < VL; q++)
+                    r[q] = q >= n        ? (vec){0}
+                           : depth == VL ? v_load(a + (i0 + i + q) * ld + p)
+                                         : v_load_part(a + (i0 + i + q) * ld + p, depth);
+                FN(transpose)(r);
+                for (int q = 0; q < depth; q++) v_store_part(out + (p + q) * MR + i, r[q], n);
+            }
+        }
+    }
+}
+
+/* C (m, n) from A (m, k) and B (k, n), all of which the caller has cut to fit the caches: a tile of A
+ * stays in L1 while the panels of B stream past it from L2.
+ * Tile t of A begins at a + t * tile_stride where A is packed (tile_stride > 0), else in place.
+ * Panel j of B begins at b + j * panel_stride; B in place wants n to be a multiple of NR. */
+static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa, int column_mode,
+                           ptrdiff_t tile_stride, const void *b_, ptrdiff_t sb, ptrdiff_t panel_stride,
+                           const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start) {
+    real *c = c_;
+    const real *a = a_, *b = b_, *bias = bias_;
+    const ptrdiff_t count = FN(tile_count)(m);
+    for (ptrdiff_t t = 0; t < count; t++) {
+        const ptrdiff_t i = FN(tile_start)(m, t);
+        const int rows = (int)(FN(tile_start)(m, t + 1) - i);
+        const real *at = tile_stride ? a + t * tile_stride : column_mode ? a + i : a + i * sa;
+        for (ptrdiff_t j = 0, p = 0; j < n; j += NR, p++) {
+            const int width = n - j >= NR ? NR : (int)(n - j);
+            FN(tiles)[rows - 1][column_mode][(width + VL - 1) / VL - 1](
+                c + i * ldc + j, ldc, at, sa, b + p * panel_stride, sb,
+                start == FNN_FROM_BIAS ? bias + j : bias, k, width, start);
+        }
+    }
+}
+
+/* sums (cols) = x.sum(axis=0), x (rows, cols): the gradient of a bias.  Sums of 64 rows are taken in
+ * the type of x and added up in double, so that float32 does not lose accuracy with the batch. */
+static void FN(column_sums)(void *sums_, const void *x_, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t cols) {
+    real *sums = sums_;
+    const real *x = x_;
+    for (ptrdiff_t j = 0; j < cols; j += VL) {
+        const int n = cols - j >= VL ? VL : (int)(cols - j);
+        double total[VL];
+        for (int q = 0; q < VL; q++) total[q] = 0;
+        for (ptrdiff_t i = 0; i < rows; i += 64) {
+            const ptrdiff_t end = rows - i < 64 ? rows : i + 64;
+            vec s = {0};
+            for (ptrdiff_t p = i; p < end; p++)
+                s += n == VL ? v_load(x + p * ld + j) : v_load_part(x + p * ld + j, n);
+            for (int q = 0; q < VL; q++) total[q] += s[q];
+        }
+        for (int q = 0; q < n; q++) sums[j + q] = (real)total[q];
+    }
+}
+
+/* out[i] = x[rows_wanted[i]]: the rows of a shuffled mini-batch. */
+static void FN(gather_rows)(void *out_, ptrdiff_t ldo, const void *x_, ptrdiff_t ldx, const int64_t *rows_wanted,
+                            ptrdiff_t rows, ptrdiff_t cols) {
+    real *out = out_;
+    const real *x = x_;
+    for (ptrdiff_t i = 0; i < rows; i++)
+        memcpy(out + i * ldo, x + rows_wanted[i] * ldx, (size_t)cols * sizeof(real));
+}

@@ -1,0 +1,3 @@
+#define FNN_ISA_NAME avx2
+#define FNN_VBYTES 32
+#include "body.h"

@@ -1,0 +1,3 @@
+#define FNN_ISA_NAME baseline
+#define FNN_VBYTES 16
+#include "body.h"

@@ -1,0 +1,241 @@
+/* Vectors of one float type on one instruction set: the only place that knows intrinsics.
+ *
+ * Included twice by body.h, with FNN_REAL_BITS 32 and 64; FNN_VBYTES (16, 32, 64) is set by the
+ * wrapper file of the instruction set.  Everything is `static inline`, so that no code compiled
+ * for one instruction set can be picked by the linker for another.
+ *
+ *   real, vec, ivec       scalar, vector, and integer vector of the same lanes
+ *   VL                    lanes in a vector
+ *   FN(name)              name_f32 or name_f64
+ *   v_load, v_store       any alignment
+ *   v_load_part, v_store_part   the first n lanes, 0 < n <= VL; lanes past n read as zero
+ *   v_set1, v_fma (a*b+c), v_min, v_max, v_sel, v_lt, v_gt ...
+ *
+ * v_min and v_max follow the x86 rule on every target: where an operand is NaN the SECOND is
+ * returned, so a clamp that must let NaN through is v_max(v_set1(limit), x).
+ */
+#undef real
+#undef vec
+#undef ivec
+#undef ireal
+#undef vmask
+#undef FN
+#undef VL
+#undef VLI
+#if FNN_REAL_BITS == 32
+#define real float
+#define ireal int32_t
+#define FN(name) name##_f32
+#else
+#define real double
+#define ireal int64_t
+#define FN(name) name##_f64
+#endif
+#define vec FN(fnn_vec)
+#define ivec FN(fnn_ivec)
+#define VL ((int)(FNN_VBYTES / sizeof(real)))
+
+typedef real vec __attribute__((vector_size(FNN_VBYTES)));
+typedef ireal ivec __attribute__((vector_size(FNN_VBYTES)));
+typedef real FN(fnn_uvec) __attribute__((vector_size(FNN_VBYTES), aligned(sizeof(real)), may_alias));
+
+#define INLINE static inline __attribute__((always_inline, unused))
+
+INLINE vec FN(v_load)(const real *p) { return *(const FN(fnn_uvec) *)p; }
+INLINE void FN(v_store)(real *p, vec v) { *(FN(fnn_uvec) *)p = v; }
+INLINE vec FN(v_set1)(real a) { return a - (vec){0}; }
+#define v_load FN(v_load)
+#define v_store FN(v_store)
+#define v_set1 FN(v_set1)
+#define v_load_part FN(v_load_part)
+#define v_store_part FN(v_store_part)
+#define v_fma FN(v_fma)
+#define v_min FN(v_min)
+#define v_max FN(v_max)
+#define v_sel FN(v_sel)
+#define v_lt FN(v_lt)
+#define v_gt FN(v_gt)
+#define v_eq FN(v_eq)
+#define v_le FN(v_le)
+#define v_first FN(v_first)
+#define v_sum FN(v_sum)
+#define v_highest FN(v_highest)
+#define v_sqrt FN(v_sqrt)
+
+#if FNN_VBYTES == 64 /* ------------------------------------------------------------- AVX-512 */
+#if FNN_REAL_BITS == 32
+typedef __mmask16 FN(fnn_mask);
+#define P(op) _mm512_##op##_ps
+#define PMASK(n) ((__mmask16)_bzhi_u32(0xffff, (unsigned)(n)))
+#else
+typedef __mmask8 FN(fnn_mask);
+#define P(op) _mm512_##op##_pd
+#define PMASK(n) ((__mmask8)_bzhi_u32(0xff, (unsigned)(n)))
+#endif
+#define vmask FN(fnn_mask)
+INLINE vmask v_first(int n) { return PMASK(n); }
+INLINE vec v_load_part(const real *p, int n) { return (vec)P(maskz_loadu)(PMASK(n), p); }
+INLINE void v_store_part(real *p, vec v, int n) { P(mask_storeu)(p, PMASK(n), v); }
+INLINE vec v_fma(vec a, vec b, vec c) { return (vec)P(fmadd)(a, b, c); }
+INLINE vec v_min(vec a, vec b) { return (vec)P(min)(a, b); }
+INLINE vec v_max(vec a, vec b) { return (vec)P(max)(a, b); }
+INLINE vec v_sqrt(vec a) { return (vec)P(sqrt)(a); }
+#if FNN_REAL_BITS == 32
+INLINE vmask v_lt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+INLINE vmask v_gt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
+INLINE vmask v_eq(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
+INLINE vmask v_le(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+#else
+INLINE vmask v_lt(vec a, vec b) { return _mm512_cmp_pd_mask(a, b, _CMP_LT_OQ); }
+INLINE vmask v_gt(vec a, vec b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
+INLINE vmask v_eq(vec a, vec b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
+INLINE vmask v_le(vec a, vec b) { return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ); }
+#endif
+INLINE vec v_sel(vmask m, vec yes, vec no) { return (vec)P(mask_blend)(m, no, yes); }
+INLINE real v_sum(vec a) { return P(reduce_add)(a); }
+INLINE real v_highest(vec a) { return P(reduce_max)(a); }
+#undef P
+#undef PMASK
+
+#else /* ------------------------------------------------ masks are vectors of 0 and -1 */
+#define vmask ivec
+INLINE vmask v_lt(vec a, vec b) { return (vmask)(a < b); }
+INLINE vmask v_gt(vec a, vec b) { return (vmask)(a > b); }
+INLINE vmask v_eq(vec a, vec b) { return (vmask)(a == b); }
+INLINE vmask v_le(vec a, vec b) { return (vmask)(a <= b); }
+
+#if FNN_VBYTES == 32 /* -------------------------------------------------------- AVX2 + FMA */
+#if FNN_REAL_BITS == 32
+#define P(op) _mm256_##op##_ps
+#define ITYPE int
+#else
+#define P(op) _mm256_##op##_pd
+#define ITYPE long long
+#endif
+/* a window on this table that starts VL - n entries in has n ones, then zeros */
+static const ireal FN(part_table)[2 * FNN_VBYTES / (FNN_REAL_BITS / 8)] = {
+    -1, -1, -1, -1,
+#if FNN_REAL_BITS == 32
+    -1, -1, -1, -1,
+#endif
+};
+INLINE __m256i FN(part_mask)(int n) {
+    return _mm256_loadu_si256((const __m256i *)(FN(part_table) + VL - n));
+}
+INLINE vmask v_first(int n) { return (vmask)FN(part_mask)(n); }
+INLINE vec v_load_part(const real *p, int n) { return (vec)P(maskload)(p, FN(part_mask)(n)); }
+INLINE void v_store_part(real *p, vec v, int n) { P(maskstore)(p, FN(part_mask)(n), v); }
+INLINE vec v_fma(vec a, vec b, vec c) { return (vec)P(fmadd)(a, b, c); }
+INLINE vec v_min(vec a, vec b) { return (vec)P(min)(a, b); }
+INLINE vec v_max(vec a, vec b) { return (vec)P(max)(a, b); }
+INLINE vec v_sqrt(vec a) { return (vec)P(sqrt)(a); }
+#if FNN_REAL_BITS == 32
+INLINE vec v_sel(vmask m, vec yes, vec no) { return (vec)P(blendv)(no, yes, (__m256)m); }
+#else
+INLINE vec v_sel(vmask m, vec yes, vec no) { return (vec)P(blendv)(no, yes, (__m256d)m); }
+#endif
+#undef P
+#undef ITYPE
+
+#else /* ------------------------------------------------------------- 16 bytes: SSE2, NEON */
+INLINE vmask v_first(int n) {
+#if FNN_REAL_BITS == 32
+    const ivec lane = {0, 1, 2, 3};
+#else
+    const ivec lane = {0, 1};
+#endif
+    return (vmask)(lane < (ireal)n);
+}
+INLINE vec v_load_part(const real *p, int n) {
+    vec v = {0};
+    memcpy(&v, p, (size_t)n * sizeof(real));
+    return v;
+}
+INLINE void v_store_part(real *p, vec v, int n) { memcpy(p, &v, (size_t)n * sizeof(real)); }
+INLINE vec v_sel(vmask m, vec yes, vec no) { return (vec)(((ivec)yes & m) | ((ivec)no & ~m)); }
+#if defined(__aarch64__)
+#if FNN_REAL_BITS == 32
+INLINE vec v_fma(vec a, vec b, vec c) { return (vec)vfmaq_f32(c, a, b); }
+INLINE vec v_sqrt(vec a) { return (vec)vsqrtq_f32(a); }
+#else
+INLINE vec v_fma(vec a, vec b, vec c) { return (vec)vfmaq_f64(c, a, b); }
+INLINE vec v_sqrt(vec a) { return (vec)vsqrtq_f64(a); }
+#endif
+INLINE vec v_min(vec a, vec b) { return v_sel(v_lt(a, b), a, b); }
+INLINE vec v_max(vec a, vec b) { return v_sel(v_gt(a, b), a, b); }
+#else
+INLINE vec v_fma(vec a, vec b, vec c) { return a * b + c; } /* two roundings: SSE2 has no FMA */
+#if FNN_REAL_BITS == 32
+INLINE vec v_min(vec a, vec b) { return (vec)_mm_min_ps(a, b); }
+INLINE vec v_max(vec a, vec b) { return (vec)_mm_max_ps(a, b); }
+INLINE vec v_sqrt(vec a) { return (vec)_mm_sqrt_ps(a); }
+#else
+INLINE vec v_min(vec a, vec b) { return (vec)_mm_min_pd(a, b); }
+INLINE vec v_max(vec a, vec b) { return (vec)_mm_max_pd(a, b); }
+INLINE vec v_sqrt(vec a) { return (vec)_mm_sqrt_pd(a); }
+#endif
+#endif
+#endif
+
+/* Horizontal sum and maximum, by halves. */
+INLINE real v_sum(vec a) {
+    real s[VL];
+    v_store(s, a);
+    for (int h = VL / 2; h; h /= 2)
+        for (int i = 0; i < h; i++) s[i] += s[i + h];
+    return s[0];
+}
+INLINE real v_highest(vec a) {
+    real s[VL];
+    v_store(s, a);
+    for (int h = VL / 2; h; h /= 2)
+        for (int i = 0; i < h; i++) s[i] = s[i] > s[i + h] ? s[i] : s[i + h];
+    return s[0];
+}
+#endif
+
+/* r[j][i] = r[i][j] for VL vectors of VL lanes, by log2(VL) perfect shuffles: with the address of an
+ * element written as the bits (row, column), each stage rotates the bits by one place. */
+#if FNN_VBYTES * 8 / FNN_REAL_BITS == 16
+#define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#elif FNN_VBYTES * 8 / FNN_REAL_BITS == 8
+#define LOW 0, 8, 1, 9, 2, 10, 3, 11
+#define HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#elif FNN_VBYTES * 8 / FNN_REAL_BITS == 4
+#define LOW 0, 4, 1, 5
+#define HIGH 2, 6, 3, 7
+#else
+#define LOW 0, 2
+#define HIGH 1, 3
+#endif
+#ifdef __clang__
+#define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
+#endif
+INLINE void FN(shuffle_stage)(vec *restrict out, const vec *restrict r) {
+#pragma GCC unroll 8
+    for (int i = 0; i < VL / 2; i++) {
+        out[2 * i] = SHUFFLE(r[i], r[i + VL / 2], LOW);
+        out[2 * i + 1] = SHUFFLE(r[i], r[i + VL / 2], HIGH);
+    }
+}
+INLINE void FN(transpose)(vec *r) {
+    vec s[VL];
+    FN(shuffle_stage)(s, r);
+    if (VL == 2) {
+        memcpy(r, s, sizeof s);
+        return;
+    }
+    FN(shuffle_stage)(r, s);
+    if (VL == 4) return;
+    FN(shuffle_stage)(s, r);
+    if (VL == 8) {
+        memcpy(r, s, sizeof s);
+        return;
+    }
+    FN(shuffle_stage)(r, s);
+}
+#undef LOW
+#undef HIGH

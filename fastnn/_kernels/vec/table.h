@@ -1,0 +1,108 @@
+/* The table of function pointers that one instruction set fills, and the lists shared with Cython.
+ *
+ * Every entry runs on the calling thread, allocates nothing and knows nothing of Python.  Arrays
+ * are `void *` of the float type of the table they belong to; `ld` is the distance between rows in
+ * elements.  The formulas stand above the bodies, in the file of each family.
+ */
+#ifndef FNN_TABLE_H
+#define FNN_TABLE_H
+#include <stddef.h>
+#include <stdint.h>
+
+/* Activations: name, what the backward pass differentiates from (OUTPUT or INPUT). */
+#define FNN_ACTIVATION_LIST(X) \
+    X(identity, OUTPUT)        \
+    X(relu, OUTPUT)
+
+enum {
+#define X(name, saved) FNN_ACT_##name,
+    FNN_ACTIVATION_LIST(X)
+#undef X
+    FNN_ACTIVATIONS
+};
+enum { FNN_SAVES_OUTPUT, FNN_SAVES_INPUT };
+
+/* Where the sums of a matrix product start. */
+enum { FNN_FROM_ZERO, FNN_FROM_BIAS, FNN_FROM_C };
+
+typedef struct {
+    int lanes; /* of one vector */
+    int mr;    /* rows of a register tile */
+    int nr;    /* columns of a register tile, and of a packed panel of B */
+
+    /* gemm.h */
+    void (*pack_b)(void *panels, const void *b, ptrdiff_t ld, int transposed, ptrdiff_t k, ptrdiff_t n);
+    void (*pack_a)(void *tiles, const void *a, ptrdiff_t ld, int column_mode, ptrdiff_t m, ptrdiff_t k);
+    void (*gemm_block)(void *c, ptrdiff_t ldc, const void *a, ptrdiff_t sa, int column_mode, ptrdiff_t tile_stride,
+                       const void *b, ptrdiff_t sb, ptrdiff_t panel_stride, const void *bias, ptrdiff_t m,
+                       ptrdiff_t n, ptrdiff_t k, int start);
+    void (*column_sums)(void *sums, const void *x, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t cols);
+    void (*gather_rows)(void *out, ptrdiff_t ldo, const void *x, ptrdiff_t ldx, const int64_t *rows_wanted,
+                        ptrdiff_t rows, ptrdiff_t cols);
+
+    /* activations.h; params: the numbers of the activation, in the order of its signature */
+    void (*activation_forward[FNN_ACTIVATIONS])(void *y, const void *x, ptrdiff_t n, const double *params);
+    void (*activation_backward[FNN_ACTIVATIONS])(void *dx, const void *dy, const void *saved, ptrdiff_t n,
+                                                 const double *params);
+
+    /* batchnorm.h */
+    void (*batchnorm_statistics)(double *mean, double *m2, const void *x, ptrdiff_t ld, ptrdiff_t rows,
+                                 ptrdiff_t cols);
+    void (*batchnorm_finalize)(void *mean, void *rstd, void *scale, void *shift, const double *exact_mean,
+                               const double *m2, const void *gamma, const void *beta, void *running_mean,
+                               void *running_var, double rows, double momentum, double eps, ptrdiff_t cols);
+    void (*batchnorm_frozen)(void *mean, void *rstd, void *scale, const void *running_mean,
+                             const void *running_var, const void *gamma, double eps, ptrdiff_t cols);
+    void (*batchnorm_coefficients)(void *dgamma, void *dbeta, void *c_g, void *c_x, void *c_1, const double *sum_g,
+                                   const double *sum_gx, const void *gamma, const void *rstd, double rows,
+                                   int training, ptrdiff_t cols);
+    void (*batchnorm_apply[FNN_ACTIVATIONS])(void *y, ptrdiff_t ldy, const void *x, ptrdiff_t ldx,
+                                             const void *mean, const void *scale, const void *shift,
+                                             ptrdiff_t rows, ptrdiff_t cols, const double *params);
+    void (*batchnorm_backward_sums[FNN_ACTIVATIONS])(double *sum_g, double *sum_gx, const void *dy, ptrdiff_t lddy,
+                                                     const void *x, ptrdiff_t ldx, const void *saved,
+                                                     ptrdiff_t lds, const void *mean, const void *scale,
+                                                     const void *shift, ptrdiff_t rows, ptrdiff_t cols,
+                                                     const double *params);
+    void (*batchnorm_backward_apply[FNN_ACTIVATIONS])(void *dx, ptrdiff_t lddx, const void *dy, ptrdiff_t lddy,
+                                                      const void *x, ptrdiff_t ldx, const void *saved,
+                                                      ptrdiff_t lds, const void *mean, const void *scale,
+                                                      const void *shift, const void *c_g, const void *c_x,
+                                                      const void *c_1, ptrdiff_t rows, ptrdiff_t cols,
+                                                      const double *params);
+
+    /* softmax.h */
+    void (*softmax_forward)(void *y, const void *x, ptrdiff_t rows, ptrdiff_t cols, int logarithm);
+    void (*softmax_backward)(void *dx, const void *dy, const void *y, ptrdiff_t rows, ptrdiff_t cols, int logarithm);
+
+    /* losses.h: returns the sum of the rows' losses, unscaled; dlogits is scaled by `scale` */
+    double (*softmax_cross_entropy)(void *dlogits, ptrdiff_t ldd, const void *logits, ptrdiff_t ldl,
+                                    const int64_t *labels, const void *weights, double smoothing, double scale,
+                                    ptrdiff_t rows, ptrdiff_t cols, int64_t *correct);
+    double (*soft_cross_entropy)(void *dlogits, ptrdiff_t ldd, const void *logits, ptrdiff_t ldl, const void *targets,
+                                 double scale, ptrdiff_t rows, ptrdiff_t cols);
+    double (*mean_squared_error)(void *dpred, const void *pred, const void *target, double scale, ptrdiff_t n);
+
+    /* updates.h */
+    void (*sgd_update)(void *w, const void *dw, void *v, ptrdiff_t n, double lr, double momentum, int nesterov,
+                       double weight_decay);
+    int (*all_finite)(const void *x, ptrdiff_t n);
+    double (*sum_of_squares)(const void *x, ptrdiff_t n);
+
+    /* peak.h: multiply-adds in registers, `rounds` times; returns the flops done */
+    double (*fma_loop)(void *sink, int64_t rounds);
+} fnn_kernels;
+
+typedef struct {
+    const char *name;
+    fnn_kernels f32, f64;
+} fnn_table;
+
+/* dispatch.c: the variants compiled in, best first; supported() asks the CPU and the system. */
+int fnn_table_count(void);
+const fnn_table *fnn_table_at(int index);
+int fnn_table_supported(int index);
+const char *fnn_compiler(void);
+const char *fnn_activation_name(int index);
+int fnn_activation_saves(int index);
+#endif

@@ -1,0 +1,52 @@
+"""The dense layer: the compiled side of `fastnn.reference.dense`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from fastnn import contracts
+from fastnn._kernels import activations as activation_kernels
+from fastnn._kernels import dense as kernels
+from fastnn.checks import Activation, Array
+from fastnn.functional._twins import documented
+
+
+@documented
+def dense_forward(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    activation: Activation = None,
+    out: Array | None = None,
+) -> Array:
+    parsed, out = contracts.dense_forward(x, w, b, activation, out)
+    return kernels.forward(x, w, b, parsed, out)
+
+
+@documented
+def dense_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    *,
+    y: Array | None = None,
+    activation: Activation = None,
+    need_dx: bool = True,
+    need_db: bool = True,
+    dx_out: Array | None = None,
+    dw_out: Array | None = None,
+    db_out: Array | None = None,
+) -> tuple[Array | None, Array, Array | None]:
+    parsed, dx, dw, db = contracts.dense_backward(
+        dy, x, w, y, activation, need_dx, need_db, dx_out, dw_out, db_out
+    )
+    dz = dy
+    if parsed[0] is not None:
+        dz = activation_kernels.backward(parsed, dy, y, np.empty_like(dy))
+    if dx is not None:
+        kernels.input_gradient(dx, dz, w)
+    kernels.weight_gradient(dw, x, dz)
+    if db is not None:
+        kernels.bias_gradient(db, dz)
+    return dx, dw, db

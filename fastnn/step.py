@@ -1,0 +1,278 @@
+"""The compiled training step: model, loss and optimizer as one flat list of kernel calls.
+
+The layers are read once and turned into *stages*: what stands in a row and is done in one pass
+(a dense layer with the activation after it, a batch norm with the activation after it).  Each stage
+adds its operations to a program (`fastnn._kernels.program`): forward in order, loss, backward in
+reverse order, update.  All buffers are allocated here; running the program allocates nothing.
+
+Memory of a step, in elements, beside parameters, gradients and optimizer state (P each): with B rows
+and widths d_0 (input) to d_L of the stages' outputs, B (d_0 + ... + d_L) for what is saved, twice
+B max(d_i) for the gradients of outputs, and the packed weights, at most 2 P.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastnn._kernels import activations, batchnorm, dense, losses, program, updates
+from fastnn.checks import NEEDS_INPUT, Parsed, parse_activation
+from fastnn.flat import ALIGNMENT, aligned_zeros
+from fastnn.layers import Activation, BatchNorm, Dense, Layer
+from fastnn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from fastnn.optimizers import SGD, Optimizer
+from fastnn.plain_step import Outcome
+
+if TYPE_CHECKING:
+    from fastnn.models import Sequential
+
+NONE: Parsed = (None, {})
+
+
+class NotCompilable(Exception):
+    """The model has a part that the compiled step does not know; `PlainStep` takes it."""
+
+
+@dataclass
+class Stage:
+    """One layer, with the activation that follows it where the two are done in one pass."""
+
+    layer: Layer
+    activation: Parsed
+    width: int
+
+    def forward(self, p: program.Program, x: np.ndarray, y: np.ndarray) -> None:
+        raise NotImplementedError
+
+    def backward(self, p: program.Program, dy: np.ndarray, dx: np.ndarray | None, before: Stage | None,
+                 x: np.ndarray, y: np.ndarray) -> None:  # fmt: skip
+        """From dy to dx; dy is already past the derivative of this stage's activation."""
+        raise NotImplementedError
+
+
+class DenseStage(Stage):
+    """y = act(x @ w + b).  Its gradients take dz, the gradient before the activation."""
+
+    def forward(self, p: program.Program, x: np.ndarray, y: np.ndarray) -> None:
+        params = self.layer.parameters
+        dense.add_forward(
+            p, f"{self.layer.name} dense forward", x, params["weight"], params.get("bias"),
+            self.activation, y,
+        )  # fmt: skip
+
+    def backward(self, p: program.Program, dy: np.ndarray, dx: np.ndarray | None, before: Stage | None,
+                 x: np.ndarray, y: np.ndarray) -> None:  # fmt: skip
+        name, gradients = self.layer.name, self.layer.gradients
+        if dx is not None:
+            # x is the output of the dense stage before, if it is one: its derivative on the way out
+            through = before.activation if isinstance(before, DenseStage) else NONE
+            saved = x if through[0] else None
+            dense.add_input_gradient(
+                p, f"{name} dense dx", dx, dy, self.layer.parameters["weight"], through, saved
+            )
+        dense.add_weight_gradient(p, f"{name} dense dw", gradients["weight"], x, dy)
+        if "bias" in gradients:
+            dense.add_bias_gradient(p, f"{name} dense db", gradients["bias"], dy)
+
+
+class NormStage(Stage):
+    """y = act(batch norm of x)."""
+
+    def forward(self, p: program.Program, x: np.ndarray, y: np.ndarray) -> None:
+        layer = self.layer
+        assert isinstance(layer, BatchNorm)
+        self.mean, self.rstd = (aligned_zeros(self.width, x.dtype) for _ in range(2))
+        batchnorm.add_forward(
+            p, f"{layer.name} batch norm forward", x, layer.parameters["gamma"], layer.parameters["beta"],
+            layer.buffers["running_mean"], layer.buffers["running_var"], layer.momentum, layer.eps,
+            self.activation, y, self.mean, self.rstd,
+        )  # fmt: skip
+
+    def backward(self, p: program.Program, dy: np.ndarray, dx: np.ndarray | None, before: Stage | None,
+                 x: np.ndarray, y: np.ndarray) -> None:  # fmt: skip
+        layer = self.layer
+        from_output = self.activation[0] is not None and self.activation[0] not in NEEDS_INPUT
+        batchnorm.add_backward(
+            p, f"{layer.name} batch norm backward", dy, x, layer.parameters["gamma"], self.mean, self.rstd,
+            layer.parameters["beta"], y if from_output else None, self.activation,
+            dy if dx is None else dx, layer.gradients["gamma"], layer.gradients["beta"],
+        )  # fmt: skip
+        if dx is not None:
+            differentiate(p, dx, before, x)
+
+
+class ActivationStage(Stage):
+    """y = act(x), where there is nothing to fuse it with."""
+
+    def forward(self, p: program.Program, x: np.ndarray, y: np.ndarray) -> None:
+        activations.add_forward(p, f"{self.layer.name} activation", self.activation, x, y)
+
+    def backward(self, p: program.Program, dy: np.ndarray, dx: np.ndarray | None, before: Stage | None,
+                 x: np.ndarray, y: np.ndarray) -> None:  # fmt: skip
+        if dx is not None:
+            saved = x if self.activation[0] in NEEDS_INPUT else y
+            name = f"{self.layer.name} activation backward"
+            activations.add_backward(p, name, self.activation, dy, saved, dx)
+            differentiate(p, dx, before, x)
+
+
+def differentiate(p: program.Program, dy: np.ndarray, stage: Stage | None, y: np.ndarray) -> None:
+    """Take dy past the activation of a dense stage, where nothing did it on the way."""
+    if isinstance(stage, DenseStage) and stage.activation[0]:
+        name = f"{stage.layer.name} activation backward"
+        activations.add_backward(p, name, stage.activation, dy, y, dy)
+
+
+def stages_of(layers: list[Layer]) -> list[Stage]:
+    """Group the layers; NotCompilable where one is unknown."""
+    stages: list[Stage] = []
+    for layer in layers:
+        assert layer.output_shape is not None
+        if len(layer.output_shape) != 1:
+            raise NotCompilable(f"{layer.label} has outputs of shape {layer.output_shape}")
+        width = layer.output_shape[0]
+        if type(layer) is Dense:
+            stages.append(DenseStage(layer, NONE, width))
+        elif type(layer) is BatchNorm:
+            stages.append(NormStage(layer, NONE, width))
+        elif isinstance(layer, Activation) and layer.operation in activations.NAMES:
+            parsed = parse_activation(layer.activation)
+            last = stages[-1] if stages else None
+            if last is None or last.activation[0] or isinstance(last, ActivationStage) or (
+                isinstance(last, DenseStage) and parsed[0] in NEEDS_INPUT
+            ):  # fmt: skip
+                stages.append(ActivationStage(layer, parsed, width))
+            else:
+                last.activation = parsed
+        else:
+            raise NotCompilable(f"{layer.label} has no compiled operations")
+    return stages
+
+
+def aligned_matrix(rows: int, cols: int, dtype: np.dtype[Any]) -> np.ndarray:
+    """A matrix whose rows start on cache lines, an odd number of them apart.
+
+    Rows a power of two apart would fall into the same few sets of the caches: a tile of the matrix
+    product reads fourteen of them side by side.
+    """
+    line = ALIGNMENT // dtype.itemsize
+    lines = -(-cols // line) | 1
+    return aligned_zeros(rows * lines * line, dtype).reshape(rows, lines * line)[:, :cols]
+
+
+class CompiledStep:
+    """`fastnn.plain_step.Step` as a program of compiled kernels.
+
+    Parameters
+    ----------
+    model : Sequential
+        Built.
+    loss, optimizer : Loss, Optimizer
+    rows : int
+        The size of the mini-batch.
+    l2 : float
+        λ of the penalty λ/(2·rows)·Σ‖W‖².
+
+    Raises
+    ------
+    NotCompilable
+        A layer, the loss or the optimizer has no compiled operations.
+    """
+
+    keeps_gradients = True
+
+    def __init__(
+        self, model: Sequential, loss: Loss, optimizer: Optimizer, rows: int, l2: float = 0.0
+    ) -> None:
+        if type(optimizer) is not SGD:
+            raise NotCompilable(f"{optimizer!r} has no compiled update")
+        if model.input_shape is None or len(model.input_shape) != 1:
+            raise NotCompilable("the input is not a matrix")
+        self.model, self.rows = model, rows
+        self.stages = stages_of(model.layers)
+        flat, dtype = model.flat, model.dtype
+        optimizer.bind(flat)
+        widths = [model.input_shape[0], *(stage.width for stage in self.stages)]
+        self.values = [aligned_matrix(rows, width, dtype) for width in widths]
+        self.buffers_before = np.zeros_like(flat.buffers)
+        self.program = p = program.Program(dtype.itemsize, rows)
+
+        if isinstance(loss, SoftmaxCrossEntropy):
+            targets = np.zeros(rows, np.int64)
+        elif isinstance(loss, MeanSquaredError):
+            targets = np.zeros((rows, widths[-1]), dtype)
+        else:
+            raise NotCompilable(f"{loss!r} has no compiled operations")
+        program.add_gather(p, self.values[0], targets)
+        if flat.buffers.size:
+            program.add_copy(p, "keep running statistics", flat.buffers, self.buffers_before)
+        for stage, x, y in zip(self.stages, self.values, self.values[1:]):
+            stage.forward(p, x, y)
+        if l2:
+            updates.add_penalty(p, flat.values[: flat.decayed], 0.5 * l2 / rows)
+        self._backward(p, loss, targets, widths)
+        updates.add_sgd(
+            p, flat.values, flat.gradients, optimizer.state.get("velocity"), flat.decayed,
+            optimizer.momentum, optimizer.nesterov, optimizer.weight_decay + l2 / rows,
+        )  # fmt: skip
+
+    def _backward(
+        self, p: program.Program, loss: Loss, targets: np.ndarray, widths: list[int]
+    ) -> None:
+        """Loss and gradients; the gradients of the outputs take turns in two buffers."""
+        turns = [aligned_matrix(self.rows, max(widths), self.model.dtype) for _ in range(2)]
+        dy = turns[0][:, : widths[-1]]
+        if isinstance(loss, SoftmaxCrossEntropy):
+            losses.add_softmax_cross_entropy(p, "loss", self.values[-1], targets, 0.0, dy)
+        else:
+            losses.add_mean_squared_error(p, "loss", self.values[-1], targets, dy)
+        differentiate(p, dy, self.stages[-1], self.values[-1])
+        for i in reversed(range(len(self.stages))):
+            stage, before = self.stages[i], self.stages[i - 1] if i else None
+            turns.reverse()
+            dx = turns[0][:, : widths[i]] if i else None
+            stage.backward(p, dy, dx, before, self.values[i], self.values[i + 1])
+            if dx is not None:
+                dy = dx
+
+    def run(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        order: np.ndarray,
+        first: int,
+        steps: int,
+        lrs: np.ndarray,
+    ) -> Outcome:
+        """`steps` mini-batches, as `fastnn.plain_step.Step.run` says."""
+        done, total, last, correct, stopped = self.program.run(X, y, order, first, steps, lrs)
+        outcome = Outcome(done, total, last, correct)
+        if stopped is not None:
+            self.model.flat.buffers[:] = self.buffers_before
+            outcome.failure = self._where()
+        return outcome
+
+    def _where(self) -> str:
+        """The first layer with an output that is not finite."""
+        if not np.isfinite(self.values[0]).all():
+            return "input"
+        for stage, value in zip(self.stages, self.values[1:], strict=True):
+            if not np.isfinite(value).all():
+                return stage.layer.name
+        return "loss"
+
+
+def compile_step(
+    model: Sequential,
+    loss: Loss,
+    optimizer: Optimizer,
+    rows: int,
+    *,
+    keep_gradients: bool = False,
+    l2: float = 0.0,
+) -> CompiledStep:
+    """The compiled step for mini-batches of `rows` rows; NotCompilable where there is none."""
+    del keep_gradients  # they are kept anyway, as long as no update is fused into their product
+    return CompiledStep(model, loss, optimizer, rows, l2)
