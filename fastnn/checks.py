@@ -112,10 +112,15 @@ def check_out(out: Array | None, shape: tuple[int, ...], dtype: Any, name: str =
     """
     if out is None:
         return np.empty(shape, dtype)
-    check_array(out, name, dtype=dtype, shape=shape)
-    if not out.flags.writeable:
-        raise ValueError(f"{name} is read-only: pass a writable array, or none")
+    check_writable(out, name, dtype=dtype, shape=shape)
     return out
+
+
+def check_writable(x: Any, name: str, *, dtype: Any, shape: tuple[int, ...]) -> None:
+    """Raise as `check_array`, and also unless `x` may be written to."""
+    check_array(x, name, dtype=dtype, shape=shape)
+    if not x.flags.writeable:
+        raise ValueError(f"{name} is read-only: pass a writable array")
 
 
 def check_overlap(out: Array, name: str, same: Mapping[str, Any], apart: Mapping[str, Any]) -> None:

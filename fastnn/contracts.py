@@ -27,6 +27,7 @@ from fastnn.checks import (
     check_overlap,
     check_positive,
     check_same,
+    check_writable,
     parse_activation,
 )
 
@@ -214,8 +215,8 @@ def batchnorm_forward(
         check_array(running_mean, "running_mean", dtype=x.dtype, shape=shape)
         check_array(running_var, "running_var", dtype=x.dtype, shape=shape)
         if training:
-            check_out(running_mean, shape, x.dtype, "running_mean")
-            check_out(running_var, shape, x.dtype, "running_var")
+            check_writable(running_mean, "running_mean", dtype=x.dtype, shape=shape)
+            check_writable(running_var, "running_var", dtype=x.dtype, shape=shape)
             inputs = {"x": x, "gamma": gamma, "beta": beta}
             check_overlap(running_mean, "running_mean", {}, {**inputs, "running_var": running_var})
             check_overlap(running_var, "running_var", {}, inputs)
@@ -418,7 +419,7 @@ def update(w: Any, dw: Any, **state: Any) -> None:
     changed = {"w": w, **state}
     seen: dict[str, Any] = {"dw": dw}
     for name, array in changed.items():
-        check_out(array, w.shape, w.dtype, name)
+        check_writable(array, name, dtype=w.dtype, shape=w.shape)
         check_overlap(array, name, {}, seen)
         seen[name] = array
 
@@ -496,7 +497,7 @@ def adam_update(
 def clip(dw: Any, limit: Any, limit_name: str) -> float:
     """Check an operation that clips a gradient in place; return the limit as a float."""
     check_array(dw, "dw")
-    check_out(dw, dw.shape, dw.dtype, "dw")
+    check_writable(dw, "dw", dtype=dw.dtype, shape=dw.shape)
     return check_positive(limit, limit_name)
 
 

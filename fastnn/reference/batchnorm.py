@@ -82,6 +82,7 @@ def batchnorm_forward(
     wide = x.astype(np.float64)
     if training:
         mean = wide.mean(axis=others, keepdims=True)
+        mean = mean + (wide - mean).mean(axis=others, keepdims=True)  # what the first rounded off
         var = np.square(wide - mean).mean(axis=others, keepdims=True)
         if running_mean is not None and running_var is not None:
             count = x.size // max(x.shape[axis], 1)
