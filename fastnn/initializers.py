@@ -32,10 +32,12 @@ class Initializer:
     def __init__(self, scale: float = 1.0) -> None:
         if not (isinstance(scale, Real) and math.isfinite(scale)):
             raise ValueError(f"{type(self).__name__}: scale is {scale!r}, expected a finite number")
-        self.scale = float(scale)
+        self.scale: float = float(scale)
 
     def __call__(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        return self.scale * self.deviation(*fans(shape)) * rng.standard_normal(shape)
+        values: np.ndarray = rng.standard_normal(shape)
+        values *= self.scale * self.deviation(*fans(shape))
+        return values
 
     def deviation(self, fan_in: int, fan_out: int) -> float:
         """The standard deviation of the rule, before `scale`."""
@@ -116,7 +118,9 @@ class Orthogonal(Initializer):
         rows, columns = math.prod(shape[:-1]), shape[-1]
         q, r = np.linalg.qr(rng.standard_normal((max(rows, columns), min(rows, columns))))
         q *= np.where(np.diagonal(r) < 0, -1.0, 1.0)
-        return self.scale * (q if rows >= columns else q.T).reshape(shape)
+        q *= self.scale
+        values: np.ndarray = q if rows >= columns else q.T
+        return values.reshape(shape)
 
 
 class Constant(Initializer):
@@ -128,7 +132,9 @@ class Constant(Initializer):
         super().__init__(scale)
 
     def __call__(self, shape: Shape, rng: np.random.Generator) -> np.ndarray:
-        return np.full(shape, self.scale)
+        values = np.empty(shape)
+        values.fill(self.scale)
+        return values
 
 
 class FromFile(Initializer):

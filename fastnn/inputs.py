@@ -26,11 +26,17 @@ def as_floats(values: Any, dtype: np.dtype[Any], name: str) -> np.ndarray:
     ------
     TypeError
         Complex numbers, text, dates, Python objects, sparse matrices.
+    ValueError
+        Masked values.
     """
     if type(values) is np.ndarray and values.dtype == dtype and values.flags.carray:
         return values  # the usual case, and the only one that must be quick (train_on_batch)
     if hasattr(values, "toarray") and not isinstance(values, np.ndarray):
         raise TypeError(f"{name} is a sparse matrix, expected a dense one: pass {name}.toarray()")
+    if np.ma.is_masked(values):
+        raise ValueError(
+            f"{name} has masked values: fill them, {name}.filled(...), or drop the rows"
+        )
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -98,11 +104,14 @@ def _per_row(shape: Shape) -> str:
 
 
 def check_lengths(X: np.ndarray, y: Any, names: tuple[str, str] = ("X", "y")) -> None:
-    """Raise ValueError unless both have as many rows."""
-    if len(X) != len(y):
+    """Raise unless `y` has as many rows as X."""
+    try:
+        rows = len(y)
+    except TypeError:
+        raise TypeError(f"{names[1]} is {y!r}, expected one target for each row") from None
+    if len(X) != rows:
         raise ValueError(
-            f"{names[0]} has {len(X)} rows but {names[1]} has {len(y)}: "
-            "each row needs its own target"
+            f"{names[0]} has {len(X)} rows but {names[1]} has {rows}: each row needs its own target"
         )
 
 

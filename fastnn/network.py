@@ -355,7 +355,7 @@ def _checked_layers(layers: Any) -> list[Layer]:
 
 def _checked_dtype(dtype: Any) -> np.dtype[Any]:
     try:
-        checked = np.dtype(dtype)
+        checked: np.dtype[Any] = np.dtype(dtype)
     except TypeError:
         checked = np.dtype(object)
     if checked.name not in ("float32", "float64") or not checked.isnative:

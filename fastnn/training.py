@@ -20,7 +20,7 @@ from .inputs import as_rows, check_finite, check_lengths
 from .losses import Loss
 from .optimizers import Optimizer
 from .plain_step import Outcome, PlainStep, Step
-from .progress import Progress, on_terminal
+from .progress import Progress
 from .recovery import (
     NonFiniteError,
     Snapshot,
@@ -298,7 +298,7 @@ def fit(
     progress = Progress(
         epochs,
         sum(stretch.steps for stretch in plan),
-        enabled=on_terminal() if verbose == "auto" else bool(verbose),
+        enabled="auto" if verbose == "auto" else bool(verbose),
     )
     validation = _prepare_validation(model, validation_data)
     return Training(

@@ -6,11 +6,17 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn import functional, reference
+from fastnn import functional, layers, reference
 from fastnn.checks import parse_activation
 from fastnn.layers import KNOWN
 
-ACTIVATIONS = [fnn.ReLU(), fnn.LeakyReLU(0.2), fnn.ELU(0.7), fnn.Sigmoid(), fnn.Tanh()]
+ACTIVATIONS = [
+    layers.ReLU(),
+    layers.LeakyReLU(0.2),
+    layers.ELU(0.7),
+    layers.Sigmoid(),
+    layers.Tanh(),
+]
 
 
 def available(layer):
@@ -156,7 +162,7 @@ def test_config_makes_a_twin(layer):
 def test_repr_shows_what_is_not_the_default():
     assert repr(fnn.Dense(5)) == "Dense(5)"
     assert repr(fnn.Dense(5, bias=False)) == "Dense(5, bias=False)"
-    assert repr(fnn.LeakyReLU(0.2)) == "LeakyReLU(negative_slope=0.2)"
+    assert repr(layers.LeakyReLU(0.2)) == "LeakyReLU(negative_slope=0.2)"
 
 
 @pytest.mark.parametrize(
@@ -167,8 +173,8 @@ def test_repr_shows_what_is_not_the_default():
         (lambda: fnn.Dense(3, "big"), "unknown initializer"),
         (lambda: fnn.BatchNorm(momentum=1.5), "momentum"),
         (lambda: fnn.BatchNorm(eps=0.0), "eps"),
-        (lambda: fnn.LeakyReLU(0.0), "negative_slope"),
-        (lambda: fnn.ELU(-1.0), "alpha"),
+        (lambda: layers.LeakyReLU(0.0), "negative_slope"),
+        (lambda: layers.ELU(-1.0), "alpha"),
     ],
 )
 def test_wrong_settings_are_refused_at_once(make, match):
@@ -323,7 +329,7 @@ def test_arguments_without_names_need_a_get_config():
 
 
 @pytest.mark.parametrize(
-    ("layers", "error", "match"),
+    ("stack", "error", "match"),
     [
         ([], ValueError, "layers is empty"),
         ([fnn.Dense], TypeError, r"layer 0 is the class Dense: make one of it"),
@@ -332,9 +338,9 @@ def test_arguments_without_names_need_a_get_config():
         ([*[fnn.ReLU()] * 2], ValueError, "stands in a model already"),
     ],
 )
-def test_what_is_not_a_list_of_layers_is_refused(layers, error, match):
+def test_what_is_not_a_list_of_layers_is_refused(stack, error, match):
     with pytest.raises(error, match=match):
-        fnn.Sequential(layers)
+        fnn.Sequential(stack)
 
 
 def test_a_layer_has_one_place():

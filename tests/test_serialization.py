@@ -10,7 +10,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn.preprocessing import Standardize
-from fastnn.serialization import METADATA_KEY
+from fastnn.serialization import METADATA_KEY, ModelFileError
 
 CE = "softmax_cross_entropy"
 
@@ -120,9 +120,7 @@ def test_preprocessing_travels_with_the_model(path):
 def test_an_own_layer_needs_its_class(path):
     model = trained(extra=[Double(3.0)])
     model.save(path)
-    with pytest.raises(
-        fnn.ModelFileError, match=r"layer 2 is 'Double'.*layers=\{'Double': Double\}"
-    ):
+    with pytest.raises(ModelFileError, match=r"layer 2 is 'Double'.*layers=\{'Double': Double\}"):
         fnn.load(path)
     twin = fnn.load(path, layers={"Double": Double})
     assert isinstance(twin.layers[2], Double) and twin.layers[2].start == 3.0
@@ -165,7 +163,7 @@ def test_a_truncated_file_is_refused_wherever_it_was_cut(path):
     whole = path.read_bytes()
     for cut in {0, 1, 7, 8, 9, len(whole) // 4, len(whole) // 2, len(whole) - 1}:
         path.write_bytes(whole[:cut])
-        with pytest.raises(fnn.ModelFileError, match=r"model\.safetensors is "):
+        with pytest.raises(ModelFileError, match=r"model\.safetensors is "):
             fnn.load(path)
 
 
@@ -175,7 +173,7 @@ def test_a_truncated_file_is_refused_wherever_it_was_cut(path):
 )
 def test_a_foreign_file_is_refused(path, content):
     path.write_bytes(content)
-    with pytest.raises(fnn.ModelFileError, match="expected a model that fastnn saved"):
+    with pytest.raises(ModelFileError, match="expected a model that fastnn saved"):
         fnn.load(path)
 
 
@@ -183,7 +181,7 @@ def test_safetensors_of_others_are_refused(path):
     numpy = pytest.importorskip("safetensors.numpy")
     for metadata in (None, {"format": "pt"}):
         numpy.save_file({"w": np.zeros(3)}, path, metadata=metadata)
-        with pytest.raises(fnn.ModelFileError, match="is a safetensors file, but not a model"):
+        with pytest.raises(ModelFileError, match="is a safetensors file, but not a model"):
             fnn.load(path)
 
 
@@ -222,7 +220,7 @@ def set_first_units(units):
 def test_a_damaged_description_is_refused(path, change, match):
     trained().save(path)
     change_description(path, change)
-    with pytest.raises(fnn.ModelFileError, match=match):
+    with pytest.raises(ModelFileError, match=match):
         fnn.load(path)
 
 
@@ -231,7 +229,7 @@ def test_a_description_that_is_not_json_is_refused(path):
     header, body = read(path)
     header["__metadata__"][METADATA_KEY] = "{"
     write(path, header, body)
-    with pytest.raises(fnn.ModelFileError, match="damaged description"):
+    with pytest.raises(ModelFileError, match="damaged description"):
         fnn.load(path)
 
 
@@ -240,7 +238,7 @@ def test_a_missing_tensor_is_refused(path):
     header, body = read(path)
     header["1.other"] = header.pop("1.gamma")
     write(path, header, body)
-    with pytest.raises(fnn.ModelFileError, match="lacks 1.gamma"):
+    with pytest.raises(ModelFileError, match="lacks 1.gamma"):
         fnn.load(path)
 
 

@@ -396,6 +396,8 @@ def broken(row, column, value):
         (dict(y=np.r_[y[:19], 4]), ValueError, "label 4 in row 19, but the model has 4 outputs"),
         (dict(y=np.r_[y[:3], -1, y[4:]]), ValueError, "label -1 in row 3.*0 to 3"),
         (dict(y=np.uint64(y) + 2**63), ValueError, "label 9223372036854775"),
+        (dict(y=None), TypeError, "y is None, expected one target for each row"),
+        (dict(X=np.ma.masked_less(X, 0)), ValueError, "X has masked values: fill them"),
         (dict(y=y[:19]), ValueError, "X has 20 rows but y has 19"),
         (dict(loss=MSE, y=X[:, :3]), ValueError, r"y has the shape \(20, 3\).*\(20, 4\)"),
         (dict(loss=MSE, y=y), ValueError, r"y has the shape \(20,\).*\(20, 4\)"),

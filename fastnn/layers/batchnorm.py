@@ -60,6 +60,7 @@ class BatchNorm(Layer):
                 f"layer {self.label}: a batch of one row has no variance, so batch norm cannot "
                 "train on it; give it two rows or more, or call forward(x, training=False)"
             )
+        y: np.ndarray
         y, mean, rstd = functional.batchnorm_forward(
             x,
             self.parameters["gamma"],
@@ -75,6 +76,7 @@ class BatchNorm(Layer):
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         x, mean, rstd, training = self._saved
+        dx: np.ndarray
         dx, _, _ = functional.batchnorm_backward(
             dy,
             x,

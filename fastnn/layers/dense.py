@@ -66,9 +66,12 @@ class Dense(Layer):
 
     def forward(self, x: np.ndarray, training: bool = True) -> np.ndarray:
         self._x = x
-        return functional.dense_forward(x, self.parameters["weight"], self.parameters.get("bias"))
+        w, b = self.parameters["weight"], self.parameters.get("bias")
+        y: np.ndarray = functional.dense_forward(x, w, b)
+        return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray | None:
+        dx: np.ndarray | None
         dx, _, _ = functional.dense_backward(
             dy,
             self._x,
