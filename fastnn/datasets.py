@@ -6,10 +6,12 @@ import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+
+from fastnn.preprocessing.arrays import check_finite
+from fastnn.preprocessing.target import TargetEncoder
 
 Inputs = TypeVar("Inputs", np.ndarray, Mapping[str, np.ndarray])
 
@@ -63,31 +65,49 @@ def digits(test_fraction: float = 0.2, seed: int = 0) -> Dataset:
             "the digits come with scikit-learn, which is not installed: pip install 'fastnn[demo]'"
         ) from None
     X, y = load_digits(return_X_y=True)
-    return divide(X.astype(np.uint8), y, test_fraction, seed, stratify=True)
+    return divide(X.astype(np.uint8), y, test_fraction, seed)
 
 
-def load_npz(path: str | os.PathLike[str], test_fraction: float = 0.2, seed: int = 0) -> Dataset:
+def load_npz(
+    path: str | os.PathLike[str],
+    test_fraction: float | None = None,
+    seed: int = 0,
+    task: str = "auto",
+    allow_nan: bool = False,
+) -> Dataset:
     """Read an `.npz` with `X`, `y`, or with `X_train`, `y_train` and `X_test`, `y_test`.
 
-    Inputs of more than two axes (images) are flattened to (N, D). `X` and `y` are split here as in
-    `split`, keeping the shares of the classes where `y` holds whole numbers or texts; a file that
-    brings its own split keeps it.
+    Inputs of more than two axes (images) are flattened to (N, D).
+
+    Parameters
+    ----------
+    path : path
+    test_fraction : float, optional
+        As in `split`, by default 0.2; for a file that does not bring its own split.
+    seed, task
+        As in `divide`.
+    allow_nan : bool
+        Let NaN in the inputs pass, as missing values that a preprocessor will fill.
 
     Raises
     ------
     OSError
         The file cannot be read.
     ValueError
-        It is not an `.npz` or damaged, holds other names, object arrays, or arrays of unequal
-        length.
+        It is not an `.npz` or damaged, holds other names, object arrays, arrays of unequal length,
+        or inputs that are not finite; a test fraction is given and a split is there already.
+    TypeError
+        The inputs are not real numbers.
     """
     arrays = read_npz(path)
     if "X_train" in arrays and "y_train" in arrays:
-        train = _pair(arrays, "X_train", "y_train", path)
+        train = _pair(arrays, "X_train", "y_train", path, allow_nan)
         if ("X_test" in arrays) != ("y_test" in arrays):
             raise ValueError(f"{path} holds only one of X_test and y_test, expected both or none")
         if "X_test" in arrays:
-            test = _pair(arrays, "X_test", "y_test", path)
+            if test_fraction is not None:
+                raise ValueError(f"{path} brings its own test rows, no fraction can be chosen")
+            test = _pair(arrays, "X_test", "y_test", path, allow_nan)
             if train[0].shape[1] != test[0].shape[1]:
                 raise ValueError(
                     f"{path}: the rows of X_train have {train[0].shape[1]} numbers, those of "
@@ -95,14 +115,13 @@ def load_npz(path: str | os.PathLike[str], test_fraction: float = 0.2, seed: int
                 )
             return Dataset(*train, *test)
     elif "X" in arrays and "y" in arrays:
-        train = _pair(arrays, "X", "y", path)
+        train = _pair(arrays, "X", "y", path, allow_nan)
     else:
         raise ValueError(
             f"{path} holds {', '.join(arrays) or 'no arrays'}; expected X and y, or X_train, "
             "y_train, X_test and y_test"
         )
-    X, y = train
-    return divide(X, y, test_fraction, seed, stratify=y.dtype.kind not in "fc" and y.ndim == 1)
+    return divide(*train, 0.2 if test_fraction is None else test_fraction, seed, task)
 
 
 def read_npz(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -133,15 +152,33 @@ def flatten(X: np.ndarray) -> np.ndarray:
     return X.reshape(len(X), -1) if X.ndim > 2 else X
 
 
-def divide(X: Inputs, y: np.ndarray, test_fraction: float, seed: int, stratify: bool) -> Dataset:
-    """Split rows into a `Dataset`; X is an array or a mapping of columns.
+def divide(
+    X: Inputs,
+    y: np.ndarray,
+    test_fraction: float = 0.2,
+    seed: int = 0,
+    task: str = "auto",
+    name: str = "y",
+) -> Dataset:
+    """Split rows into a `Dataset`, a classification so that both splits have the same shares.
+
+    Parameters
+    ----------
+    X : (N, D) array, or mapping of (N,) columns
+    y : (N, …) array
+    test_fraction, seed
+        As in `split`.
+    task : {"auto", "classification", "regression"}
+    name : str
+        Both as in `fastnn.preprocessing.TargetEncoder`.
 
     Raises
     ------
     ValueError
-        As in `split`.
+        As in `split` and `TargetEncoder.fit`.
     """
-    train, test = split(y, test_fraction, seed, stratify)
+    target = TargetEncoder(task, name).fit(y)
+    train, test = split(target.transform(y), test_fraction, seed, target.task == "classification")
     if not len(test):
         return Dataset(X, y)
     return Dataset(_rows(X, train), y[train], _rows(X, test), y[test])
@@ -185,7 +222,7 @@ def split(
     rng = np.random.default_rng(seed)
     rows = len(y)
     order = rng.permutation(rows)
-    classes = np.unique(y, return_inverse=True)[1] if stratify else np.zeros(rows, np.int64)
+    classes = np.unique(y, return_inverse=True)[1].ravel() if stratify else np.zeros(rows, int)
     chosen = []
     for label in range(int(classes.max(initial=-1)) + 1):
         members = order[classes[order] == label]
@@ -207,18 +244,19 @@ def _rows(X: Any, rows: np.ndarray) -> Any:
 
 
 def _pair(
-    arrays: Mapping[str, np.ndarray], x_name: str, y_name: str, path: Any
+    arrays: Mapping[str, np.ndarray], x_name: str, y_name: str, path: Any, allow_nan: bool
 ) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets of as many rows, the inputs checked."""
     X, y = arrays[x_name], arrays[y_name]
     if X.ndim < 2 or y.ndim < 1:
         raise ValueError(
-            f"{Path(path)}: {x_name} has the shape {X.shape} and {y_name} {y.shape}, expected "
+            f"{path}: {x_name} has the shape {X.shape} and {y_name} {y.shape}, expected "
             "(rows, …) with at least two axes and (rows,)"
         )
     if len(X) != len(y):
         raise ValueError(
-            f"{Path(path)}: {x_name} has {len(X)} rows and {y_name} {len(y)}, expected as many"
+            f"{path}: {x_name} has {len(X)} rows and {y_name} {len(y)}, expected as many"
         )
-    if not X.size:
-        raise ValueError(f"{Path(path)}: {x_name} is empty, its shape is {X.shape}")
-    return flatten(X), y
+    X = flatten(X)
+    check_finite(X, f"{path}: {x_name}", allow_nan)
+    return X, y

@@ -150,7 +150,14 @@ def _scale(axes: Axes, column: str, histories: Mapping[str, History]) -> None:
     )
     losses = losses[np.isfinite(losses)]
     if losses.size and losses.min() > 0 and losses.max() > LOG_RATIO * losses.min():
+        from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
         axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.tick_params(which="minor", length=0)
+        axes.set_title("Loss (logarithmic)", loc="left")
     elif losses.size and losses.min() >= 0:
         axes.set_ylim(bottom=0.0, top=1.05 * losses.max() or 1.0)
 

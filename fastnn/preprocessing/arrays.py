@@ -66,7 +66,8 @@ class _Affine(Preprocessor):
                 raise ValueError(f"column {column} has no value at all: leave it out")
             mean = total / count
             if not np.isfinite(mean).all():
-                raise ValueError(_complaint(x, self.impute))
+                check_finite(x, allow_nan=self.impute)
+                raise ValueError(_TOO_LARGE)
             self.mean = mean
             self._fit_scale(x)
             if not np.isfinite(self._factor()).all():
@@ -105,7 +106,8 @@ class _Affine(Preprocessor):
                 if self.impute:  # the mean, which was just moved to zero
                     out[rows][np.isnan(x[rows])] = 0.0
                 if not np.isfinite(out[rows]).all():
-                    raise ValueError(_complaint(x, self.impute))
+                    check_finite(x, allow_nan=self.impute)
+                    raise ValueError(_TOO_LARGE)
         return out
 
     def get_config(self) -> dict[str, Any]:
@@ -237,15 +239,15 @@ def float_dtype(name: Any) -> np.dtype:
     return dtype
 
 
-def matrix(data: Any) -> np.ndarray:
+def matrix(data: Any, name: str = "the data") -> np.ndarray:
     """`data` as a non-empty (N, D) array of real numbers; an array is not copied."""
     x = np.asarray(data)
     if x.dtype.kind not in "biuf":
-        raise TypeError(f"the data are of type {x.dtype}, expected real numbers")
+        raise TypeError(f"{name}: the type is {x.dtype}, expected real numbers")
     if x.ndim != 2:
-        raise ValueError(f"the data have the shape {x.shape}, expected (rows, columns)")
+        raise ValueError(f"{name}: the shape is {x.shape}, expected (rows, columns)")
     if not x.size:
-        raise ValueError(f"the data are empty: {x.shape[0]} rows, {x.shape[1]} columns")
+        raise ValueError(f"{name}: empty, of {x.shape[0]} rows and {x.shape[1]} columns")
     return x
 
 
@@ -257,19 +259,29 @@ def _blocks(x: np.ndarray) -> Iterator[slice]:
 _TOO_LARGE = "some numbers are too large to be scaled: bring them into a smaller range first"
 
 
-def _complaint(x: np.ndarray, impute: bool) -> str:
-    """What is wrong with `x`: the first bad cell and the way out."""
+def check_finite(data: Any, name: str = "the data", allow_nan: bool = False) -> np.ndarray:
+    """`matrix(data)`, without an infinity and, unless allowed, without NaN.
+
+    Raises
+    ------
+    TypeError
+        No real numbers.
+    ValueError
+        Names the row and the column, both from 0, of the first bad value.
+    """
+    x = matrix(data, name)
+    if x.dtype.kind != "f":
+        return x
     for rows in _blocks(x):
         block = x[rows]
-        bad = np.isinf(block) if impute else ~np.isfinite(block)
+        bad = np.isinf(block) if allow_nan else ~np.isfinite(block)
         if bad.any():
             row, column = np.argwhere(bad)[0]
-            value = block[row, column]
-            where = f"row {rows.start + row}, column {column}"
-            if np.isnan(value):
-                return (
-                    f"NaN in {where} (counted from 0): remove such rows, or impute=True (on the "
-                    "command line --impute) puts the column's mean in place of missing values"
+            where = f"row {rows.start + row}, column {column} (counted from 0)"
+            if np.isnan(block[row, column]):
+                raise ValueError(
+                    f"{name}: NaN in {where}; remove such rows, or use impute=True (on the command "
+                    "line --impute) to put the column's mean in place of missing values"
                 )
-            return f"infinity in {where} (counted from 0): every value must be finite"
-    return _TOO_LARGE
+            raise ValueError(f"{name}: infinity in {where}; every value must be finite")
+    return x

@@ -189,6 +189,12 @@ class TableEncoder(Preprocessor):
         ]
 
     @property
+    def columns(self) -> list[str]:
+        """The columns that a table must have."""
+        require_fitted(self, self.categories)
+        return list(self.categories or ())
+
+    @property
     def text_columns(self) -> list[str]:
         """The columns that are read as text, also where all values of a file look like numbers."""
         return [name for name, texts in (self.categories or {}).items() if texts is not None]

@@ -10,6 +10,9 @@ from fastnn.preprocessing.base import Arrays, Preprocessor, require_fitted
 from fastnn.preprocessing.columns import is_numeric, missing, to_numbers, to_texts
 
 Task = Literal["classification", "regression"]
+# Whole numbers of at most so many values are class labels, and so many rows make a class.
+FEW = 20
+
 TASKS = ("auto", "classification", "regression")
 
 
@@ -24,12 +27,11 @@ class TargetEncoder(Preprocessor):
     Parameters
     ----------
     task : {"auto", "classification", "regression"}
-        "auto" takes texts, booleans, and whole numbers of at most `max_classes` different values
-        for classes, other numbers for a regression.
+        "auto" takes other numbers than class labels for a regression. Class labels are texts,
+        booleans, whole numbers of at most 20 different values, and the whole numbers from 0 to
+        C-1 if all of them occur, on average in at least 20 rows.
     name : str
         What errors call the target.
-    max_classes : int
-        For "auto" only.
 
     Examples
     --------
@@ -43,12 +45,11 @@ class TargetEncoder(Preprocessor):
 
     kind = "target"
 
-    def __init__(self, task: str = "auto", name: str = "y", max_classes: int = 20) -> None:
+    def __init__(self, task: str = "auto", name: str = "y") -> None:
         if task not in TASKS:
             raise ValueError(f"the task is {task!r}, expected one of {', '.join(TASKS)}")
         self.requested = task
         self.name = name
-        self.max_classes = max_classes
         self.task: Task | None = None
         self.classes: list[str] | list[int] = []
         self.mean: np.ndarray | None = None
@@ -72,8 +73,8 @@ class TargetEncoder(Preprocessor):
         whole = numeric and values.ndim == 1 and bool((values == np.round(values)).all())
         task = self.requested
         if task == "auto":
-            few = whole and len(np.unique(values)) <= self.max_classes
-            task = "classification" if few or not numeric else "regression"
+            labels = not numeric or (whole and _look_like_labels(values))
+            task = "classification" if labels else "regression"
         if task == "regression":
             if not numeric:
                 raise ValueError(
@@ -217,3 +218,9 @@ class TargetEncoder(Preprocessor):
         if new.task == "regression":
             new.mean, new.std = arrays["mean"], arrays["std"]
         return new
+
+
+def _look_like_labels(whole: np.ndarray) -> bool:
+    distinct = len(np.unique(whole))
+    counted = whole.min() == 0 and whole.max() == distinct - 1
+    return distinct <= FEW or (counted and len(whole) >= FEW * distinct)
