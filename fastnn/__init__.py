@@ -16,7 +16,7 @@ __version__ = "0.1.0"
 _HOME = {
     "machine": ("available_isas", "get_num_threads", "isa", "set_num_threads", "show_config", "threads"),
     "layers": (
-        "Activation", "BatchNorm", "Dense", "Layer", "ReLU",
+        "Activation", "BatchNorm", "Dense", "ELU", "Layer", "LeakyReLU", "ReLU", "Sigmoid", "Tanh",
     ),
     "losses": ("Loss", "MeanSquaredError", "SoftmaxCrossEntropy"),
     "models": ("Sequential",),

@@ -6,10 +6,12 @@ import numpy as np  # noqa: F401  (the examples of the docstrings use it)
 
 from fastnn import contracts
 from fastnn._kernels import activations as kernels
-from fastnn.checks import Array
+from fastnn.checks import Array, check_positive
 from fastnn.functional._twins import documented
 
 _RELU = ("relu", {})
+_SIGMOID = ("sigmoid", {})
+_TANH = ("tanh", {})
 
 
 @documented
@@ -20,3 +22,51 @@ def relu(x: Array, *, out: Array | None = None) -> Array:
 @documented
 def relu_backward(dy: Array, y: Array, *, dx_out: Array | None = None) -> Array:
     return kernels.backward(_RELU, dy, y, contracts.unary_backward(dy, y, "y", dx_out))
+
+
+@documented
+def leaky_relu(x: Array, negative_slope: float = 0.01, *, out: Array | None = None) -> Array:
+    spec = ("leaky_relu", {"negative_slope": check_positive(negative_slope, "negative_slope")})
+    return kernels.forward(spec, x, contracts.unary(x, out))
+
+
+@documented
+def leaky_relu_backward(
+    dy: Array, y: Array, negative_slope: float = 0.01, *, dx_out: Array | None = None
+) -> Array:
+    spec = ("leaky_relu", {"negative_slope": check_positive(negative_slope, "negative_slope")})
+    return kernels.backward(spec, dy, y, contracts.unary_backward(dy, y, "y", dx_out))
+
+
+@documented
+def elu(x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
+    spec = ("elu", {"alpha": check_positive(alpha, "alpha")})
+    return kernels.forward(spec, x, contracts.unary(x, out))
+
+
+@documented
+def elu_backward(
+    dy: Array, y: Array, alpha: float = 1.0, *, dx_out: Array | None = None
+) -> Array:
+    spec = ("elu", {"alpha": check_positive(alpha, "alpha")})
+    return kernels.backward(spec, dy, y, contracts.unary_backward(dy, y, "y", dx_out))
+
+
+@documented
+def sigmoid(x: Array, *, out: Array | None = None) -> Array:
+    return kernels.forward(_SIGMOID, x, contracts.unary(x, out))
+
+
+@documented
+def sigmoid_backward(dy: Array, y: Array, *, dx_out: Array | None = None) -> Array:
+    return kernels.backward(_SIGMOID, dy, y, contracts.unary_backward(dy, y, "y", dx_out))
+
+
+@documented
+def tanh(x: Array, *, out: Array | None = None) -> Array:
+    return kernels.forward(_TANH, x, contracts.unary(x, out))
+
+
+@documented
+def tanh_backward(dy: Array, y: Array, *, dx_out: Array | None = None) -> Array:
+    return kernels.backward(_TANH, dy, y, contracts.unary_backward(dy, y, "y", dx_out))

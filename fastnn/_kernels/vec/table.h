@@ -12,7 +12,11 @@
 /* Activations: name, what the backward pass differentiates from (OUTPUT or INPUT). */
 #define FNN_ACTIVATION_LIST(X) \
     X(identity, OUTPUT)        \
-    X(relu, OUTPUT)
+    X(relu, OUTPUT)            \
+    X(leaky_relu, OUTPUT)      \
+    X(elu, OUTPUT)             \
+    X(sigmoid, OUTPUT)         \
+    X(tanh, OUTPUT)
 
 enum {
 #define X(name, saved) FNN_ACT_##name,
