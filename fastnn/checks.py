@@ -12,7 +12,7 @@ Overlap. An output may be *exactly* an input of the same size where the operatio
 (elementwise operations, softmax, batch norm, losses: in place); it may never overlap an input in
 part, nor another output. A matrix product and maxout take no overlap at all.
 
-The functions here check one thing each; `fastnn.contracts` puts them together per operation.
+The functions here check one thing each; the package `fastnn.contracts` puts them together per operation.
 """
 
 from __future__ import annotations

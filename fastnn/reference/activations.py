@@ -103,7 +103,7 @@ def elu(x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
 
 @np.errstate(all="ignore")
 def elu_backward(dy: Array, y: Array, alpha: float = 1.0, *, dx_out: Array | None = None) -> Array:
-    """dx = dy where y > 0, dy * (y + alpha) elsewhere: alpha exp(x) = y + alpha.
+    """dx = dy * (y + alpha) where y <= 0, dy elsewhere: alpha exp(x) = y + alpha.
 
     Examples
     --------
@@ -112,7 +112,7 @@ def elu_backward(dy: Array, y: Array, alpha: float = 1.0, *, dx_out: Array | Non
     """
     alpha = check_positive(alpha, "alpha")
     dx = contracts.unary_backward(dy, y, "y", dx_out)
-    dx[...] = np.where(y > 0, dy, dy * (y + alpha))
+    dx[...] = np.where(y <= 0, dy * (y + alpha), dy)
     return dx
 
 
@@ -134,7 +134,7 @@ def selu(x: Array, *, out: Array | None = None) -> Array:
 
 @np.errstate(all="ignore")
 def selu_backward(dy: Array, y: Array, *, dx_out: Array | None = None) -> Array:
-    """dx = SELU_SCALE * dy where y > 0, dy * (y + SELU_SCALE * SELU_ALPHA) elsewhere.
+    """dx = dy * (y + SELU_SCALE * SELU_ALPHA) where y <= 0, SELU_SCALE * dy elsewhere.
 
     Examples
     --------
@@ -142,7 +142,7 @@ def selu_backward(dy: Array, y: Array, *, dx_out: Array | None = None) -> Array:
     array([1.0507])
     """
     dx = contracts.unary_backward(dy, y, "y", dx_out)
-    dx[...] = np.where(y > 0, SELU_SCALE * dy, dy * (y + SELU_SCALE * SELU_ALPHA))
+    dx[...] = np.where(y <= 0, dy * (y + SELU_SCALE * SELU_ALPHA), SELU_SCALE * dy)
     return dx
 
 
