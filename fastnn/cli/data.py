@@ -40,6 +40,16 @@ def is_table(source: str) -> bool:
     )
 
 
+def keep_inputs(inputs: Sequence[str], outputs: Sequence[Path]) -> None:
+    """Raise ValueError where a file to be written is one that is read: nothing shall be lost."""
+    for path in outputs:
+        for source in inputs:
+            if path.exists() and Path(source).exists() and path.samefile(source):
+                raise ValueError(
+                    f"{path} is an input and would be overwritten; choose another --out"
+                )
+
+
 def load_training(
     source: str,
     *,

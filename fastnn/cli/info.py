@@ -24,5 +24,5 @@ def run(arguments: argparse.Namespace) -> int:
     """Print `fastnn.show_config()`."""
     import fastnn
 
-    print(fastnn.show_config())
+    fastnn.show_config()
     return 0

@@ -6,9 +6,10 @@ import argparse
 import csv
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import IO, Any
 
-from fastnn.cli.data import load_inputs
+from fastnn.cli.data import keep_inputs, load_inputs
 from fastnn.files import replacing
 
 HELP = "predict with a trained model, as CSV"
@@ -42,11 +43,14 @@ def run(arguments: argparse.Namespace) -> int:
     """Predict as the command line says."""
     import fastnn
     from fastnn.preprocessing import Preparation
+    from fastnn.preprocessing.arrays import check_finite
 
+    if arguments.out is not None:
+        keep_inputs([arguments.model, arguments.file], [Path(arguments.out)])
     model = fastnn.load(arguments.model)
     preprocessing = model.preprocessing
     data = load_inputs(arguments.file, preprocessing)
-    X = data if preprocessing is None else preprocessing.transform(data)
+    X = check_finite(data) if preprocessing is None else preprocessing.transform(data)
     target = preprocessing.target if isinstance(preprocessing, Preparation) else None
     header, rows = _answers(model, target, X, arguments.proba)
     if arguments.out is None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastnn.cli.arguments import names, number, whole, widths
-from fastnn.cli.data import DIGITS, is_table, load_training
+from fastnn.cli.data import DIGITS, is_table, keep_inputs, load_training
 from fastnn.files import writable_folder
 from fastnn.progress import write_line
 
@@ -167,7 +167,7 @@ def run(arguments: argparse.Namespace) -> int:
         test = _prepared(preparation, data.X_test, data.y_test)
     model = _network(arguments, settings, X.shape[1], preparation.target.outputs)
     model.preprocessing = preparation
-    out = None if arguments.out is None else _output_folder(arguments.out)
+    out = None if arguments.out is None else _output_folder(arguments.out, arguments.data)
 
     say = (lambda line: None) if arguments.quiet else write_line
     say(_describe_data(arguments.data, data, preparation, X.shape[1]))
@@ -346,12 +346,15 @@ def _result(
     return f"{quality}, training {seconds:.2f} s"
 
 
-def _output_folder(path: str) -> Path:
+def _output_folder(path: str, source: str) -> Path:
     """The folder for the results, proved writable before any time is spent on training."""
-    folder = writable_folder(path)
-    for name in (MODEL, HISTORY, CURVES):
-        if (folder / name).is_dir():
-            raise IsADirectoryError(f"{folder / name} is a folder, a file is to be written there")
+    folder = Path(path)
+    files = [folder / name for name in (MODEL, HISTORY, CURVES)]
+    keep_inputs([source], files)
+    writable_folder(folder)
+    for file in files:
+        if file.is_dir():
+            raise IsADirectoryError(f"{file} is a folder, a file is to be written there")
     if find_spec("matplotlib") is None:
         write_line(f"without {CURVES}: matplotlib is not installed (pip install 'fastnn[plot]')")
     return folder

@@ -108,7 +108,7 @@ def to_numbers(values: np.ndarray, name: str) -> np.ndarray:
         numbers = values.astype(np.float64)
     else:
         numbers = np.empty(len(values))
-        for row, value in enumerate(values):
+        for row, value in enumerate(values.tolist()):
             try:
                 numbers[row] = math.nan if _missing(value) else float(value)
             except (TypeError, ValueError):
