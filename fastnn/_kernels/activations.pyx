@@ -23,6 +23,8 @@ cdef int parse(object activation, int *kind, double *params) except -1:
     if name is None:
         kind[0] = 0
         return 0
+    if given.get("approximate") == "tanh":
+        name = "gelu_tanh"
     kind[0] = NAMES[name]
     for i, key in enumerate(PARAMETERS.get(name, ())):
         params[i] = given[key]

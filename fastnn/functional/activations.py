@@ -12,6 +12,11 @@ from fastnn.functional._twins import documented
 _RELU = ("relu", {})
 _SIGMOID = ("sigmoid", {})
 _TANH = ("tanh", {})
+_SELU = ("selu", {})
+_SOFTPLUS = ("softplus", {})
+_RELU6 = ("relu6", {})
+_HARD_TANH = ("hard_tanh", {})
+_HARD_SIGMOID = ("hard_sigmoid", {})
 
 
 @documented
@@ -70,3 +75,53 @@ def tanh(x: Array, *, out: Array | None = None) -> Array:
 @documented
 def tanh_backward(dy: Array, y: Array, *, dx_out: Array | None = None) -> Array:
     return kernels.backward(_TANH, dy, y, contracts.unary_backward(dy, y, "y", dx_out))
+
+
+@documented
+def selu(x: Array, *, out: Array | None = None) -> Array:
+    return kernels.forward(_SELU, x, contracts.unary(x, out))
+
+
+@documented
+def selu_backward(dy: Array, y: Array, *, dx_out: Array | None = None) -> Array:
+    return kernels.backward(_SELU, dy, y, contracts.unary_backward(dy, y, "y", dx_out))
+
+
+@documented
+def softplus(x: Array, *, out: Array | None = None) -> Array:
+    return kernels.forward(_SOFTPLUS, x, contracts.unary(x, out))
+
+
+@documented
+def softplus_backward(dy: Array, y: Array, *, dx_out: Array | None = None) -> Array:
+    return kernels.backward(_SOFTPLUS, dy, y, contracts.unary_backward(dy, y, "y", dx_out))
+
+
+@documented
+def relu6(x: Array, *, out: Array | None = None) -> Array:
+    return kernels.forward(_RELU6, x, contracts.unary(x, out))
+
+
+@documented
+def relu6_backward(dy: Array, y: Array, *, dx_out: Array | None = None) -> Array:
+    return kernels.backward(_RELU6, dy, y, contracts.unary_backward(dy, y, "y", dx_out))
+
+
+@documented
+def hard_tanh(x: Array, *, out: Array | None = None) -> Array:
+    return kernels.forward(_HARD_TANH, x, contracts.unary(x, out))
+
+
+@documented
+def hard_tanh_backward(dy: Array, y: Array, *, dx_out: Array | None = None) -> Array:
+    return kernels.backward(_HARD_TANH, dy, y, contracts.unary_backward(dy, y, "y", dx_out))
+
+
+@documented
+def hard_sigmoid(x: Array, *, out: Array | None = None) -> Array:
+    return kernels.forward(_HARD_SIGMOID, x, contracts.unary(x, out))
+
+
+@documented
+def hard_sigmoid_backward(dy: Array, y: Array, *, dx_out: Array | None = None) -> Array:
+    return kernels.backward(_HARD_SIGMOID, dy, y, contracts.unary_backward(dy, y, "y", dx_out))

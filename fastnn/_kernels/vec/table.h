@@ -16,7 +16,16 @@
     X(leaky_relu, OUTPUT)      \
     X(elu, OUTPUT)             \
     X(sigmoid, OUTPUT)         \
-    X(tanh, OUTPUT)
+    X(tanh, OUTPUT)            \
+    X(selu, OUTPUT)            \
+    X(softplus, OUTPUT)        \
+    X(relu6, OUTPUT)           \
+    X(hard_tanh, OUTPUT)       \
+    X(hard_sigmoid, OUTPUT)    \
+    X(silu, INPUT)             \
+    X(gelu, INPUT)             \
+    X(gelu_tanh, INPUT)        \
+    X(hard_swish, INPUT)
 
 enum {
 #define X(name, saved) FNN_ACT_##name,
