@@ -34,6 +34,9 @@ def sgd_update(
         v = momentum * v + g
         w = w - lr * v                       (nesterov: w - lr * (g + momentum * v))
 
+    A velocity below the smallest normal number is set to 0: that of a dead unit would decay into the
+    subnormals and stay there, where arithmetic is many times slower.
+
     `v` is neither needed nor touched where momentum is 0: then w = w - lr * g.
 
     Examples
@@ -49,6 +52,7 @@ def sgd_update(
     g = dw + weight_decay * w if weight_decay else dw
     if v is not None and momentum:
         v[...] = momentum * v + g
+        v[np.abs(v) < np.finfo(v.dtype).tiny] = 0
         g = g + momentum * v if nesterov else v
     w -= lr * g
 

@@ -51,7 +51,8 @@ static void FN(softmax_forward)(void *y_, const void *x_, ptrdiff_t rows, ptrdif
     for (ptrdiff_t i = 0; i < rows; i++, x += cols, y += cols) {
         const real highest = FN(row_highest)(x, cols);
         if (logarithm) {
-            const real log_sum = v_log(v_set1(FN(row_exp)(NULL, x, highest, cols)))[0];
+            const real sum = FN(row_exp)(NULL, x, highest, cols);
+            const real log_sum = sum == sum ? v_log(v_set1(sum))[0] : sum; /* v_log knows numbers only */
             /* two subtractions, not one of the sum: x - highest is exact where it matters */
             for (ptrdiff_t j = 0; j < cols; j += VL) {
                 const int n = cols - j >= VL ? VL : (int)(cols - j);
