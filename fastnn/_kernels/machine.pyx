@@ -158,14 +158,19 @@ fnn_watch_forks()
 
 
 class interruptible:
-    """While entered (in the main thread), Ctrl-C stops a running list at its next block."""
+    """While entered (in the main thread), Ctrl-C stops a running list at its next block.
+
+    Only where Ctrl-C means KeyboardInterrupt: a handler of the user's own is left alone.
+    """
 
     depth = 0
 
     def __enter__(self):
+        import signal
         import threading
 
-        self.active = threading.current_thread() is threading.main_thread()
+        self.active = (threading.current_thread() is threading.main_thread()
+                       and (interruptible.depth or signal.getsignal(signal.SIGINT) is signal.default_int_handler))
         if self.active:
             if interruptible.depth == 0:
                 fnn_catch_interrupt()
