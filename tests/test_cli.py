@@ -136,6 +136,17 @@ def test_digits_from_other_seeds(run, seed):
     assert float(re.match(r"test accuracy ([\d.]+)%", printed)[1]) >= 97
 
 
+def test_digits_take_less_than_half_a_second_of_one_thread(run):
+    pytest.importorskip("sklearn")
+    before = fastnn.get_num_threads()
+    try:
+        # The shortest of a few runs: other work on the machine only ever adds time.
+        printed = [run("train", "digits", "--quiet", "--threads", 1).out for _ in range(5)]
+    finally:
+        fastnn.set_num_threads(before)
+    assert min(float(re.search(r"training ([\d.]+) s", text)[1]) for text in printed) < 0.5
+
+
 def test_a_seed_repeats_itself(run, blobs, tmp_path):
     options = ("train", blobs, "--epochs", 2, "--quiet", "--out")
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
