@@ -7,9 +7,12 @@ import os
 import platform
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Self
+
+import numpy as np
 
 from fastnn.bench.workloads import Task, task_to_json
 
@@ -56,10 +59,8 @@ def environment(threads: int, isa: str | None = None) -> dict[str, str]:
 
 def _numpy_features_beyond_avx2() -> list[str]:
     """What NumPy would dispatch to beyond AVX2; it refuses names that it was not built with."""
-    try:
-        from numpy._core._multiarray_umath import __cpu_dispatch__ as dispatched
-    except ImportError:  # NumPy 1.26
-        from numpy.core._multiarray_umath import __cpu_dispatch__ as dispatched
+    core = "numpy._core" if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else "numpy.core"
+    dispatched = import_module(f"{core}._multiarray_umath").__cpu_dispatch__
     return [name for name in dispatched if name.startswith("AVX512") or name == "X86_V4"]
 
 
@@ -113,7 +114,7 @@ class WorkerProcess:
         try:
             self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self.process.stdin.flush()
-        except OSError:
+        except (OSError, ValueError):  # ValueError: closed on our side
             raise WorkerFailed(f"{self.name}: the worker process is gone") from None
         return self._read()
 
@@ -147,7 +148,7 @@ class WorkerProcess:
             self.process.wait()
         self.process.stdout.close()
 
-    def __enter__(self) -> WorkerProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
