@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from types import TracebackType
@@ -64,6 +65,10 @@ def _numpy_features_beyond_avx2() -> list[str]:
     return [name for name in dispatched if name.startswith("AVX512") or name == "X86_V4"]
 
 
+class NotApplicable(WorkerFailed):
+    """A contender does not offer what was asked of it: nothing is wrong, it has no part in it."""
+
+
 class WorkerProcess:
     """One contender in a process of its own.
 
@@ -118,10 +123,11 @@ class WorkerProcess:
             raise WorkerFailed(f"{self.name}: the worker process is gone") from None
         return self._read()
 
-    def build(self, task: Task) -> str | None:
-        """Build `task`; returns the reason if this contender does not do it, or None."""
-        refusal: str | None = self.ask("build", task=task_to_json(task)).get("refused")
-        return refusal
+    def build(self, task: Task) -> None:
+        """Build `task`, or raise `NotApplicable` with the reason."""
+        answer = self.ask("build", task=task_to_json(task))
+        if "refused" in answer:
+            raise NotApplicable(f"{self.name}: {answer['refused']}")
 
     def _read(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -137,10 +143,8 @@ class WorkerProcess:
     def close(self) -> None:
         """End the process, by asking or, after five seconds, by force."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        try:
+        with suppress(OSError):
             self.process.stdin.close()
-        except OSError:
-            pass
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from types import TracebackType
 from typing import IO, Any, Self
 
-from fastnn.bench.client import WorkerFailed, WorkerProcess
+from fastnn.bench.client import NotApplicable, WorkerFailed, WorkerProcess
 from fastnn.bench.oracle import TOLERANCE
 from fastnn.bench.pairs import Effort, alternate
 from fastnn.bench.workloads import Kernel, Task, Workload, task_to_json
@@ -121,14 +121,16 @@ class Team:
             ``name``, ``seconds`` (median per step or call of ours), ``flops`` or ``bytes``,
             ``peak_fraction``, ``disturbed`` (the share of the pairs in which another process was
             on the core), and under ``peers`` for each name either ``seconds`` and
-            ``speedup`` (median, low, high, pairs), or ``refused`` with the reason.
+            ``speedup`` (median, low, high, pairs), or the reason for their absence: ``refused``
+            where it failed or computed something else, ``not_applicable`` where it has no such
+            thing.
 
         Raises
         ------
         WorkerFailed
             Ours cannot do it, or gives a wrong result.
         """
-        refused = {}
+        absent: dict[str, dict[str, str]] = {}
         right_answer = self._prepare(self.ours, task)
         ready = []
         for peer in self.peers:
@@ -136,7 +138,8 @@ class Team:
                 self._same(task, right_answer, self._prepare(peer, task))
                 ready.append(peer)
             except WorkerFailed as error:
-                refused[peer.name] = str(error).removeprefix(f"{peer.name}: ")
+                kind = "not_applicable" if isinstance(error, NotApplicable) else "refused"
+                absent[peer.name] = {kind: str(error).removeprefix(f"{peer.name}: ")}
         # The FMA peak says nothing about kernels, which move bytes.
         machine = None if isinstance(task, Kernel) else self.machine
         measured = alternate(self.ours, ready, effort, machine, task.dtype)
@@ -153,7 +156,7 @@ class Team:
         record["peers"] = {
             name: {"seconds": rounds.their_seconds(), "speedup": asdict(rounds.speedup())}
             for name, rounds in measured.peers.items()
-        } | {name: {"refused": why} for name, why in refused.items()}
+        } | absent
         return record
 
     def breakdown(self, task: Task) -> Record:
@@ -177,9 +180,7 @@ class Team:
 
     def _prepare(self, worker: WorkerProcess, task: Task) -> Any:
         """Build and check one contender; returns its first losses, or the error of its result."""
-        refusal = worker.build(task)
-        if refusal:
-            raise WorkerFailed(f"{worker.name}: {refusal}")
+        worker.build(task)
         answer = worker.ask("check", steps=CHECKED_STEPS)
         if isinstance(task, Workload):
             return answer["losses"]

@@ -32,7 +32,7 @@ class Effort:
 
 
 STEPS = Effort(round_seconds=0.05, min_pairs=30, max_pairs=60, budget=15.0)
-QUICK_STEPS = Effort(round_seconds=0.02, min_pairs=5, max_pairs=15, budget=2.0)
+QUICK_STEPS = Effort(round_seconds=0.02, min_pairs=5, max_pairs=15, budget=1.5)
 # Calls come by the hundred: short rounds.
 CALLS = Effort(round_seconds=0.004, min_pairs=30, max_pairs=40, budget=0.5)
 QUICK_CALLS = Effort(round_seconds=0.002, min_pairs=5, max_pairs=9, budget=0.1)
@@ -177,6 +177,7 @@ def alternate(
         undisturbed = worker.threads > 1 or answer["share"] >= UNDISTURBED
         return Round(answer["seconds"] / answer["steps"], undisturbed)
 
+    peak_seconds = min(0.02, effort.round_seconds)
     measured = Measured({peer.name: Rounds() for peer in peers})
     start = time.monotonic()
     while True:
@@ -188,7 +189,9 @@ def alternate(
         if cycles >= effort.min_pairs and elapsed > 3 * effort.budget:
             break
         if machine is not None:
-            measured.peaks.append(float(machine.ask("peak", dtype=dtype)["flops"]))
+            measured.peaks.append(
+                float(machine.ask("peak", dtype=dtype, seconds=peak_seconds)["flops"])
+            )
         measured.beside_peak.append(run(ours))
         for peer in peers:
             rounds = measured.peers[peer.name]

@@ -1,4 +1,4 @@
-"""What the cores could do: FMA peak and copy bandwidth, measured in the minutes of the comparison."""
+"""What the cores could do: FMA peak and copy bandwidth, measured beside the comparison."""
 
 from __future__ import annotations
 

@@ -108,6 +108,8 @@ def rows(record: Record, labels: dict[str, str]) -> Iterator[str]:
         if "refused" in peer:
             yield f"{'':<24} {label:<15} {peer['refused']}"
             continue
+        if "not_applicable" in peer:
+            continue
         s = peer["speedup"]
         interval = f"{s['low']:.2f} to {s['high']:.2f}"
         yield ROW.format(
@@ -242,7 +244,7 @@ def table(results: Iterable[Record]) -> Iterator[dict[str, Any]]:
                 "low": speedup.get("low"),
                 "high": speedup.get("high"),
                 "pairs": speedup.get("pairs"),
-                "refused": peer.get("refused"),
+                "refused": peer.get("refused") or peer.get("not_applicable"),
             }
 
 

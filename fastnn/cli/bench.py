@@ -46,14 +46,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "workloads",
         nargs="*",
         metavar="WORKLOAD",
-        help="tiny, small, medium, wide, deep, deep-bn, digits, digits-bn, or batch:sizes:activation "
-        "(default: all)",
+        help="tiny, small, medium, wide, deep, deep-bn, digits, digits-bn, or "
+        "batch:sizes:activation (default: all)",
     )
     parser.add_argument(
         "--peers",
         type=names,
-        help="numpy, reference, torch, torch-compile, jax, jax-scan, sklearn, with commas between them, or "
-        "none (default: all that are installed, torch-compile only in a full run)",
+        help="numpy, reference, torch, torch-compile, jax, jax-scan, sklearn, with commas between "
+        "them, or none (default: all that are installed, torch-compile only in a full run)",
     )
     parser.add_argument(
         "--against", default="fastnn", metavar="NAME", help="whom to pair the peers with (fastnn)"
