@@ -208,7 +208,7 @@ class CompiledStep:
         program.add_gather(p, self.values[0], targets)
         if flat.buffers.size:
             program.add_copy(p, "keep running statistics", flat.buffers, self.buffers_before)
-        for stage, x, y in zip(self.stages, self.values, self.values[1:]):
+        for stage, x, y in zip(self.stages, self.values[:-1], self.values[1:], strict=True):
             stage.forward(p, x, y)
         if l2:
             updates.add_penalty(p, flat.values[: flat.decayed], 0.5 * l2 / rows)

@@ -382,7 +382,7 @@ def _inputs(a: Arguments) -> float:
 
 
 def _dense_cases() -> Iterator[Case]:
-    for spec, parameters, kinks in _specs(from_output=False):
+    for spec, parameters, _ in _specs(from_output=False):
         shapes = PRODUCTS if spec in (None, "relu") else PRODUCTS[4:13]
         for bias in (False, True) if spec in (None, "relu") else (True,):
 
