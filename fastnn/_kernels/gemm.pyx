@@ -60,7 +60,7 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
         g.pack_a = g.n > 4 * nr and g.lda * g.real >= 2048
     else:
         g.pack_a = g.n > 4 * nr and (g.lda * g.real) % 1024 == 0
-    g.workspace = <size_t>((g.kb * ceil_to(g.mb + mr, mr) * g.real if g.pack_a else 0)
+    g.workspace = <size_t>((g.kb * (ceil_to(g.mb + mr, mr) + 1) * g.real if g.pack_a else 0)
                            + (g.kb * nr * g.real if not g.panel_bytes else 0) + 128)
 
 
@@ -98,7 +98,7 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
     if m <= 0 or n <= 0:
         return
     if not g.panel_bytes:
-        edge += (g.kb * ceil_to(g.mb + kn.mr, kn.mr) * real if g.pack_a else 0)
+        edge += (g.kb * (ceil_to(g.mb + kn.mr, kn.mr) + 1) * real if g.pack_a else 0)
     while True:  # k == 0 goes through once: C is then the bias or zero
         kk = min(g.kb, g.k - p)
         a = g.a + (i0 + p * g.lda if g.a_columns else i0 * g.lda + p) * real

@@ -164,8 +164,32 @@ static void FN(pack_b)(void *panels_, const void *b_, ptrdiff_t ld, int transpos
 INLINE ptrdiff_t FN(tile_count)(ptrdiff_t m) { return (m + MR - 1) / MR; }
 INLINE ptrdiff_t FN(tile_start)(ptrdiff_t m, ptrdiff_t tile) { return m * tile / FN(tile_count)(m); }
 
+/* `rows` rows of A from a (row mode, ld apart) as a column-mode tile, MR apart in k.  Vectors of VL
+ * rows are written whole: what they spill past their MR is written over by the next step of k, and past
+ * the last one by nobody, so a tile wants VL elements more than k * MR. */
+INLINE void FN(pack_rows)(const int most, real *restrict out, const real *restrict a, ptrdiff_t ld, int rows,
+                          ptrdiff_t k) {
+    for (int i = 0; i < most; i += VL) {
+        ptrdiff_t p = 0;
+        for (; p + VL <= k; p += VL) {
+            vec r[VL];
+#pragma GCC unroll 16
+            for (int q = 0; q < VL; q++) /* rows past the last one repeat it: they are not used */
+                r[q] = v_load(a + (i + q < rows ? i + q : rows - 1) * ld + p);
+            FN(transpose)(r);
+#pragma GCC unroll 16
+            for (int q = 0; q < VL; q++)
+                if (most > VL) v_store_part(out + (p + q) * MR + i, r[q], most - i < VL ? most - i : VL);
+                else v_store(out + (p + q) * MR + i, r[q]);
+        }
+        for (; p < k; p++)
+            for (int q = i; q < most && q < i + VL; q++) out[p * MR + q] = a[(q < rows ? q : rows - 1) * ld + p];
+    }
+}
+
 /* Packs A (m, k) into one column-mode tile after the other, MR apart in k, for gemm_block with
- * tile_stride = k * MR and sa = MR.  a: in row mode (m, k), in column mode (k, m), rows ld apart. */
+ * tile_stride = k * MR and sa = MR.  a: in row mode (m, k), in column mode (k, m), rows ld apart.
+ * The memory wants VL elements more than the tiles take. */
 static void FN(pack_a)(void *tiles_, const void *a_, ptrdiff_t ld, int column_mode, ptrdiff_t m, ptrdiff_t k) {
     real *restrict out = tiles_;
     const real *restrict a = a_;
@@ -173,27 +197,15 @@ static void FN(pack_a)(void *tiles_, const void *a_, ptrdiff_t ld, int column_mo
     for (ptrdiff_t t = 0; t < count; t++, out += k * MR) {
         const ptrdiff_t i0 = FN(tile_start)(m, t);
         const int rows = (int)(FN(tile_start)(m, t + 1) - i0);
-        if (column_mode) {
-            for (ptrdiff_t p = 0; p < k; p++)
-                for (int i = 0; i < rows; i += VL) {
-                    const int n = rows - i >= VL ? VL : rows - i;
-                    v_store_part(out + p * MR + i, v_load_part(a + p * ld + i0 + i, n), n);
-                }
+        if (!column_mode) {
+            FN(pack_rows)(MR, out, a + i0 * ld, ld, rows, k);
             continue;
         }
-        for (ptrdiff_t p = 0; p < k; p += VL) {
-            const int depth = k - p >= VL ? VL : (int)(k - p);
+        for (ptrdiff_t p = 0; p < k; p++)
             for (int i = 0; i < rows; i += VL) {
                 const int n = rows - i >= VL ? VL : rows - i;
-                vec r[VL];
-                for (int q = 0; q < VL; q++)
-                    r[q] = q >= n        ? (vec){0}
-                           : depth == VL ? v_load(a + (i0 + i + q) * ld + p)
-                                         : v_load_part(a + (i0 + i + q) * ld + p, depth);
-                FN(transpose)(r);
-                for (int q = 0; q < depth; q++) v_store_part(out + (p + q) * MR + i, r[q], n);
+                v_store_part(out + p * MR + i, v_load_part(a + p * ld + i0 + i, n), n);
             }
-        }
     }
 }
 
