@@ -35,7 +35,7 @@ are installed, on the same cores, one process each, in short alternated rounds.
 Contenders start from the same weights and must compute the same losses, else they are not timed.
 A speedup is the median of paired ratios, with its 95% bootstrap interval."""
 
-QUICK_WORKLOADS = ("tiny", "small", "medium", "wide", "digits", "digits-bn")
+QUICK_WORKLOADS = ("small", "medium", "wide", "digits")
 # Not in a run without --peers: their start or their compiling takes longer than the rest.
 SLOW_TO_START = ("torch-compile",)
 STEPS_ONLY = ("torch-compile", "jax-scan", "sklearn")
