@@ -32,6 +32,8 @@ cdef class Program:
     cdef char *own(self, size_t bytes) except NULL
     cdef int add(self, object name, fnn_block block, Py_ssize_t blocks, const void *args, double flops,
                  size_t workspace) except -1
+    cdef Arrays _prepare(self, object x, object targets, object order, Py_ssize_t first, int64_t steps,
+                         object rates, int threads)
     cdef int _check_order(self, const int64_t *order, Py_ssize_t n, Py_ssize_t available) except -1
 
 cdef int add_judge(Program p, const double *sums, const int64_t *hits, Py_ssize_t blocks, double scale) except -1
