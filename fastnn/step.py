@@ -55,6 +55,9 @@ class Stage:
 class DenseStage(Stage):
     """y = act(x @ w + b).  Its gradients take dz, the gradient before the activation."""
 
+    sink: program.Sink | None = None  # where the gradient of the weights goes if nobody reads it
+    offset = 0  # of the weights among the flat parameters
+
     def forward(self, p: program.Program, x: np.ndarray, y: np.ndarray) -> None:
         params = self.layer.parameters
         dense.add_forward(
@@ -72,7 +75,8 @@ class DenseStage(Stage):
             dense.add_input_gradient(
                 p, f"{name} dense dx", dx, dy, self.layer.parameters["weight"], through, saved
             )
-        dense.add_weight_gradient(p, f"{name} dense dw", gradients["weight"], x, dy)
+        dw = gradients["weight"] if self.sink is None else None
+        dense.add_weight_gradient(p, f"{name} dense dw", dw, x, dy, self.sink, self.offset)
         if "bias" in gradients:
             dense.add_bias_gradient(p, f"{name} dense db", gradients["bias"], dy)
 
@@ -172,6 +176,9 @@ class CompiledStep:
     loss, optimizer : Loss, Optimizer
     rows : int
         The size of the mini-batch.
+    keep_gradients : bool
+        Leave the gradients in the model's buffer; else those of the weights go into the update as
+        their products finish them, and never reach memory.
     l2 : float
         λ of the penalty λ/(2·rows)·Σ‖W‖².
 
@@ -181,16 +188,20 @@ class CompiledStep:
         A layer, the loss or the optimizer has no compiled operations.
     """
 
-    keeps_gradients = True
-
     def __init__(
-        self, model: Sequential, loss: Loss, optimizer: Optimizer, rows: int, l2: float = 0.0
+        self,
+        model: Sequential,
+        loss: Loss,
+        optimizer: Optimizer,
+        rows: int,
+        keep_gradients: bool = False,
+        l2: float = 0.0,
     ) -> None:
         if type(optimizer) is not SGD:
             raise NotCompilable(f"{optimizer!r} has no compiled update")
         if model.input_shape is None or len(model.input_shape) != 1:
             raise NotCompilable("the input is not a matrix")
-        self.model, self.rows = model, rows
+        self.model, self.rows, self.keeps_gradients = model, rows, keep_gradients
         self.stages = stages_of(model.layers)
         flat, dtype = model.flat, model.dtype
         optimizer.bind(flat)
@@ -212,10 +223,19 @@ class CompiledStep:
             stage.forward(p, x, y)
         if l2:
             updates.add_penalty(p, flat.values[: flat.decayed], 0.5 * l2 / rows)
+        velocity = optimizer.state.get("velocity")
+        settings = optimizer.momentum, optimizer.nesterov, optimizer.weight_decay + l2 / rows
+        rest = 0
+        if not keep_gradients:
+            rest = flat.decayed
+            sink = updates.sgd_sink(p, flat.values, velocity, *settings)
+            for stage in self.stages:
+                if isinstance(stage, DenseStage):
+                    stage.sink, stage.offset = sink, flat.offsets[f"{stage.layer.name}.weight"]
         self._backward(p, loss, targets, widths)
         updates.add_sgd(
-            p, flat.values, flat.gradients, optimizer.state.get("velocity"), flat.decayed,
-            optimizer.momentum, optimizer.nesterov, optimizer.weight_decay + l2 / rows,
+            p, flat.values[rest:], flat.gradients[rest:],
+            None if velocity is None else velocity[rest:], flat.decayed - rest, *settings,
         )  # fmt: skip
 
     def _backward(
@@ -274,5 +294,4 @@ def compile_step(
     l2: float = 0.0,
 ) -> CompiledStep:
     """The compiled step for mini-batches of `rows` rows; NotCompilable where there is none."""
-    del keep_gradients  # they are kept anyway, as long as no update is fused into their product
-    return CompiledStep(model, loss, optimizer, rows, l2)
+    return CompiledStep(model, loss, optimizer, rows, keep_gradients, l2)

@@ -30,23 +30,24 @@ def data() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return X, rng.integers(0, 10, 200), order
 
 
-def trained(step_class, layers, data, *, loss="softmax_cross_entropy", dtype="float64", **settings):
+def trained(step_class, layers, data, *, keep=False, loss="softmax_cross_entropy", dtype="float64", **settings):
     """(outcome, state) of STEPS steps on a fresh model."""
     X, y, order = data
     model = fnn.Sequential(layers, input_dim=X.shape[1], dtype=dtype, seed=5)
     optimizer = fnn.SGD(lr=0.05, momentum=0.9, **settings)
     model.compile(loss=loss, optimizer=optimizer, l2=0.2)
-    step = step_class(model, model.loss, optimizer, ROWS, l2=0.2)
+    step = step_class(model, model.loss, optimizer, ROWS, keep, l2=0.2)
     targets = model.loss.prepare_targets(y, len(X), model.output_shape, model.dtype)
     lrs = np.linspace(0.05, 0.01, STEPS)
     outcome = step.run(X.astype(dtype), targets, order, 0, STEPS, lrs)
     return outcome, {name: a.copy() for name, a in model.state().items()}
 
 
+@pytest.mark.parametrize("keep", [False, True])
 @pytest.mark.parametrize("name", NETWORKS)
-def test_it_equals_the_plain_step(name, isa, data):
+def test_it_equals_the_plain_step(name, isa, keep, data):
     plain, expected = trained(PlainStep, NETWORKS[name](), data, weight_decay=1e-3)
-    compiled, got = trained(CompiledStep, NETWORKS[name](), data, weight_decay=1e-3)
+    compiled, got = trained(CompiledStep, NETWORKS[name](), data, keep=keep, weight_decay=1e-3)
     assert (compiled.steps, compiled.correct) == (plain.steps, plain.correct) == (STEPS, plain.correct)
     assert compiled.loss == pytest.approx(plain.loss, rel=1e-12)
     for key, value in expected.items():

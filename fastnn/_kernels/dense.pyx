@@ -7,7 +7,7 @@ from fastnn._kernels.activations cimport parse
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.gemm cimport Gemm, gemm_block, gemm_flops, pack_a_block, pack_b_block, plan_gemm
 from fastnn._kernels.machine cimport Scratch, borrow, give_back, kernels_for, run_now, threads_for
-from fastnn._kernels.program cimport Program
+from fastnn._kernels.program cimport Program, Sink
 from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
 
 ctypedef struct ColumnSums:
@@ -73,10 +73,12 @@ cdef int weight_gradient_shape(Gemm *g, Arrays arrays, dw, x, dy) except -1:
     g.n = arrays.cols()
     if arrays.rows() != g.k:
         raise ValueError("dy does not fit x")
+    g.real = arrays.itemsize
+    if dw is None:
+        return 0
     g.c = arrays.matrix(dw, &g.ldc, True)
     if arrays.rows() != g.m or arrays.cols() != g.n:
         raise ValueError("dw does not fit x and dy")
-    g.real = arrays.itemsize
     return 0
 
 
@@ -197,10 +199,15 @@ def add_input_gradient(Program p, name, dx, dy, w, activation, saved):
     add_gemm(p, name, g)
 
 
-def add_weight_gradient(Program p, name, dw, x, dy):
-    """dw = x.T @ dy"""
+def add_weight_gradient(Program p, name, dw, x, dy, Sink sink=None, Py_ssize_t at=0):
+    """dw = x.T @ dy; or with a sink no dw: each finished row goes into the update of the weights, which
+    begin at element `at` of the flat parameters."""
     cdef Gemm *g = <Gemm *>p.args(sizeof(Gemm))
-    weight_gradient_shape(g, p.arrays((dw, x, dy)), dw, x, dy)
+    if (dw is None) == (sink is None):
+        raise ValueError("give either dw or a sink")
+    if sink is not None:
+        g.take, g.taker, g.at = sink.take, sink.args, at
+    weight_gradient_shape(g, p.arrays((dw, x, dy, sink)), dw, x, dy)
     add_gemm(p, name, g)
 
 

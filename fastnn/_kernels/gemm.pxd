@@ -1,3 +1,4 @@
+from fastnn._kernels.program cimport fnn_take
 from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
 
 ctypedef struct Gemm:
@@ -20,6 +21,10 @@ ctypedef struct Gemm:
     const char *saved
     Py_ssize_t lds
     double params[2]
+    # or the update of the weights at element `at`, row by row: C is then scratch, and `c` NULL
+    fnn_take take
+    const void *taker
+    Py_ssize_t at
     # the plan: filled by plan_gemm
     Py_ssize_t mb, nb, kb, row_blocks, col_blocks
     size_t panel_bytes        # packed B; 0 where it is used as it lies

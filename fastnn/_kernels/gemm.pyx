@@ -14,6 +14,9 @@ Design
    many bytes that they share cache sets, each thread packs the chunk it works on.
 4. A chunk of B's block (kb x nb) is meant to stay in L2 while the rows of the block go past it, a tile
    of A (mr x kb) in L1 while the panels go past it.
+5. A finished block gets its epilogue while it is in the cache: an activation, the derivative of one, or
+   the update of the weights.  In the last case C never reaches memory: the block lies in the thread's
+   workspace, and each of its rows goes into the optimizer (measured: see add_weight_gradient).
 """
 from libc.stddef cimport size_t
 
@@ -66,12 +69,17 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
         g.tile_bytes = <size_t>((ceil_to(g.m, mr) * g.k + kn.lanes) * g.real)
         g.pack_a_blocks = (g.k + PACK_GROUP - 1) // PACK_GROUP
     g.pack_a = not g.a_columns and g.n > 4 * nr and (g.lda * g.real) % 1024 == 0
-    g.workspace = <size_t>(own_tiles(g) + (g.kb * nr * g.real if not g.panel_bytes else 0))
+    g.workspace = <size_t>(own_tiles(g) + own_edge(g) + (g.mb * g.nb * g.real if g.take != NULL else 0))
 
 
 cdef inline Py_ssize_t own_tiles(const Gemm *g) noexcept nogil:
     """Bytes of the chunk of A that a thread packs for itself."""
-    return (g.kb * (g.mb + g.kernels.mr) + g.kernels.lanes) * g.real if g.pack_a else 0
+    return ((g.kb * (g.mb + g.kernels.mr) + g.kernels.lanes) * g.real + 63) // 64 * 64 if g.pack_a else 0
+
+
+cdef inline Py_ssize_t own_edge(const Gemm *g) noexcept nogil:
+    """Bytes of the last panel of a B that is used as it lies; in whole cache lines."""
+    return (g.kb * g.kernels.nr * g.real + 63) // 64 * 64 if not g.panel_bytes else 0
 
 
 cdef double gemm_flops(const Gemm *g) noexcept nogil:
@@ -130,15 +138,20 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr, real = g.real
     cdef Py_ssize_t i0 = block % g.row_blocks * g.mb, j0 = block // g.row_blocks * g.nb
     cdef Py_ssize_t m = min(g.mb, g.m - i0), n = min(g.nb, g.n - j0)
-    cdef Py_ssize_t width = ceil_to(g.n, nr), height = ceil_to(g.m, mr), p = 0, kk, full, sa, tile_stride
+    cdef Py_ssize_t width = ceil_to(g.n, nr), height = ceil_to(g.m, mr), p = 0, kk, full, sa, tile_stride, i
     cdef bint columns = g.a_columns or g.pack_a
     cdef const char *a
     cdef const char *bias = g.bias + j0 * real if g.bias != NULL else NULL
-    cdef char *c = g.c + (i0 * g.ldc + j0) * real
+    cdef Py_ssize_t ldc = g.ldc
     cdef char *edge = <char *>workspace + own_tiles(g)
+    cdef char *c
     cdef int start = FNN_FROM_BIAS if bias != NULL else FNN_FROM_ZERO
     if m <= 0 or n <= 0:
         return
+    if g.take != NULL:
+        c, ldc = edge + own_edge(g), g.nb
+    else:
+        c = g.c + (i0 * ldc + j0) * real
     while True:  # k == 0 goes through once: C is then the bias or zero
         kk = min(g.kb, g.k - p)
         if g.tile_bytes:
@@ -150,16 +163,16 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
             kn.pack_a(workspace, kk * mr, a, g.lda, False, m, kk)
             a, sa, tile_stride = <const char *>workspace, mr, kk * mr
         if g.panel_bytes:
-            kn.gemm_block(c, g.ldc, a, sa, columns, tile_stride, g.panels + (p * width + j0 * kk) * real, nr,
+            kn.gemm_block(c, ldc, a, sa, columns, tile_stride, g.panels + (p * width + j0 * kk) * real, nr,
                           kk * nr, bias, m, n, kk, start)
         else:
             full = n // nr * nr
             if full:
-                kn.gemm_block(c, g.ldc, a, sa, columns, tile_stride, g.b + (p * g.ldb + j0) * real, g.ldb, nr,
+                kn.gemm_block(c, ldc, a, sa, columns, tile_stride, g.b + (p * g.ldb + j0) * real, g.ldb, nr,
                               bias, m, full, kk, start)
             if full < n:  # the last panel, packed: a row of B may end before its vectors do
                 kn.pack_b(edge, 0, g.b + (p * g.ldb + j0 + full) * real, g.ldb, 0, kk, n - full)
-                kn.gemm_block(c + full * real, g.ldc, a, sa, columns, tile_stride, edge, nr, 0,
+                kn.gemm_block(c + full * real, ldc, a, sa, columns, tile_stride, edge, nr, 0,
                               bias + full * real if bias != NULL else NULL, m, n - full, kk, start)
         p += kk
         if p >= g.k:
@@ -167,7 +180,11 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
         start = FNN_FROM_C
         if fnn_stopped(run):
             return
-    epilogue(g, c, i0, j0, m, n)
+    if g.take != NULL:
+        for i in range(m):
+            g.take(g.taker, g.at + (i0 + i) * g.n + j0, c + i * ldc * real, n, run)
+    else:
+        epilogue(g, c, i0, j0, m, n)
 
 
 cdef inline void epilogue(const Gemm *g, char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m,

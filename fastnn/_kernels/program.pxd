@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t
 
 from fastnn._kernels.arrays cimport Arrays
-from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op
+from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
 
 ctypedef struct State:
     # what changes from run to run, read by the operations of a program
@@ -13,6 +13,15 @@ ctypedef struct State:
     const double *rates         # learning rate of each step
     double loss_sum, last_loss, penalty
     int64_t correct
+
+# What takes the rows of a gradient as a matrix product finishes them: n elements, the first of which is
+# element `at` of the flat parameters.
+ctypedef void (*fnn_take)(const void *args, Py_ssize_t at, const char *gradient, Py_ssize_t n,
+                          fnn_run *run) noexcept nogil
+
+cdef class Sink:
+    cdef fnn_take take
+    cdef const void *args
 
 cdef class Program:
     cdef fnn_op *ops

@@ -22,6 +22,10 @@ from fastnn._kernels.vec cimport (
 cdef size_t LINE = 64  # bytes of a cache line: the workspaces of two threads never share one
 
 
+cdef class Sink:
+    """Where a gradient goes that nobody reads: straight into the update.  Made by an optimizer's module."""
+
+
 cdef class Program:
     """An empty program for arrays of `itemsize` bytes, on mini-batches of `rows` rows."""
 
