@@ -225,18 +225,26 @@ class CompiledStep:
             updates.add_penalty(p, flat.values[: flat.decayed], 0.5 * l2 / rows)
         velocity = optimizer.state.get("velocity")
         settings = optimizer.momentum, optimizer.nesterov, optimizer.weight_decay + l2 / rows
-        rest = 0
-        if not keep_gradients:
-            rest = flat.decayed
-            sink = updates.sgd_sink(p, flat.values, velocity, *settings)
-            for stage in self.stages:
-                if isinstance(stage, DenseStage):
-                    stage.sink, stage.offset = sink, flat.offsets[f"{stage.layer.name}.weight"]
+        dense_stages = [stage for stage in self.stages if isinstance(stage, DenseStage)]
+        sink = updates.sgd_sink(p, flat.values, velocity, *settings)
+        separate = []  # stretches of the flat parameters that are updated after the backward pass
+        for stage in dense_stages:
+            weight = stage.layer.parameters["weight"]
+            stage.offset = flat.offsets[f"{stage.layer.name}.weight"]
+            if not keep_gradients and dense.update_is_better_fused(*weight.shape, dtype.itemsize):
+                stage.sink = sink
+            else:
+                separate.append(slice(stage.offset, stage.offset + weight.size))
+        separate.append(slice(flat.decayed, None))
+        if not any(stage.sink for stage in dense_stages):
+            separate = [slice(0, None)]
         self._backward(p, loss, targets, widths)
-        updates.add_sgd(
-            p, flat.values[rest:], flat.gradients[rest:],
-            None if velocity is None else velocity[rest:], flat.decayed - rest, *settings,
-        )  # fmt: skip
+        for part in separate:
+            updates.add_sgd(
+                p, flat.values[part], flat.gradients[part],
+                None if velocity is None else velocity[part],
+                flat.decayed - part.start, *settings,
+            )  # fmt: skip
 
     def _backward(
         self, p: program.Program, loss: Loss, targets: np.ndarray, widths: list[int]

@@ -26,7 +26,7 @@ from fastnn._kernels.vec cimport (
 
 cdef Py_ssize_t KB_BYTES = 2048      # bytes of k in a chunk: 512 floats, 256 doubles
 cdef Py_ssize_t BLOCK_TILES = 12     # rows of a block, in tiles
-cdef Py_ssize_t BLOCK_PANELS = 8     # columns of a block, in panels
+cdef Py_ssize_t BLOCK_BYTES = 1024    # columns of a block: 256 floats, 128 doubles
 cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
 cdef Py_ssize_t PACK_A_STEPS = 96    # steps of k from which packing a column-mode A pays
 cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
@@ -38,6 +38,11 @@ cdef inline Py_ssize_t ceil_to(Py_ssize_t x, Py_ssize_t step) noexcept nogil:
     return (x + step - 1) // step * step
 
 
+cdef Py_ssize_t widest_block(Py_ssize_t real) noexcept nogil:
+    """Columns of the widest block of C."""
+    return BLOCK_BYTES // real
+
+
 cdef void plan_gemm(Gemm *g) noexcept nogil:
     """Choose the cuts and what is packed, from the shape alone."""
     cdef const fnn_kernels *kn = g.kernels
@@ -47,7 +52,7 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     chunks = max(1, (g.k + g.kb // 4) // g.kb)
     g.kb = max(1, ceil_to((g.k + chunks - 1) // chunks, 4))
     g.mb = min(BLOCK_TILES * mr, ceil_to(max(g.m, 1), mr))
-    g.nb = min(BLOCK_PANELS * nr, ceil_to(max(g.n, 1), nr))
+    g.nb = min(ceil_to(widest_block(g.real), nr), ceil_to(max(g.n, 1), nr))
     # enough blocks for many threads, while they are worth handing out
     while True:
         g.row_blocks = max(1, (g.m + g.mb - 1) // g.mb)
@@ -149,7 +154,7 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
     if m <= 0 or n <= 0:
         return
     if g.take != NULL:
-        c, ldc = edge + own_edge(g), g.nb
+        c, ldc = edge + own_edge(g), n
     else:
         c = g.c + (i0 * ldc + j0) * real
     while True:  # k == 0 goes through once: C is then the bias or zero
@@ -180,7 +185,9 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
         start = FNN_FROM_C
         if fnn_stopped(run):
             return
-    if g.take != NULL:
+    if g.take != NULL and n == g.n:  # whole rows: they follow each other in the weights, too
+        g.take(g.taker, g.at + i0 * g.n, c, m * n, run)
+    elif g.take != NULL:
         for i in range(m):
             g.take(g.taker, g.at + (i0 + i) * g.n + j0, c + i * ldc * real, n, run)
     else:
