@@ -57,6 +57,9 @@ class DenseStage(Stage):
 
     sink: program.Sink | None = None  # where the gradient of the weights goes if nobody reads it
     offset = 0  # of the weights among the flat parameters
+    #: A batch norm follows and takes the mean away: the gradient of the bias is 0, exactly.  Adding dy
+    #: up gives rounding errors instead, at 2% of a step.
+    normed = False
 
     def forward(self, p: program.Program, x: np.ndarray, y: np.ndarray) -> None:
         params = self.layer.parameters
@@ -77,7 +80,11 @@ class DenseStage(Stage):
             )
         dw = gradients["weight"] if self.sink is None else None
         dense.add_weight_gradient(p, f"{name} dense dw", dw, x, dy, self.sink, self.offset)
-        if "bias" in gradients:
+        if "bias" not in gradients:
+            return
+        if self.normed:
+            program.add_zero(p, f"{name} dense db", gradients["bias"])
+        else:
             dense.add_bias_gradient(p, f"{name} dense db", gradients["bias"], dy)
 
 
@@ -140,6 +147,8 @@ def stages_of(layers: list[Layer]) -> list[Stage]:
         if type(layer) is Dense:
             stages.append(DenseStage(layer, NONE, width))
         elif type(layer) is BatchNorm:
+            if stages and isinstance(stages[-1], DenseStage) and not stages[-1].activation[0]:
+                stages[-1].normed = True
             stages.append(NormStage(layer, NONE, width))
         elif isinstance(layer, Activation) and layer.operation in activations.NAMES:
             parsed = parse_activation(layer.activation)
@@ -231,7 +240,9 @@ class CompiledStep:
         for stage in dense_stages:
             weight = stage.layer.parameters["weight"]
             stage.offset = flat.offsets[f"{stage.layer.name}.weight"]
-            if not keep_gradients and dense.update_is_better_fused(*weight.shape, dtype.itemsize):
+            if not keep_gradients and dense.update_is_better_fused(
+                *weight.shape, itemsize=dtype.itemsize
+            ):
                 stage.sink = sink
             else:
                 separate.append(slice(stage.offset, stage.offset + weight.size))

@@ -15,8 +15,19 @@ NETWORKS = {
     "dense": lambda: [fnn.Dense(10)],
     "relu": lambda: [fnn.Dense(33), fnn.ReLU(), fnn.Dense(10)],
     "batch norm": lambda: [fnn.Dense(40), fnn.BatchNorm(), fnn.ReLU(), fnn.Dense(10)],
-    "norm first": lambda: [fnn.BatchNorm(), fnn.Dense(17), fnn.Tanh(), fnn.BatchNorm(), fnn.Dense(10)],
-    "activations in a row": lambda: [fnn.Sigmoid(), fnn.ELU(0.5), fnn.Dense(10), fnn.LeakyReLU(0.3)],
+    "norm first": lambda: [
+        fnn.BatchNorm(),
+        fnn.Dense(17),
+        fnn.Tanh(),
+        fnn.BatchNorm(),
+        fnn.Dense(10),
+    ],
+    "activations in a row": lambda: [
+        fnn.Sigmoid(),
+        fnn.ELU(0.5),
+        fnn.Dense(10),
+        fnn.LeakyReLU(0.3),
+    ],
     "no bias": lambda: [fnn.Dense(20, bias=False), fnn.ELU(), fnn.Dense(10, bias=False)],
 }
 ROWS, STEPS = 24, 20
@@ -30,7 +41,16 @@ def data() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return X, rng.integers(0, 10, 200), order
 
 
-def trained(step_class, layers, data, *, keep=False, loss="softmax_cross_entropy", dtype="float64", **settings):
+def trained(
+    step_class,
+    layers,
+    data,
+    *,
+    keep=False,
+    loss="softmax_cross_entropy",
+    dtype="float64",
+    **settings,
+):
     """(outcome, state) of STEPS steps on a fresh model."""
     X, y, order = data
     model = fnn.Sequential(layers, input_dim=X.shape[1], dtype=dtype, seed=5)
@@ -48,7 +68,9 @@ def trained(step_class, layers, data, *, keep=False, loss="softmax_cross_entropy
 def test_it_equals_the_plain_step(name, isa, keep, data):
     plain, expected = trained(PlainStep, NETWORKS[name](), data, weight_decay=1e-3)
     compiled, got = trained(CompiledStep, NETWORKS[name](), data, keep=keep, weight_decay=1e-3)
-    assert (compiled.steps, compiled.correct) == (plain.steps, plain.correct) == (STEPS, plain.correct)
+    assert (
+        (compiled.steps, compiled.correct) == (plain.steps, plain.correct) == (STEPS, plain.correct)
+    )
     assert compiled.loss == pytest.approx(plain.loss, rel=1e-12)
     for key, value in expected.items():
         np.testing.assert_allclose(got[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
@@ -123,7 +145,9 @@ def test_the_steps_before_a_failure_count(data):
     model = fnn.Sequential([fnn.Dense(10)], input_dim=X.shape[1], dtype="float64", seed=0)
     optimizer = fnn.SGD(lr=0.05)
     model.compile(loss="softmax_cross_entropy", optimizer=optimizer)
-    outcome = compile_step(model, model.loss, optimizer, ROWS).run(X, y, order, 0, 6, np.full(6, 0.05))
+    outcome = compile_step(model, model.loss, optimizer, ROWS).run(
+        X, y, order, 0, 6, np.full(6, 0.05)
+    )
     assert (outcome.steps, outcome.failure) == (3, "input")
     assert np.isfinite(outcome.loss) and not np.isfinite(outcome.last_loss)
     assert isinstance(outcome, Outcome)

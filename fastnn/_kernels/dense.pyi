@@ -1,6 +1,6 @@
 """The dense layer, as calls and as operations of a program."""
 
-from fastnn._kernels.program import Program
+from fastnn._kernels.program import Program, Sink
 from fastnn.checks import Array, Parsed
 
 def forward(x: Array, w: Array, b: Array | None, activation: Parsed, y: Array) -> Array: ...
@@ -19,5 +19,14 @@ def add_input_gradient(
     activation: Parsed,
     saved: Array | None,
 ) -> None: ...
-def add_weight_gradient(p: Program, name: str, dw: Array, x: Array, dy: Array) -> None: ...
+def add_weight_gradient(
+    p: Program,
+    name: str,
+    dw: Array | None,
+    x: Array,
+    dy: Array,
+    sink: Sink | None = None,
+    at: int = 0,
+) -> None: ...
+def update_is_better_fused(inputs: int, units: int, itemsize: int) -> bool: ...
 def add_bias_gradient(p: Program, name: str, db: Array, dy: Array) -> None: ...

@@ -2,6 +2,8 @@
 
 from fastnn.checks import Array
 
+class Sink: ...
+
 class Program:
     def __new__(cls, itemsize: int, rows: int) -> Program: ...
     @property

@@ -1,6 +1,6 @@
 """Updates of flat parameter buffers, as calls and as operations of a program."""
 
-from fastnn._kernels.program import Program
+from fastnn._kernels.program import Program, Sink
 from fastnn.checks import Array
 
 def sgd(
@@ -22,6 +22,14 @@ def add_sgd(
     nesterov: bool,
     weight_decay: float,
 ) -> None: ...
+def sgd_sink(
+    p: Program,
+    w: Array,
+    v: Array | None,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+) -> Sink: ...
 def add_penalty(p: Program, w: Array, factor: float) -> None: ...
 def sum_of_squares(w: Array) -> float: ...
 def all_finite(x: Array) -> bool: ...
