@@ -239,10 +239,10 @@ class CompiledStep:
         separate = []  # stretches of the flat parameters that are updated after the backward pass
         for stage in dense_stages:
             weight = stage.layer.parameters["weight"]
+            inputs, units = weight.shape
+            fused = dense.update_is_better_fused(inputs, units, dtype.itemsize)
             stage.offset = flat.offsets[f"{stage.layer.name}.weight"]
-            if not keep_gradients and dense.update_is_better_fused(
-                *weight.shape, itemsize=dtype.itemsize
-            ):
+            if fused and not keep_gradients:
                 stage.sink = sink
             else:
                 separate.append(slice(stage.offset, stage.offset + weight.size))

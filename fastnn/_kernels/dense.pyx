@@ -5,7 +5,7 @@ from libc.string cimport memset
 
 from fastnn._kernels.activations cimport parse
 from fastnn._kernels.arrays cimport Arrays
-from fastnn._kernels.gemm cimport Gemm, gemm_block, gemm_flops, pack_a_block, pack_b_block, plan_gemm, widest_block
+from fastnn._kernels.gemm cimport KB_BYTES, Gemm, gemm_block, gemm_flops, pack_a_block, pack_b_block, plan_gemm, widest_block
 from fastnn._kernels.machine cimport Scratch, borrow, give_back, kernels_for, run_now, threads_for
 from fastnn._kernels.program cimport Program, Sink
 from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
@@ -211,15 +211,19 @@ def add_weight_gradient(Program p, name, dw, x, dy, Sink sink=None, Py_ssize_t a
     add_gemm(p, name, g)
 
 
-def update_is_better_fused(Py_ssize_t inputs, Py_ssize_t units, Py_ssize_t itemsize):
+def update_is_better_fused(Py_ssize_t rows, Py_ssize_t inputs, Py_ssize_t units, Py_ssize_t itemsize):
     """Whether the weights of a layer are better updated by the product that makes their gradient.
 
-    Measured on a Cascade Lake (whole steps, paired with a separate update): 784 x 128 gains 9%; narrow
-    layers (64 x 64) lose 1%, as the calls cost more than the pass saves; layers wider than a block
-    (512 x 512, 500 x 500) lose 2 to 3%, as weights and velocities are then touched by pieces of rows,
-    which the prefetchers do not follow.
+    Measured on a busy Cascade Lake (whole steps, paired with a separate update, medians): batch 64,
+    784 x 128 gains 9 to 16%; batch 128, 784 x 512 and 512 x 512 gain 5%.  Narrow layers (64 x 64) lose 1%,
+    as the calls cost more than the pass saves; a batch of 1000 on 500 x 500 loses 4%, as the wide
+    blocks that whole rows ask for are then written in four chunks.  Updating rows by pieces lost 2 to 3%:
+    the prefetchers do not follow pieces.
     """
-    return inputs * units >= 16384 and units <= widest_block(itemsize)
+    if inputs * units < 16384:
+        return False
+    return units <= widest_block(itemsize) or (
+        units <= 2 * widest_block(itemsize) and rows * itemsize <= KB_BYTES // 2)
 
 
 def add_bias_gradient(Program p, name, db, dy):

@@ -40,4 +40,5 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
 cdef void pack_b_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil
 cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil
 cdef double gemm_flops(const Gemm *g) noexcept nogil
+cdef Py_ssize_t KB_BYTES
 cdef Py_ssize_t widest_block(Py_ssize_t real) noexcept nogil

@@ -24,7 +24,7 @@ from fastnn._kernels.vec cimport (
     FNN_FROM_BIAS, FNN_FROM_C, FNN_FROM_ZERO, fnn_kernels, fnn_op, fnn_run, fnn_stopped,
 )
 
-cdef Py_ssize_t KB_BYTES = 2048      # bytes of k in a chunk: 512 floats, 256 doubles
+KB_BYTES = 2048      # bytes of k in a chunk: 512 floats, 256 doubles
 cdef Py_ssize_t BLOCK_TILES = 12     # rows of a block, in tiles
 cdef Py_ssize_t BLOCK_BYTES = 1024    # columns of a block: 256 floats, 128 doubles
 cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
@@ -48,11 +48,16 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr, chunks
     g.kb = KB_BYTES // g.real
+    g.mb = BLOCK_TILES * mr
+    g.nb = ceil_to(widest_block(g.real), nr)
+    if g.take != NULL and g.nb < g.n <= 2 * g.nb:
+        # an update wants whole rows, which lie together in the weights: wider blocks, but not larger
+        g.nb, g.kb, g.mb = 2 * g.nb, g.kb // 2, BLOCK_TILES // 2 * mr
     # even chunks: 784 is 2 x 392, not 384 + 384 + 16
     chunks = max(1, (g.k + g.kb // 4) // g.kb)
     g.kb = max(1, ceil_to((g.k + chunks - 1) // chunks, 4))
-    g.mb = min(BLOCK_TILES * mr, ceil_to(max(g.m, 1), mr))
-    g.nb = min(ceil_to(widest_block(g.real), nr), ceil_to(max(g.n, 1), nr))
+    g.mb = min(g.mb, ceil_to(max(g.m, 1), mr))
+    g.nb = min(g.nb, ceil_to(max(g.n, 1), nr))
     # enough blocks for many threads, while they are worth handing out
     while True:
         g.row_blocks = max(1, (g.m + g.mb - 1) // g.mb)

@@ -267,3 +267,17 @@ def add_copy(Program p, name, source, out):
     if <size_t>arrays.last().len != c.bytes:
         raise ValueError("out does not fit source")
     p.add(name, copy_block, 1, c, 0.0, 0)
+
+
+cdef void zero_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const Copy *c = <const Copy *>op.args
+    memset(c.out, 0, c.bytes)
+
+
+def add_zero(Program p, name, out):
+    """out = 0: a gradient that is known to vanish."""
+    cdef Copy *c = <Copy *>p.args(sizeof(Copy))
+    cdef Arrays arrays = p.arrays((out,))
+    c.out = arrays.real(out, True)
+    c.bytes = arrays.last().len
+    p.add(name, zero_block, 1, c, 0.0, 0)
