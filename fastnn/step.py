@@ -240,7 +240,7 @@ class CompiledStep:
         for stage in dense_stages:
             weight = stage.layer.parameters["weight"]
             inputs, units = weight.shape
-            fused = dense.update_is_better_fused(inputs, units, dtype.itemsize)
+            fused = dense.update_is_better_fused(rows, inputs, units, dtype.itemsize)
             stage.offset = flat.offsets[f"{stage.layer.name}.weight"]
             if fused and not keep_gradients:
                 stage.sink = sink
