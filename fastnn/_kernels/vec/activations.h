@@ -33,26 +33,20 @@ INLINE vec FN(leaky_relu_grad)(vec dy, vec y, act_params p) {
 }
 
 /* elu(x) = x where x >= 0, a (exp(x) - 1) elsewhere; dx = dy (y + a) where y < 0, else dy. */
-INLINE vec FN(elu)(vec x, act_params p) {
-    return v_sel(v_lt(x, (vec){0}), p.p[0] * v_expm1_down(v_min((vec){0}, x)), x);
-}
+INLINE vec FN(elu)(vec x, act_params p) { return v_sel(v_lt(x, (vec){0}), p.p[0] * v_expm1_down(x), x); }
 INLINE vec FN(elu_grad)(vec dy, vec y, act_params p) { return v_sel(v_le(y, (vec){0}), dy * (y + p.p[0]), dy); }
 
-/* sigmoid(x) = 1 / (1 + exp(-x)), as e / (1 + e) with e = exp(x) where x < 0: no overflow, and a small
- * probability keeps all its digits.  dx = dy y (1 - y). */
+/* sigmoid(x) = 1 / (1 + exp(-x)), see logistic_of: no overflow, and a small probability keeps all its
+ * digits.  dx = dy y (1 - y). */
 INLINE vec FN(sigmoid)(vec x, act_params p) {
     (void)p;
-    const vec e = v_exp(-v_abs(x)), one = v_set1(1);
-    return v_sel(v_lt(x, (vec){0}), e, one) / (one + e);
+    const FN(logistic) s = FN(logistic_of)(x);
+    return v_scale(s.gate, s.n);
 }
 INLINE vec FN(sigmoid_grad)(vec dy, vec y, act_params p) { return (void)p, dy * (y * (1 - y)); }
 
-/* tanh(x) = -e / (2 + e) with e = exp(-2|x|) - 1, the sign put back.  dx = dy (1 - y^2). */
-INLINE vec FN(tanh)(vec x, act_params p) {
-    (void)p;
-    const vec e = v_expm1_down(v_abs(x) * -2);
-    return v_copysign(e / (e + 2), x);
-}
+/* tanh(x); dx = dy (1 - y^2). */
+INLINE vec FN(tanh)(vec x, act_params p) { return (void)p, FN(v_tanh)(x); }
 INLINE vec FN(tanh_grad)(vec dy, vec y, act_params p) { return (void)p, dy * v_fma(-y, y, v_set1(1)); }
 
 /* selu(x) = s x where x > 0, s a (exp(x) - 1) elsewhere (Klambauer et al. 2017). */
@@ -60,7 +54,7 @@ INLINE vec FN(tanh_grad)(vec dy, vec y, act_params p) { return (void)p, dy * v_f
 #define SELU_SCALE ((real)1.0507009873554805)
 INLINE vec FN(selu)(vec x, act_params p) {
     (void)p;
-    return v_sel(v_lt(x, (vec){0}), (SELU_SCALE * SELU_ALPHA) * v_expm1_down(v_min((vec){0}, x)), SELU_SCALE * x);
+    return v_sel(v_lt(x, (vec){0}), (SELU_SCALE * SELU_ALPHA) * v_expm1_down(x), SELU_SCALE * x);
 }
 INLINE vec FN(selu_grad)(vec dy, vec y, act_params p) {
     (void)p;
@@ -69,7 +63,10 @@ INLINE vec FN(selu_grad)(vec dy, vec y, act_params p) {
 
 /* softplus(x) = log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)); dx = dy (1 - exp(-y)). */
 INLINE vec FN(softplus)(vec x, act_params p) {
-    return (void)p, v_max((vec){0}, x) + FN(log1p_unit)(v_exp(-v_abs(x)));
+    (void)p;
+    vec n;
+    const vec y = FN(log1p_exp)(v_abs(x), &n);
+    return v_max((vec){0}, x) + v_scale(y, n);
 }
 INLINE vec FN(softplus_grad)(vec dy, vec y, act_params p) { return (void)p, dy * -v_expm1_down(-y); }
 
@@ -83,75 +80,150 @@ INLINE vec FN(relu6)(vec x, act_params p) { return (void)p, FN(clamp)(x, 0, 6); 
 INLINE vec FN(relu6_grad)(vec dy, vec y, act_params p) { return (void)p, FN(clamp_grad)(dy, y, 0, 6); }
 INLINE vec FN(hard_tanh)(vec x, act_params p) { return (void)p, FN(clamp)(x, -1, 1); }
 INLINE vec FN(hard_tanh_grad)(vec dy, vec y, act_params p) { return (void)p, FN(clamp_grad)(dy, y, -1, 1); }
-/* min(max(x + 3, 0), 6) / 6 */
-INLINE vec FN(hard_sigmoid)(vec x, act_params p) { return (void)p, FN(clamp)(x + 3, 0, 6) / 6; }
+/* x / 6 as multiplications, rounded as the division would be: the product by 1/6, and what is left of x
+ * after it, plus `low` that x is short of. */
+INLINE vec FN(sixth)(vec x, vec low) {
+    const vec y = x * (real)(1 / 6.);
+    return v_fma(low - v_lost(y, v_set1(6), x), v_set1((real)(1 / 6.)), y);
+}
+/* min(max(x + 3, 0), 6) / 6, rounded once. */
+INLINE vec FN(hard_sigmoid)(vec x, act_params p) {
+    (void)p;
+    const vec c = FN(clamp)(x, -3, 3), sum = c + 3;
+    return FN(sixth)(sum, c - (sum - 3));
+}
 INLINE vec FN(hard_sigmoid_grad)(vec dy, vec y, act_params p) { return (void)p, FN(clamp_grad)(dy / 6, y, 0, 1); }
 
 /* --- those that fall before they rise: differentiated from their input ------------------------- */
 
-/* silu(x) = x s, s = sigmoid(x); dx = dy s (1 + x (1 - s)) with 1 - s = sigmoid(-x). */
-INLINE vec FN(silu)(vec x, act_params p) { return x * FN(sigmoid)(x, p); }
-INLINE vec FN(silu_grad)(vec dy, vec x, act_params p) {
-    return dy * (FN(sigmoid)(x, p) * v_fma(x, FN(sigmoid)(-x, p), v_set1(1)));
+/* -infinity * 0 is NaN, as in the formula: what these are at -infinity. */
+INLINE vec FN(nan_at_minus_infinity)(vec y, vec x) {
+    return v_sel(v_eq(x, v_set1(-(real)__builtin_inf())), x - x, y);
+}
+/* x times a gate that is 0 from -LEAST down: there x may as well be -LEAST, and 2^n is large enough. */
+INLINE vec FN(gated)(vec x, FN(logistic) s) {
+    const vec y = v_max(v_set1(FNN_REAL_BITS == 32 ? (real)-120 : (real)-800), x) * s.gate;
+    return FN(nan_at_minus_infinity)(v_scale(y, s.n), x);
 }
 
-/* gelu(x) = x P(X <= x) = max(x, 0) - |x| P(X > |x|) for a normal X (Hendrycks and Gimpel 2016);
- * dx = dy (P(X <= x) + x density(x)).  -infinity * 0 is NaN, as in the formula. */
+/* silu(x) = x s, s = sigmoid(x); dx = dy s (1 + x (1 - s)). */
+INLINE vec FN(silu)(vec x, act_params p) {
+    (void)p;
+    const FN(logistic) s = FN(logistic_of)(x);
+    return FN(gated)(x, s);
+}
+INLINE vec FN(silu_grad)(vec dy, vec x, act_params p) {
+    (void)p;
+    const FN(logistic) s = FN(logistic_of)(x);
+    return dy * (v_scale(s.gate, s.n) * v_fma(x, v_scale(s.other, s.m), v_set1(1)));
+}
+
+/* gelu(x) = x P(X <= x) = max(x, 0) - |x| P(X > |x|) for a normal X (Hendrycks and Gimpel 2016): two
+ * products, each with what it lost.  dx = dy (P(X <= x) + x density(x)). */
 INLINE vec FN(gelu)(vec x, act_params p) {
     (void)p;
-    vec density;
-    ivec whole;
-    const vec a = v_abs(x), tail = FN(normal_tail)(a, &density, &whole);
-    const vec y = v_max((vec){0}, x) - FN(scale_by)(v_min(v_set1(64), a) * tail, whole);
-    return v_sel(v_eq(x, v_set1(-(real)__builtin_inf())), x - x, y);
+    const FN(normal) t = FN(normal_tail)(v_abs(x));
+    const vec aq = t.a * t.q, aqw = aq * t.w;
+    const vec aq_low = v_fma(t.a, t.q_low, v_lost(t.a, t.q, aq));
+    const vec low = v_fma(aq_low, t.w, v_fma(aqw, t.more, v_lost(aq, t.w, aqw)));
+    const vec y = v_max((vec){0}, x) - v_scale(aqw + v_fma(aqw, t.p, low), t.n);
+    return FN(nan_at_minus_infinity)(v_copysign(y, x), x); /* -0 where it is too small for anything else */
 }
 INLINE vec FN(gelu_grad)(vec dy, vec x, act_params p) {
     (void)p;
-    vec density;
-    ivec whole;
-    const vec tail = FN(normal_tail)(v_abs(x), &density, &whole);
-    const vec below = FN(scale_by)(tail, whole);
-    const vec gate = v_sel(v_lt(x, (vec){0}), below, 1 - below);
-    return dy * (gate + x * FN(scale_by)(density * (real)0.39894228040143267794, whole));
+    const FN(normal) t = FN(normal_tail)(v_abs(x));
+    const vec tail = t.q * t.w, below = v_sel(v_lt(x, (vec){0}), tail, -tail);
+    const vec slope = v_fma(FN(clamp)(x, -64, 64), v_set1((real)0.39894228040143267794), below);
+    const vec base = v_sel(v_lt(x, (vec){0}), (vec){0}, v_set1(1));
+    const vec g = base + v_scale(v_fma(slope, t.p, slope), t.n);
+    return dy * v_sel(v_lt(v_abs(x), v_set1(__builtin_inf())), g, x * 0 + base * 0);
 }
 
-/* The tanh form: x (1 + tanh(u)) / 2 = x sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3). */
-#define TWICE_ROOT ((real)1.5957691216057307117) /* 2 sqrt(2 / pi) */
+/* The tanh form: x (1 + tanh(u)) / 2 = x sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3).  2u, whose error exp
+ * magnifies, is x (T + T 0.044715 x^2) as a rounded value and what it lost. */
+#if FNN_REAL_BITS == 32 /* T and 0.044715 T in two parts each */
+#define TWICE_ROOT 1.5957692e+00f
+#define TWICE_ROOT_LOW -4.534068e-08f
+#define CUBIC 7.1354814e-02f
+#define CUBIC_LOW 2.3988325e-09f
+#else
+#define TWICE_ROOT 1.5957691216057308
+#define TWICE_ROOT_LOW -9.96930880911092e-17
+#define CUBIC 0.07135481627260025
+#define CUBIC_LOW -6.175149918155315e-19
+#endif
+INLINE FN(logistic) FN(gelu_tanh_gate)(vec x) {
+    const vec t = v_set1(TWICE_ROOT), c = v_set1(CUBIC);
+    const vec square = x * x, square_low = v_lost(x, x, square), cubic = square * c;
+    const vec cubic_low = v_fma(square, v_set1(CUBIC_LOW), v_fma(square_low, c, v_lost(square, c, cubic)));
+    const vec sum = t + cubic, part = sum - t;
+    const vec sum_low = (t - (sum - part)) + (cubic - part) + (cubic_low + TWICE_ROOT_LOW);
+    const vec twice_u = x * sum;
+    return FN(logistic_of_low)(twice_u, v_fma(x, sum_low, v_lost(x, sum, twice_u)));
+}
 INLINE vec FN(gelu_tanh)(vec x, act_params p) {
-    const vec c = FN(clamp)(x, -100, 100); /* the gate is 0 or 1 from here on; the cube stays finite */
-    return x * FN(sigmoid)(TWICE_ROOT * v_fma(c * c * (real)0.044715, c, c), p);
+    (void)p;
+    const FN(logistic) s = FN(gelu_tanh_gate)(FN(clamp)(x, -100, 100)); /* 0 or 1 from here on */
+    return FN(gated)(x, s);
 }
 INLINE vec FN(gelu_tanh_grad)(vec dy, vec x, act_params p) {
-    const vec c = FN(clamp)(x, -100, 100), square = c * c * (real)0.044715;
-    const vec twice_u = TWICE_ROOT * v_fma(square, c, c);
-    const vec gate = FN(sigmoid)(twice_u, p);
-    const vec slope = gate * FN(sigmoid)(-twice_u, p) * (TWICE_ROOT * v_fma(square, v_set1(3), v_set1(1)));
+    (void)p;
+    const vec c = FN(clamp)(x, -100, 100);
+    const FN(logistic) s = FN(gelu_tanh_gate)(c);
+    const vec gate = v_scale(s.gate, s.n);
+    const vec slope = gate * v_scale(s.other, s.m) * v_fma(c * c, v_set1(3 * CUBIC), v_set1(TWICE_ROOT));
     return dy * v_fma(x, slope, gate);
 }
 
-/* hard_swish(x) = x min(max(x + 3, 0), 6) / 6; dx = dy (2 x + 3) / 6 between -3 and 3, 0 and dy outside. */
-INLINE vec FN(hard_swish)(vec x, act_params p) { return (void)p, x * (FN(clamp)(x + 3, 0, 6) / 6); }
+/* hard_swish(x) = x min(max(x + 3, 0), 6) / 6, rounded once; dx = dy (2 x + 3) / 6 between -3 and 3, 0 and
+ * dy outside. */
+INLINE vec FN(hard_swish)(vec x, act_params p) {
+    (void)p;
+    const vec c = FN(clamp)(x, -3, 3), sum = c + 3, low = c - (sum - 3), y = c * sum;
+    const vec inside = FN(sixth)(y, v_fma(c, low, v_lost(c, sum, y)));
+    return v_sel(v_le(x, v_set1(-3)), x * 0, v_sel(v_le(v_set1(3), x), x, inside));
+}
 INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
     (void)p;
     const vec inside = dy * ((x * 2 + 3) / 6);
     return v_sel(v_le(x, v_set1(-3)), (vec){0}, v_sel(v_le(v_set1(3), x), dy, inside));
 }
 
+/* The point functions are long chains of dependent operations: several vectors at a time, their operations
+ * mixed, keep the units busy (1.5 times as fast).  gcc schedules before it allocates registers only if asked. */
+#if defined(__GNUC__) && !defined(__clang__)
+#define MIXED __attribute__((optimize("schedule-insns")))
+#else
+#define MIXED
+#endif
+#undef AT_ONCE
+#define AT_ONCE (FNN_VBYTES == 64 ? 4 : 3) /* as many as the registers hold: 32 or 16 */
+
 #define X(name, saves)                                                                                \
-    static void FN(name##_forward)(void *y_, const void *x_, ptrdiff_t n, const double *params) {     \
+    MIXED static void FN(name##_forward)(void *y_, const void *x_, ptrdiff_t n, const double *params) { \
         real *y = y_;                                                                                 \
         const real *x = x_;                                                                           \
         const act_params p = FN(spread)(params);                                                      \
         ptrdiff_t i = 0;                                                                              \
+        for (; i + AT_ONCE * VL <= n; i += AT_ONCE * VL) {                                            \
+            vec v[AT_ONCE];                                                                           \
+            EACH v[j] = FN(name)(v_load(x + i + j * VL), p);                                          \
+            EACH v_store(y + i + j * VL, v[j]);                                                       \
+        }                                                                                             \
         for (; i + VL <= n; i += VL) v_store(y + i, FN(name)(v_load(x + i), p));                      \
         if (i < n) v_store_part(y + i, FN(name)(v_load_part(x + i, (int)(n - i)), p), (int)(n - i));  \
     }                                                                                                 \
-    static void FN(name##_backward)(void *dx_, const void *dy_, const void *saved_, ptrdiff_t n,      \
-                                    const double *params) {                                           \
+    MIXED static void FN(name##_backward)(void *dx_, const void *dy_, const void *saved_, ptrdiff_t n, \
+                                          const double *params) {                                     \
         real *dx = dx_;                                                                               \
         const real *dy = dy_, *saved = saved_;                                                        \
         const act_params p = FN(spread)(params);                                                      \
         ptrdiff_t i = 0;                                                                              \
+        for (; i + AT_ONCE * VL <= n; i += AT_ONCE * VL) {                                            \
+            vec v[AT_ONCE];                                                                           \
+            EACH v[j] = FN(name##_grad)(v_load(dy + i + j * VL), v_load(saved + i + j * VL), p);      \
+            EACH v_store(dx + i + j * VL, v[j]);                                                      \
+        }                                                                                             \
         for (; i + VL <= n; i += VL)                                                                  \
             v_store(dx + i, FN(name##_grad)(v_load(dy + i), v_load(saved + i), p));                   \
         if (i < n) {                                                                                  \
@@ -159,5 +231,11 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
             v_store_part(dx + i, FN(name##_grad)(v_load_part(dy + i, k), v_load_part(saved + i, k), p), k); \
         }                                                                                             \
     }
+#define EACH _Pragma("GCC unroll 4") for (int j = 0; j < AT_ONCE; j++)
 FNN_ACTIVATION_LIST(X)
 #undef X
+#undef EACH
+#undef TWICE_ROOT
+#undef TWICE_ROOT_LOW
+#undef CUBIC
+#undef CUBIC_LOW

@@ -10,6 +10,11 @@
  *   v_load, v_store       any alignment
  *   v_load_part, v_store_part   the first n lanes, 0 < n <= VL; lanes past n read as zero
  *   v_set1, v_fma (a*b+c), v_min, v_max, v_sel, v_lt, v_gt ...
+ *   v_lost(a, b, p)       a * b - p exactly, for p within some roundings of a * b
+ *   v_fused(a, b, c)     a * b + c for |c| below |a * b|, in one rounding (but for a trifle) on every target
+ *   v_near_reciprocal(a)  1 / a for a >= 1, to 2^-14 (float) or 2^-27 (double) at least
+ *   v_scale(a, n)         a 2^n for whole n up to +-1000 or so: rounds once, through the subnormals
+ *   v_power(n)            2^n for whole n in the normal range
  *
  * v_min and v_max follow the x86 rule on every target: where an operand is NaN the SECOND is
  * returned, so a clamp that must let NaN through is v_max(v_set1(limit), x).
@@ -61,6 +66,29 @@ INLINE vec FN(v_set1)(real a) { return a - (vec){0}; }
 #define v_sum FN(v_sum)
 #define v_highest FN(v_highest)
 #define v_sqrt FN(v_sqrt)
+#define v_lost FN(v_lost)
+#define v_fused FN(v_fused)
+#define v_near_reciprocal FN(v_near_reciprocal)
+#define v_scale FN(v_scale)
+#define v_power FN(v_power)
+
+/* Adding `whole_magic` to a whole number leaves it in the low bits of the sum. */
+#undef FNN_BIAS
+#undef FNN_MANTISSA
+#if FNN_REAL_BITS == 32
+typedef uint32_t FN(fnn_bits) __attribute__((vector_size(FNN_VBYTES)));
+static const real FN(whole_magic) = 12582912.0f; /* 1.5 * 2^23 */
+#define FNN_BIAS 127
+#define FNN_MANTISSA 23
+#else
+typedef uint64_t FN(fnn_bits) __attribute__((vector_size(FNN_VBYTES)));
+static const real FN(whole_magic) = 6755399441055744.0; /* 1.5 * 2^52 */
+#define FNN_BIAS 1023
+#define FNN_MANTISSA 52
+#endif
+INLINE vec v_power(vec n) {
+    return (vec)((FN(fnn_bits))(n + (FN(whole_magic) + FNN_BIAS)) << FNN_MANTISSA);
+}
 
 #if FNN_VBYTES == 64 /* ------------------------------------------------------------- AVX-512 */
 #if FNN_REAL_BITS == 32
@@ -80,6 +108,12 @@ INLINE vec v_fma(vec a, vec b, vec c) { return (vec)P(fmadd)(a, b, c); }
 INLINE vec v_min(vec a, vec b) { return (vec)P(min)(a, b); }
 INLINE vec v_max(vec a, vec b) { return (vec)P(max)(a, b); }
 INLINE vec v_sqrt(vec a) { return (vec)P(sqrt)(a); }
+INLINE vec v_lost(vec a, vec b, vec p) { return (vec)P(fmsub)(a, b, p); }
+INLINE vec v_scale(vec a, vec n) { return (vec)P(scalef)(a, n); }
+INLINE vec v_near_reciprocal(vec a) {
+    const vec y = (vec)P(rcp14)(a);
+    return FNN_REAL_BITS == 32 ? y : (vec)P(fmadd)(y, (vec)P(fnmadd)(a, y, v_set1(1)), y);
+}
 #if FNN_REAL_BITS == 32
 INLINE vmask v_lt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
 INLINE vmask v_gt(vec a, vec b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
@@ -103,6 +137,13 @@ INLINE vmask v_lt(vec a, vec b) { return (vmask)(a < b); }
 INLINE vmask v_gt(vec a, vec b) { return (vmask)(a > b); }
 INLINE vmask v_eq(vec a, vec b) { return (vmask)(a == b); }
 INLINE vmask v_le(vec a, vec b) { return (vmask)(a <= b); }
+INLINE vec v_near_reciprocal(vec a) { return 1 / a; }
+/* In two factors, so that neither leaves the normal range: the first product is exact, the second rounds. */
+INLINE vec v_scale(vec a, vec n) {
+    const ivec whole = (ivec)(n + FN(whole_magic)) - (ivec)v_set1(FN(whole_magic)), half = whole >> 1;
+    const vec first = (vec)((FN(fnn_bits))(half + FNN_BIAS) << FNN_MANTISSA);
+    return a * first * (vec)((FN(fnn_bits))(whole - half + FNN_BIAS) << FNN_MANTISSA);
+}
 
 #if FNN_VBYTES == 32 /* -------------------------------------------------------- AVX2 + FMA */
 #if FNN_REAL_BITS == 32
@@ -126,6 +167,7 @@ INLINE vmask v_first(int n) { return (vmask)FN(part_mask)(n); }
 INLINE vec v_load_part(const real *p, int n) { return (vec)P(maskload)(p, FN(part_mask)(n)); }
 INLINE void v_store_part(real *p, vec v, int n) { P(maskstore)(p, FN(part_mask)(n), v); }
 INLINE vec v_fma(vec a, vec b, vec c) { return (vec)P(fmadd)(a, b, c); }
+INLINE vec v_lost(vec a, vec b, vec p) { return (vec)P(fmsub)(a, b, p); }
 INLINE vec v_min(vec a, vec b) { return (vec)P(min)(a, b); }
 INLINE vec v_max(vec a, vec b) { return (vec)P(max)(a, b); }
 INLINE vec v_sqrt(vec a) { return (vec)P(sqrt)(a); }
@@ -156,15 +198,23 @@ INLINE vec v_sel(vmask m, vec yes, vec no) { return (vec)(((ivec)yes & m) | ((iv
 #if defined(__aarch64__)
 #if FNN_REAL_BITS == 32
 INLINE vec v_fma(vec a, vec b, vec c) { return (vec)vfmaq_f32(c, a, b); }
+INLINE vec v_lost(vec a, vec b, vec p) { return (vec)vfmaq_f32(-p, a, b); }
 INLINE vec v_sqrt(vec a) { return (vec)vsqrtq_f32(a); }
 #else
 INLINE vec v_fma(vec a, vec b, vec c) { return (vec)vfmaq_f64(c, a, b); }
+INLINE vec v_lost(vec a, vec b, vec p) { return (vec)vfmaq_f64(-p, a, b); }
 INLINE vec v_sqrt(vec a) { return (vec)vsqrtq_f64(a); }
 #endif
 INLINE vec v_min(vec a, vec b) { return v_sel(v_lt(a, b), a, b); }
 INLINE vec v_max(vec a, vec b) { return v_sel(v_gt(a, b), a, b); }
 #else
 INLINE vec v_fma(vec a, vec b, vec c) { return a * b + c; } /* two roundings: SSE2 has no FMA */
+/* Without FMA, after Dekker (1971): the factors cut into halves whose products are exact. */
+INLINE vec v_lost(vec a, vec b, vec p) {
+    const ivec head = (ivec){0} + (FNN_REAL_BITS == 32 ? ~(ireal)0xfff : ~(ireal)0x7ffffff);
+    const vec a1 = (vec)((ivec)a & head), b1 = (vec)((ivec)b & head), a2 = a - a1, b2 = b - b1;
+    return a1 * b1 - p + a1 * b2 + a2 * b1 + a2 * b2;
+}
 #if FNN_REAL_BITS == 32
 INLINE vec v_min(vec a, vec b) { return (vec)_mm_min_ps(a, b); }
 INLINE vec v_max(vec a, vec b) { return (vec)_mm_max_ps(a, b); }
@@ -193,6 +243,15 @@ INLINE real v_highest(vec a) {
     return s[0];
 }
 #endif
+
+INLINE vec v_fused(vec a, vec b, vec c) {
+#if defined(__FMA__) || defined(__aarch64__)
+    return v_fma(a, b, c);
+#else
+    const vec p = a * b;
+    return p + (c + v_lost(a, b, p));
+#endif
+}
 
 /* r[j][i] = r[i][j] for VL vectors of VL lanes, by log2(VL) perfect shuffles: with the address of an
  * element written as the bits (row, column), each stage rotates the bits by one place. */

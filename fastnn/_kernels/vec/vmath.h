@@ -1,24 +1,14 @@
-/* Elementary functions of vectors.  Each opens with its method, its domain and its worst error. */
+/* Elementary functions of vectors.  Each opens with its method, its domain and its worst error: in ulp of
+ * the result, as measured on avx512 / avx2 / baseline by benchmarks/accuracy.py.
+ *
+ * What makes an error of one ulp possible without a second precision: sums are kept as a rounded value and
+ * what it lost (Fast2Sum: for |a| >= |b|, s = a + b has lost exactly b - (s - a)), products likewise
+ * (v_lost), and scaling by 2^n comes last, so that a subnormal result is rounded once. */
 #define v_exp FN(v_exp)
 #define v_expm1_down FN(v_expm1_down)
 #define v_log FN(v_log)
 #define v_abs FN(v_abs)
 #define v_copysign FN(v_copysign)
-
-/* 2^n for whole n in the normal range, by writing the exponent. */
-INLINE vec FN(exp2_whole)(ivec n) {
-#if FNN_REAL_BITS == 32
-    return (vec)((n + 127) << 23);
-#else
-    return (vec)((n + 1023) << 52);
-#endif
-}
-
-/* x 2^n in two factors, so that neither leaves the normal range. */
-INLINE vec FN(scale_by)(vec x, ivec whole) {
-    const ivec half = whole >> 1;
-    return x * FN(exp2_whole)(half) * FN(exp2_whole)(whole - half);
-}
 
 /* |x|, and |x| with the sign of s. */
 INLINE vec v_abs(vec x) { return (vec)((ivec)x & ~(ivec)v_set1((real)-0.0)); }
@@ -27,9 +17,65 @@ INLINE vec v_copysign(vec x, vec s) {
     return (vec)(((ivec)x & ~sign) | ((ivec)s & sign));
 }
 
-/* The reduction that exp and expm1 share: x = n ln2 + r with |r| <= ln2 / 2 (Cody and Waite: ln2 in two
- * parts, the first short enough for n * ln2_high to be exact), and exp(r) - 1 by its Taylor polynomial,
- * whose truncation is below an eighth of an ulp.  `low` is what x is short of: x + low is meant. */
+/* c[0] + c[1] x + ... by Horner's rule, cut into two or four chains that run side by side: one chain of
+ * dependent multiply-adds would be waited for. */
+INLINE vec FN(poly)(vec x, const real *c, int terms) {
+    const int chains = terms > 8 ? 4 : 2;
+    const vec x2 = x * x, step = chains == 4 ? x2 * x2 : x2;
+    vec sum[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < chains; j++) {
+        const int last = (terms - 1 - j) / chains * chains + j;
+        sum[j] = v_set1(c[last]);
+#pragma GCC unroll 16
+        for (int i = last - chains; i >= 0; i -= chains) sum[j] = v_fma(sum[j], step, v_set1(c[i]));
+    }
+    const vec low = v_fma(sum[1], x, sum[0]);
+    return chains == 2 ? low : v_fma(v_fma(sum[3], x, sum[2]), x2, low);
+}
+#define POLY(x, c) FN(poly)(x, c, sizeof(c) / sizeof *(c))
+
+/* exp(x) = 2^n (1 + p) for finite x; returns p = exp(r) - 1.
+ * Method: x = n ln2 + r with |r| <= ln2 / 2 (Cody and Waite: ln2 in two parts, the first short enough for
+ * n * ln2_high to be exact), p = r + r^2 P(r), P minimax to 2^-34 (float) or 2^-57 (double) of exp(r). */
+#if FNN_REAL_BITS == 32
+#define LOG2E 1.44269504f
+#define LN2_HIGH 0.693145752f
+#define LN2_LOW 1.42860677e-6f
+#else
+#define LOG2E 1.4426950408889634074
+#define LN2_HIGH 6.93147180369123816490e-01
+#define LN2_LOW 1.90821492927058770002e-10
+#endif
+INLINE vec FN(exp_poly)(vec r) {
+#if FNN_REAL_BITS == 32
+    static const real c[] = {0.5f, 0.16666666f, 0.041666295f, 0.008333499f, 0.0013944695f, 0.00019789777f};
+#else
+    static const real c[] = {0.5000000000000011,     0.16666666666666408,   0.04166666666653004,
+                             0.008333333333497055,   0.001388888894370441,  0.00019841269501773734,
+                             2.480149299023174e-05,  2.755758996886263e-06, 2.76302959117413e-07,
+                             2.4999128393097792e-08};
+#endif
+    return POLY(r, c);
+}
+INLINE vec FN(whole_powers)(vec x) {
+    return v_fma(x, v_set1(LOG2E), v_set1(FN(whole_magic))) - FN(whole_magic);
+}
+INLINE vec FN(exp_reduced)(vec x, vec *n) {
+    *n = FN(whole_powers)(x);
+    const vec r = v_fma(*n, v_set1(-LN2_LOW), v_fma(*n, v_set1(-LN2_HIGH), x));
+    return v_fma(FN(exp_poly)(r), r * r, r);
+}
+/* The same for x + low with |low| << |x|; *lost (where asked for) is what p has lost by rounding. */
+INLINE vec FN(exp_reduced_low)(vec x, vec low, vec *n, vec *lost) {
+    *n = FN(whole_powers)(x);
+    const vec head = v_fma(*n, v_set1(-LN2_HIGH), x), tail = v_fma(*n, v_set1(-LN2_LOW), low);
+    const vec r = head + tail, square = r * r, c = FN(exp_poly)(r), p = v_fma(c, square, r);
+    if (lost) *lost = v_lost(c, square, p - r) + (tail - (r - head));
+    return p;
+}
+
+/* exp(x) for every x: NaN stays, overflow gives infinity, underflow passes through the subnormals to 0. */
 #if FNN_REAL_BITS == 32
 #define LOWEST -104.0f /* exp is 0 below, infinity above HIGHEST, whatever the rounding */
 #define HIGHEST 89.0f
@@ -37,86 +83,55 @@ INLINE vec v_copysign(vec x, vec s) {
 #define LOWEST -746.0
 #define HIGHEST 710.0
 #endif
-INLINE vec FN(reduced_expm1)(vec x, vec low, ivec *whole) {
-#if FNN_REAL_BITS == 32
-    const real log2e = 1.44269504f, magic = 12582912.0f; /* 1.5 * 2^23 */
-    const real ln2_high = 0.693145752f, ln2_low = 1.42860677e-6f;
-    static const real c[] = {1.98412698e-4f, 1.38888889e-3f, 8.33333333e-3f, 4.16666667e-2f, 1.66666667e-1f, 0.5f};
-#else
-    const real log2e = 1.4426950408889634074, magic = 6755399441055744.0; /* 1.5 * 2^52 */
-    const real ln2_high = 6.93147180369123816490e-01, ln2_low = 1.90821492927058770002e-10;
-    static const real c[] = {1.60590438368216146e-10, 2.08767569878680990e-9, 2.50521083854417188e-8,
-                             2.75573192239858907e-7,  2.75573192239858907e-6, 2.48015873015873016e-5,
-                             1.98412698412698413e-4,  1.38888888888888889e-3, 8.33333333333333333e-3,
-                             4.16666666666666667e-2,  1.66666666666666667e-1, 0.5};
-#endif
-    const vec t = v_fma(x, v_set1(log2e), v_set1(magic));
-    const vec n = t - magic;
-    *whole = (ivec)t - (ivec)v_set1(magic);
-    vec r = v_fma(n, v_set1(-ln2_high), x);
-    r = v_fma(n, v_set1(-ln2_low), r) + low;
-    vec p = v_set1(c[0]);
-#pragma GCC unroll 16
-    for (size_t i = 1; i < sizeof c / sizeof *c; i++) p = v_fma(p, r, v_set1(c[i]));
-    return v_fma(p, r * r, r);
-}
-
-/* exp(x) for every x: NaN stays, overflow gives infinity, underflow passes through the subnormals to 0.
- * Method: the reduction above, and 2^n in two factors so that neither leaves the normal range. */
 INLINE vec v_exp(vec x) {
-    ivec whole;
+    vec n;
     x = v_max(v_set1(LOWEST), x); /* the constant first: NaN must come through */
     x = v_min(v_set1(HIGHEST), x);
-    const vec p = FN(reduced_expm1)(x, (vec){0}, &whole) + 1;
-    return FN(scale_by)(p, whole);
+    const vec p = FN(exp_reduced)(x, &n);
+    return v_scale(p + 1, n);
 }
 
-/* exp(x) - 1 for x <= 0 (and NaN), without cancellation: 2^n (exp(r) - 1) + (2^n - 1), in which the
- * second part is exact down to where the result is -1. */
+/* exp(x) - 1 for x <= 0 (and NaN; above, some number or other), without cancellation:
+ * 2^n (exp(r) - 1) + (2^n - 1), in which the second part is exact down to where the result is -1. */
 INLINE vec v_expm1_down(vec x) {
-    ivec whole;
+    vec n;
     x = v_max(v_set1(FNN_REAL_BITS == 32 ? (real)-30 : (real)-50), x);
-    const vec p = FN(reduced_expm1)(x, (vec){0}, &whole), scale = FN(exp2_whole)(whole);
+    const vec p = FN(exp_reduced)(x, &n), scale = v_power(n);
     return v_fma(scale, p, scale - 1);
 }
-#undef LOWEST
-#undef HIGHEST
 
-/* The tail P(X > a) of a normal X for a >= 0, and exp(-a^2 / 2), both as value * 2^whole: what is
- * multiplied with them comes first, and underflow last.
- * Method: P = exp(-a^2 / 2) erfcx(z) / 2 with z = a / sqrt(2); erfcx(z) (1 + 2 z) is a polynomial of
- * t = (z - 4) / (z + 4) (fitted to Chebyshev nodes; error 1e-9 for float, 1e-17 for double).  a^2 / 2
- * is taken in two parts, since exp magnifies what rounding would take from it. */
-INLINE vec FN(normal_tail)(vec a, vec *density, ivec *whole) {
-#if FNN_REAL_BITS == 32
-    const real most = 15, root_half = 0.707106781f;
-    const ireal high_bits = ~(ireal)0xfff;
-    static const real c[] = {
-        -0.0006483392729f, -0.001154507247f, 0.00503052675f, -0.01601870925f, 0.03723113359f,
-        -0.06635375587f, 0.09371948458f, -0.1010381598f, 0.06809796643f, 0.01537965165f,
-        -0.1396211336f, 1.232995119f};
-#else
-    const real most = 39, root_half = 0.70710678118654752440;
-    const ireal high_bits = ~(ireal)0x7ffffff;
-    static const real c[] = {
-        -1.8697909852778527612e-9, -1.3830047546437634836e-8, -7.7588716349817456664e-9,
-        1.1570573063291135546e-7, 6.301873591913902797e-8, -8.3546553717904429358e-7,
-        3.00930048774871261e-7, 5.7179944816568198791e-6, -0.000011224507834230548884,
-        -0.000024403167082174330471, 0.00015062213454889496626, -0.00019925552215263570243,
-        -0.00075777331555370152494, 0.0050319697609467636172, -0.016197734062804019505,
-        0.037167515561691456678, -0.06633036581122782426, 0.09373283499685661797,
-        -0.10103906603636469536, 0.068097054254735221396, 0.015379652102620946398,
-        -0.13962111684056287351, 1.2329951186255525062};
-#endif
-    a = v_min(v_set1(most), a); /* exp(-a^2 / 2) is 0 from here on */
-    const vec z = a * root_half, t = (z - 4) / (z + 4);
-    vec q = v_set1(c[0]);
-#pragma GCC unroll 32
-    for (size_t i = 1; i < sizeof c / sizeof *c; i++) q = v_fma(q, t, v_set1(c[i]));
-    const vec high = (vec)((ivec)a & high_bits);
-    *density = FN(reduced_expm1)(high * high * (real)-0.5, (high - a) * (high + a) * (real)0.5, whole) + 1;
-    return *density * q / (2 + 4 * z);
+/* The logistic gate 1 / (1 + exp(-x)) = gate 2^n with n <= 0, and one minus it = other 2^m with m <= 0.
+ *
+ * Method: exp(-x) = 2^k (1 + p).  For k > 0 the gate is 2^-k / (2^-k + 1 + p), else 1 / (1 + 2^k (1 + p)):
+ * with s = 2^-|k| either way a power of two over d = 1 + (s + q p), q = 1 or s.  What d lost by rounding
+ * goes into one Newton step for 1 / d, so that p's error and one rounding are all that is left. */
+typedef struct {
+    vec gate, n, other, m;
+} FN(logistic);
+INLINE FN(logistic) FN(logistic_from)(vec p, vec k) {
+    const vec one = v_set1(1), up = v_max((vec){0}, k), down = v_min((vec){0}, k);
+    const vec s = v_power(v_max(v_set1(-120), down - up));
+    const vec q = v_sel(v_lt((vec){0}, k), one, s), e = v_fma(q, p, s);
+    const vec d = one + e, lost = e - (d - one);
+    const vec y = v_near_reciprocal(d), off = v_fma(lost, y, v_lost(d, y, one));
+    FN(logistic) result = {.gate = v_fma(-off, y, y), .n = -up, .m = down};
+    result.other = result.gate * (p + 1);
+    return result;
 }
+INLINE vec FN(logistic_range)(vec x) { /* outside, the gate is 1, or 0 also when multiplied with x */
+    return v_min(v_set1(80), v_max(v_set1(FNN_REAL_BITS == 32 ? (real)-115 : (real)-760), x));
+}
+INLINE FN(logistic) FN(logistic_of)(vec x) {
+    vec k;
+    const vec p = FN(exp_reduced)(-FN(logistic_range)(x), &k);
+    return FN(logistic_from)(p, k);
+}
+INLINE FN(logistic) FN(logistic_of_low)(vec x, vec low) { /* of x + low, |low| << |x| */
+    vec k;
+    const vec p = FN(exp_reduced_low)(-FN(logistic_range)(x), -low, &k, 0);
+    return FN(logistic_from)(p, k);
+}
+
 /* log(x) for positive normal x (all that softmax asks for).
  * Method: x = m 2^e with m in [sqrt(1/2), sqrt(2)), f = (m - 1) / (m + 1), log m = 2 artanh(f) by its
  * series in f^2 <= 0.0295, and e ln2 in two parts. */
@@ -124,29 +139,121 @@ INLINE vec v_log(vec x) {
 #if FNN_REAL_BITS == 32
     const ivec root_half = (ivec)v_set1(0.70710678f);
     const ireal mantissa = 0x007fffff;
-    const int bits = 23;
-    const real ln2_high = 0.693145752f, ln2_low = 1.42860677e-6f;
-    static const real c[] = {2 / 11.f, 2 / 9.f, 2 / 7.f, 2 / 5.f, 2 / 3.f};
+    static const real c[] = {2 / 3.f, 2 / 5.f, 2 / 7.f, 2 / 9.f, 2 / 11.f};
 #else
     const ivec root_half = (ivec)v_set1(0.70710678118654752440);
     const ireal mantissa = 0x000fffffffffffff;
-    const int bits = 52;
-    const real ln2_high = 6.93147180369123816490e-01, ln2_low = 1.90821492927058770002e-10;
-    static const real c[] = {2 / 23., 2 / 21., 2 / 19., 2 / 17., 2 / 15., 2 / 13.,
-                             2 / 11., 2 / 9.,  2 / 7.,  2 / 5.,  2 / 3.};
+    static const real c[] = {2 / 3.,  2 / 5.,  2 / 7.,  2 / 9.,  2 / 11., 2 / 13.,
+                             2 / 15., 2 / 17., 2 / 19., 2 / 21., 2 / 23.};
 #endif
     const ivec shifted = (ivec)x - root_half;
-    const vec e = __builtin_convertvector(shifted >> bits, vec);
+    const vec e = __builtin_convertvector(shifted >> FNN_MANTISSA, vec);
     const vec m = (vec)((shifted & mantissa) + root_half);
     const vec f = (m - 1) / (m + 1), s = f * f;
-    vec p = v_set1(c[0]);
-    for (size_t i = 1; i < sizeof c / sizeof *c; i++) p = v_fma(p, s, v_set1(c[i]));
-    return v_fma(e, v_set1(ln2_high), v_fma(e, v_set1(ln2_low), v_fma(p * s, f, f + f)));
+    return v_fma(e, v_set1(LN2_HIGH), v_fma(e, v_set1(LN2_LOW), v_fma(POLY(s, c) * s, f, f + f)));
 }
 
-/* log(1 + e) for 0 <= e <= 1 (and NaN): the rounding error of 1 + e, divided by it, is put back. */
-INLINE vec FN(log1p_unit)(vec e) {
-    const vec u = e + 1;
-    const vec y = v_log(u) + (e - (u - 1)) / u;
-    return v_sel(v_le(e, v_set1(1)), y, e);
+/* log(1 + exp(-a)) for a >= 0 (and NaN), as 2^n times what is returned.
+ * Method: e = exp(-a) = 2^n (1 + p) is in [0, 1], where log(1 + e) = e (1 - 3/8 e - e R(e)); R is minimax to
+ * 2^-29 / 2^-58 of the result, in powers of e - centre (those of e would cancel; the centre is one that
+ * rounds the coefficients well).  1 + p and 1 - 3/8 e are each a rounded value and what it lost, and
+ * 2^n is left to the caller. */
+INLINE vec FN(log1p_exp)(vec a, vec *n) {
+#if FNN_REAL_BITS == 32
+    const real centre = 0.4921875f;
+    static const real c[] = {0.0045454777f, -0.18069102f,  0.094438076f, -0.052001357f, 0.029619684f,
+                             -0.017215686f, 0.010073476f, -0.0063604494f, 0.0046317563f, -0.0022646647f};
+#else
+    const real centre = 0.56640625;
+    static const real c[] = {
+        -0.00836537924141316,   -0.16748623711732702,   0.0837729605492666,     -0.044081512520983725,
+        0.02396808414744447,    -0.013335478505393666,  0.0075477937139224625,  -0.004329023980009315,
+        0.002509327879392884,   -0.0014671797467700214, 0.0008640384423491282,  -0.0005119681930091909,
+        0.000305127188533022,   -0.0001825384232276416, 0.00010848065734173064, -6.589178846193555e-05,
+        4.4626467676926594e-05, -2.404844381165836e-05, 3.7498681793979778e-06, -1.129759796546942e-05,
+        1.7532162793023064e-05};
+#endif
+    const vec one = v_set1(1), slope = v_set1((real)-0.375);
+    a = v_min(v_set1(-LOWEST), a);
+    const vec p = FN(exp_reduced)(-a, n), m = p + 1, m_low = p - (m - 1);
+    const vec e = m * v_power(v_max(v_set1(-120), *n));
+    const vec f = v_fma(slope, e, one), f_low = v_lost(slope, e, f - one);
+    const vec rest = v_fma(-e, POLY(e - centre, c), f_low);
+    return v_fused(m, f, v_fma(m, rest, m_low * f));
 }
+#undef LOWEST
+#undef HIGHEST
+
+/* tanh(x) for every x.
+ * Method: below 0.65, |x| + |x|^3 P(x^2), P minimax to 2^-27 / 2^-60; above, 1 - 2 / (1 + exp(2|x|)), in
+ * which the error of the second term counts at most 0.43.  exp(2|x|) = 2^n (1 + p) as in exp_reduced, with
+ * r = |x| - n ln2 / 2 and the powers of 2 in the coefficients (one part of ln2 will do: the second
+ * term is below 2^(1 - n)). */
+INLINE vec FN(v_tanh)(vec x) {
+#if FNN_REAL_BITS == 32
+    const real most = 9.5f, twice_log2e = 2.88539008f, half_ln2 = 0.346573591f;
+    static const real small[] = {-0.33333263f, 0.13330902f, -0.053693105f, 0.020483596f, -0.005528821f};
+    static const real c[] = {2, 1.3333333f, 0.6666607f, 0.26667196f, 0.08924605f, 0.025330914f};
+#else
+    const real most = 20, twice_log2e = 2.8853900817779268147, half_ln2 = 0.34657359027997265471;
+    static const real small[] = {-0.33333333333333287,  0.13333333333325795,    -0.0539682539639583,
+                                 0.021869488413260682,  -0.008863233465520481,  0.0035921058928854027,
+                                 -0.0014556752738008765, 0.0005892417154729018, -0.0002364390152345364,
+                                 9.057180753443465e-05, -2.921370061275061e-05, 5.62321790110075e-06};
+    static const real c[] = {2.0000000000000044,    1.3333333333333126,   0.6666666666644806,
+                             0.26666666667190575,   0.08888888923970822,  0.02539682496227038,
+                             0.006349182205499325,  0.0014109486064057667, 0.0002829342301362309,
+                             5.119821494906428e-05};
+#endif
+    const vec a = v_abs(x), one = v_set1(1), z = a * a;
+    const vec near = v_fma(a * z, POLY(z, small), a);
+    const vec far = v_min(v_set1(most), a);
+    const vec n = v_fma(far, v_set1(twice_log2e), v_set1(FN(whole_magic))) - FN(whole_magic);
+    const vec r = v_fma(n, v_set1(-half_ln2), far), p = v_fma(POLY(r, c), r * r, r + r);
+    const vec scale = v_power(n), d = v_fma(scale, p, scale + 1);
+    const vec y = v_near_reciprocal(d), inverse = v_fma(-v_lost(d, y, one), y, y);
+    return v_copysign(v_sel(v_lt(a, v_set1((real)0.65)), near, v_fma(inverse, v_set1(-2), one)), x);
+}
+
+/* The tail of the normal distribution for a >= 0 (and NaN), in factors:
+ * P(X > a) = (q + q_low) w 2^n (1 + p + more) and exp(-a^2 / 2) = 2^n (1 + p).
+ * Method: exp(-a^2 / 2) by exp_reduced, a^2 as its rounded value and what that lost, since exp magnifies it;
+ * exp(a^2 / 2) P(X > a) = w Q(w), w = 1 / (1 + a / 4), Q minimax to 2^-29 / 2^-55 in powers of w - centre.
+ * What w lost goes into `more`, times how fast w Q(w) grows, to which 3/4 + 2.4 w comes within 4%. */
+typedef struct {
+    vec a, q, q_low, w, p, more, n; /* a: as it was given, cut where a P(X > a) is 0 */
+} FN(normal);
+INLINE FN(normal) FN(normal_tail)(vec a) {
+#if FNN_REAL_BITS == 32
+    const real most = 15, centre = 0.50390625f;
+    static const real c[] = {0.19001451f,   0.30698997f,   0.39153105f,   0.37682718f, 0.24275905f,  0.059014592f,
+                             -0.057301726f, -0.051976513f, 0.0119778495f, 0.027617812f, -0.01153565f};
+#else
+    const real most = 39, centre = 0.4375;
+    static const real c[] = {
+        0.17124931855279021,    0.2596967265936655,    0.3226949259997647,    0.31524712247689907,
+        0.2199251193337144,     0.07685858564863905,   -0.032510509066001045, -0.05236908978761694,
+        -0.0074753952243850254, 0.02611469192822093,   0.01121117617314572,   -0.014809496556686763,
+        -0.009014387831423405,  0.01056306645020955,   0.00625951825782138,   -0.009144888173439024,
+        -0.003375364716355379,  0.008398141878818231,  8.659714906401806e-05, -0.006278405824400874,
+        0.0024682301916456664,  0.001900690451749718,  -0.001253721506336886};
+#endif
+    FN(normal) t;
+    const vec one = v_set1(1);
+    t.a = v_min(v_set1(most), a);
+    const vec square = t.a * t.a;
+    vec lost_p;
+    t.p = FN(exp_reduced_low)(square * (real)-0.5, v_lost(t.a, t.a, square) * (real)-0.5, &t.n, &lost_p);
+    const vec fourth = t.a * (real)0.25, d = one + fourth, lost = fourth - (d - one);
+    const vec y = v_near_reciprocal(d);
+    t.w = v_fma(-v_lost(d, y, one), y, y);
+    const vec off = v_fma(lost, t.w, v_lost(d, t.w, one)); /* w (1 - off) is what w should be */
+    t.more = v_fma(-off, v_fma(t.w, v_set1((real)2.4), v_set1((real)0.75)), lost_p);
+    const vec x = t.w - centre, slope = v_fma(x, FN(poly)(x, c + 2, sizeof c / sizeof *c - 2), v_set1(c[1]));
+    t.q = v_fma(x, slope, v_set1(c[0]));
+    t.q_low = v_lost(x, slope, t.q - c[0]);
+    return t;
+}
+#undef LOG2E
+#undef LN2_HIGH
+#undef LN2_LOW
