@@ -103,6 +103,30 @@ def test_version_is_that_of_the_installed_package():
     assert installed == fastnn.__version__
 
 
+def test_examples_of_the_readme_run(tmp_path, monkeypatch):
+    if not (REPOSITORY / "README.md").is_file():
+        pytest.skip("the README is not here")
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert len(examples) == 2
+    spaces = [{}, {}]
+    for example, names in zip(examples, spaces, strict=True):
+        exec(compile(example, "README.md", "exec"), names)
+    assert spaces[0]["model"].evaluate(*digits_test())["accuracy"] > 0.9
+    assert fastnn.load(tmp_path / "digits.safetensors").output_shape == (10,)
+    assert spaces[1]["dw"].shape == (784, 500)
+
+
+def digits_test():
+    """The rows that the README's example tests on."""
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    return X[1500:].astype("float32") / 16, y[1500:]
+
+
 # The cost of importing ----------------------------------------------------------------------------
 
 OPTIONAL = {"jax", "matplotlib", "polars", "pandas", "safetensors", "sklearn", "torch", "tqdm"}
