@@ -17,9 +17,11 @@ import pytest
 from fastnn import reference
 from fastnn.bench import oracle, pairs, report, workloads
 from fastnn.bench.client import (
+    YNNPACK,
     NotApplicable,
     WorkerFailed,
     WorkerProcess,
+    _jax_has,
     available_cpus,
     environment,
 )
@@ -291,6 +293,9 @@ def test_the_instruction_set_is_limited_for_everyone(monkeypatch: pytest.MonkeyP
     if "ONEDNN_MAX_CPU_ISA" not in env:
         pytest.skip("not an x86-64 machine")
     assert "--xla_cpu_max_isa=AVX2" in env["XLA_FLAGS"]
+    # An option that the installed JAX does not know would end it.
+    assert (YNNPACK in env["XLA_FLAGS"]) == _jax_has(YNNPACK)
+    assert not _jax_has("xla_cpu_no_such_option")
     code = "import numpy as np; print(np.tanh(np.ones(9, np.float32))[0])"
     found = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],

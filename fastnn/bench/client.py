@@ -9,6 +9,8 @@ import subprocess
 import sys
 from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Self
@@ -34,7 +36,10 @@ def environment(threads: int, isa: str | None = None) -> dict[str, str]:
 
     `isa` (by default what ``FASTNN_ISA`` says) limits the peers too when it is "avx2": oneDNN,
     MKL, OpenBLAS, PyTorch's own kernels, XLA and NumPy each have a variable of their own. The
-    baseline variant has no counterpart in the peers, and leaves them as they are.
+    library that multiplies XLA's matrices chooses its kernels by itself, whatever XLA is told
+    (seen with jaxlib 0.10.2: most samples of a product in 512-bit instructions), so it is
+    switched off, which leaves XLA's AVX2 product. The baseline variant has no counterpart in the
+    peers, and leaves them as they are.
     """
     env = dict(os.environ)
     for name in ("OMP", "MKL", "OPENBLAS", "FASTNN", "NUMEXPR", "VECLIB_MAXIMUM"):
@@ -53,9 +58,28 @@ def environment(threads: int, isa: str | None = None) -> dict[str, str]:
         env["MKL_ENABLE_INSTRUCTIONS"] = "AVX2"
         env["OPENBLAS_CORETYPE"] = "Haswell"
         env["ATEN_CPU_CAPABILITY"] = "avx2"
-        env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} --xla_cpu_max_isa=AVX2".strip()
+        flags = [env.get("XLA_FLAGS", ""), "--xla_cpu_max_isa=AVX2"]
+        if _jax_has(YNNPACK):
+            flags.append(f"--{YNNPACK}=")
+        env["XLA_FLAGS"] = " ".join(flags).strip()
         env["NPY_DISABLE_CPU_FEATURES"] = " ".join(_numpy_features_beyond_avx2())
     return env
+
+
+# The option of XLA that chooses what goes to YNNPACK; an empty list: nothing.
+YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
+
+
+def _jax_has(option: str) -> bool:
+    """Whether the installed JAX knows an option of XLA; one that it does not know ends it."""
+    spec = find_spec("jaxlib")
+    if spec is None or spec.origin is None:
+        return False
+    for library in Path(spec.origin).parent.glob("*.so"):
+        with open(library, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            if content.find(option.encode()) >= 0:
+                return True
+    return False
 
 
 def _numpy_features_beyond_avx2() -> list[str]:
