@@ -197,7 +197,7 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
 #define MIXED
 #endif
 #undef AT_ONCE
-#define AT_ONCE (FNN_VBYTES == 64 ? 4 : 3) /* as many as the registers hold: 32 or 16 */
+#define AT_ONCE 3 /* with 4 the long ones no longer fit into 32 registers, with 2 half the gain is lost */
 
 #define X(name, saves)                                                                                \
     MIXED static void FN(name##_forward)(void *y_, const void *x_, ptrdiff_t n, const double *params) { \
