@@ -22,13 +22,13 @@ _HOME = {
     "models": ("Sequential",),
     "optimizers": ("Optimizer", "SGD"),
     "recovery": ("NonFiniteError",),
-    "serialization": ("load",),
+    "serialization": ("ModelFileError", "load"),
     "history": ("History",),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = (
     "datasets", "functional", "history", "initializers", "layers", "losses", "machine", "models",
-    "optimizers", "preprocessing", "reference", "training",
+    "optimizers", "plots", "preprocessing", "reference", "tables", "training",
 )  # fmt: skip
 
 __all__ = ["__version__", *sorted(_WHERE), *_MODULES]

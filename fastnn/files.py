@@ -7,7 +7,6 @@ whoever looks finds the old file or the new one, never half of one.
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -71,6 +70,8 @@ def writable_folder(path: str | os.PathLike[str]) -> Path:
     OSError
         With one line that says which folder and why.
     """
+    import tempfile  # here, because `import fastnn.history` should not pay for it
+
     folder = Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -204,7 +204,7 @@ def get(initializer: Any) -> Callable[[Shape, np.random.Generator], np.ndarray]:
             raise ValueError(f"not the description of an initializer: {initializer!r}")
         return _CLASSES[initializer["name"]](initializer.get("scale", 1.0))
     if callable(initializer):
-        return initializer  # type: ignore[no-any-return]
+        return initializer
     raise TypeError(
         f"initializer is {initializer!r}; expected one of {', '.join(_NAMED)}, a number, "
         "or a callable of (shape, generator)"

@@ -218,4 +218,4 @@ def get(loss: Any, config: dict[str, Any] | None = None) -> Loss:
             f"loss is {loss!r}; expected one of {', '.join(_CLASSES)}, or an object with name, "
             "kind, prepare_targets and forward_backward (fastnn.losses.Loss)"
         )
-    return loss  # type: ignore[no-any-return]
+    return loss

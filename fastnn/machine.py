@@ -44,13 +44,13 @@ def config() -> dict[str, str]:
     >>> config()["instruction set"] in available_isas()
     True
     """
-    from importlib.metadata import version
-
     import numpy
+
+    from fastnn import __version__
 
     openmp = _machine.openmp()
     return {
-        "fastnn": version("fastnn"),
+        "fastnn": __version__,
         "instruction set": isa(),
         "available": ", ".join(available_isas()),
         "threads": str(get_num_threads()),

@@ -55,6 +55,12 @@ class Stage:
 class DenseStage(Stage):
     """y = act(x @ w + b).  Its gradients take dz, the gradient before the activation."""
 
+    sink: program.Sink | None = None  # where the gradient of the weights goes if nobody reads it
+    offset = 0  # of the weights among the flat parameters
+    #: A batch norm follows and takes the mean away: the gradient of the bias is 0, exactly.  Adding dy
+    #: up gives rounding errors instead, at 2% of a step.
+    normed = False
+
     def forward(self, p: program.Program, x: np.ndarray, y: np.ndarray) -> None:
         params = self.layer.parameters
         dense.add_forward(
@@ -72,8 +78,13 @@ class DenseStage(Stage):
             dense.add_input_gradient(
                 p, f"{name} dense dx", dx, dy, self.layer.parameters["weight"], through, saved
             )
-        dense.add_weight_gradient(p, f"{name} dense dw", gradients["weight"], x, dy)
-        if "bias" in gradients:
+        dw = gradients["weight"] if self.sink is None else None
+        dense.add_weight_gradient(p, f"{name} dense dw", dw, x, dy, self.sink, self.offset)
+        if "bias" not in gradients:
+            return
+        if self.normed:
+            program.add_zero(p, f"{name} dense db", gradients["bias"])
+        else:
             dense.add_bias_gradient(p, f"{name} dense db", gradients["bias"], dy)
 
 
@@ -136,6 +147,8 @@ def stages_of(layers: list[Layer]) -> list[Stage]:
         if type(layer) is Dense:
             stages.append(DenseStage(layer, NONE, width))
         elif type(layer) is BatchNorm:
+            if stages and isinstance(stages[-1], DenseStage) and not stages[-1].activation[0]:
+                stages[-1].normed = True
             stages.append(NormStage(layer, NONE, width))
         elif isinstance(layer, Activation) and layer.operation in activations.NAMES:
             parsed = parse_activation(layer.activation)
@@ -172,6 +185,9 @@ class CompiledStep:
     loss, optimizer : Loss, Optimizer
     rows : int
         The size of the mini-batch.
+    keep_gradients : bool
+        Leave the gradients in the model's buffer; else those of the weights go into the update as
+        their products finish them, and never reach memory.
     l2 : float
         λ of the penalty λ/(2·rows)·Σ‖W‖².
 
@@ -181,16 +197,20 @@ class CompiledStep:
         A layer, the loss or the optimizer has no compiled operations.
     """
 
-    keeps_gradients = True
-
     def __init__(
-        self, model: Sequential, loss: Loss, optimizer: Optimizer, rows: int, l2: float = 0.0
+        self,
+        model: Sequential,
+        loss: Loss,
+        optimizer: Optimizer,
+        rows: int,
+        keep_gradients: bool = False,
+        l2: float = 0.0,
     ) -> None:
         if type(optimizer) is not SGD:
             raise NotCompilable(f"{optimizer!r} has no compiled update")
         if model.input_shape is None or len(model.input_shape) != 1:
             raise NotCompilable("the input is not a matrix")
-        self.model, self.rows = model, rows
+        self.model, self.rows, self.keeps_gradients = model, rows, keep_gradients
         self.stages = stages_of(model.layers)
         flat, dtype = model.flat, model.dtype
         optimizer.bind(flat)
@@ -208,15 +228,34 @@ class CompiledStep:
         program.add_gather(p, self.values[0], targets)
         if flat.buffers.size:
             program.add_copy(p, "keep running statistics", flat.buffers, self.buffers_before)
-        for stage, x, y in zip(self.stages, self.values, self.values[1:]):
+        for stage, x, y in zip(self.stages, self.values[:-1], self.values[1:], strict=True):
             stage.forward(p, x, y)
         if l2:
             updates.add_penalty(p, flat.values[: flat.decayed], 0.5 * l2 / rows)
+        velocity = optimizer.state.get("velocity")
+        settings = optimizer.momentum, optimizer.nesterov, optimizer.weight_decay + l2 / rows
+        dense_stages = [stage for stage in self.stages if isinstance(stage, DenseStage)]
+        sink = updates.sgd_sink(p, flat.values, velocity, *settings)
+        separate = []  # stretches of the flat parameters that are updated after the backward pass
+        for stage in dense_stages:
+            weight = stage.layer.parameters["weight"]
+            inputs, units = weight.shape
+            fused = dense.update_is_better_fused(rows, inputs, units, dtype.itemsize)
+            stage.offset = flat.offsets[f"{stage.layer.name}.weight"]
+            if fused and not keep_gradients:
+                stage.sink = sink
+            else:
+                separate.append(slice(stage.offset, stage.offset + weight.size))
+        separate.append(slice(flat.decayed, None))
+        if not any(stage.sink for stage in dense_stages):
+            separate = [slice(0, None)]
         self._backward(p, loss, targets, widths)
-        updates.add_sgd(
-            p, flat.values, flat.gradients, optimizer.state.get("velocity"), flat.decayed,
-            optimizer.momentum, optimizer.nesterov, optimizer.weight_decay + l2 / rows,
-        )  # fmt: skip
+        for part in separate:
+            updates.add_sgd(
+                p, flat.values[part], flat.gradients[part],
+                None if velocity is None else velocity[part],
+                flat.decayed - part.start, *settings,
+            )  # fmt: skip
 
     def _backward(
         self, p: program.Program, loss: Loss, targets: np.ndarray, widths: list[int]
@@ -274,5 +313,4 @@ def compile_step(
     l2: float = 0.0,
 ) -> CompiledStep:
     """The compiled step for mini-batches of `rows` rows; NotCompilable where there is none."""
-    del keep_gradients  # they are kept anyway, as long as no update is fused into their product
-    return CompiledStep(model, loss, optimizer, rows, l2)
+    return CompiledStep(model, loss, optimizer, rows, keep_gradients, l2)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
 
+from ._kernels.machine import interruptible
 from .checks import check_integer
 from .history import History
 from .inputs import as_rows, check_finite, check_lengths
@@ -159,10 +160,11 @@ class Training:
         """All epochs; whatever ends them, the callbacks hear of it and the model can be used."""
         self.model.history = self.history
         try:
-            self._call("on_fit_begin")
-            while self.epoch < self.epochs and not self._stopped:
-                self.epoch += 1
-                self._run_epoch()
+            with interruptible():
+                self._call("on_fit_begin")
+                while self.epoch < self.epochs and not self._stopped:
+                    self.epoch += 1
+                    self._run_epoch()
         except BaseException as error:
             self.error = error
             if not isinstance(error, NonFiniteError):

@@ -94,7 +94,7 @@ class Case:
 
     `make(rng, shape, dtype)` gives its arguments by name. `mutated` names those it changes, `outs`
     the keywords that take its outputs, in the order of what it returns. A result may differ from the
-    reference in float64 by `ulps` units in its own last place, plus `slack(arguments)` times the
+    reference in float64 by `ulps` units in its own last place (`twin` more if it is float64), plus `slack(arguments)` times the
     dtype's eps (a number, or an array for the elements). `gradient(module, arguments, dy)` gives, by name, the gradients of
     sum(dy * value(module, arguments)).
     """
@@ -106,6 +106,7 @@ class Case:
     outs: tuple[str, ...] = ("out",)
     mutated: tuple[str, ...] = ()
     ulps: float = 4.0
+    twin: float = 0.0
     slack: Callable[[Arguments], Any] = field(default=lambda arguments: 0.0)
     gradient: Callable[[Any, Arguments, Any], dict[str, np.ndarray]] | None = None
     gradient_shape: tuple[int, ...] = (5, 4)
@@ -163,14 +164,17 @@ def normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: Any) -> np.n
 class Activation:
     """What the tests know about an activation.
 
-    `kinks`: where it has no derivative. `ulps`: how far from the true value it may be. `torch`: how
-    to say it with torch.nn.functional, where that is not simply its name.
+    `kinks`: where it has no derivative. `ulps`: how far from the true value it may be. `twin`: how
+    many more in float64, where the reference is no better than NumPy (and in the lower tail of GELU
+    magnifies the rounding of its argument). `torch`: how to say it with torch.nn.functional, where
+    that is not simply its name.
     """
 
     name: str
     ulps: float
     parameters: tuple[dict[str, Any], ...] = ({},)
     kinks: tuple[float, ...] = ()
+    twin: float = 0.0
     torch: Callable[[Any, Any], Any] | None = None
 
     @property
@@ -182,17 +186,17 @@ class Activation:
 ACTIVATIONS = (
     Activation("relu", ulps=0, kinks=(0.0,)),
     Activation("leaky_relu", ulps=1, parameters=({}, {"negative_slope": 0.2}), kinks=(0.0,)),
-    Activation("elu", ulps=2, parameters=({}, {"alpha": 0.7}), kinks=(0.0,)),
-    Activation("selu", ulps=3, kinks=(0.0,)),
-    Activation("sigmoid", ulps=2),
-    Activation("tanh", ulps=2),
-    Activation("softplus", ulps=2, torch=lambda F, x: F.softplus(x, threshold=1e9)),
+    Activation("elu", 1.5, twin=3, parameters=({}, {"alpha": 0.75}), kinks=(0.0,)),
+    Activation("selu", ulps=3, kinks=(0.0,), twin=3),
+    Activation("sigmoid", ulps=1.5, twin=4),
+    Activation("tanh", ulps=1.5, twin=3),
+    Activation("softplus", ulps=1.5, twin=4, torch=lambda F, x: F.softplus(x, threshold=1e9)),
     Activation("relu6", ulps=0, kinks=(0.0, 6.0)),
     # PyTorch's own hardsigmoid multiplies float64 gradients by 1/6 in float32.
     Activation("hard_sigmoid", 2, kinks=(-3.0, 3.0), torch=lambda F, x: F.relu6(x + 3) / 6),
     Activation("hard_tanh", ulps=0, kinks=(-1.0, 1.0), torch=lambda F, x: F.hardtanh(x)),
-    Activation("silu", ulps=3),
-    Activation("gelu", ulps=3, parameters=({}, {"approximate": "tanh"})),
+    Activation("silu", ulps=3, twin=4),
+    Activation("gelu", ulps=3, twin=4000, parameters=({}, {"approximate": "tanh"})),
     Activation("hard_swish", ulps=3, kinks=(-3.0, 3.0), torch=lambda F, x: F.hardswish(x)),
 )
 
@@ -251,7 +255,8 @@ def _forward_and_backward(activation: Activation, parameters: dict[str, Any]) ->
         _label(name, parameters),
         make_forward,
         SHAPES,
-        ulps=activation.ulps,
+        ulps=activation.ulps + (1 if "alpha" in parameters else 0),  # one more rounding
+        twin=activation.twin,
         gradient=gradient,
     )
     # A derivative near 0 is a difference of numbers near 1 (1 - y^2): it is off by some eps, times dy.
@@ -372,12 +377,12 @@ def _dense_arguments(rng: Any, shape: Any, dtype: Any, bias: bool = True) -> Arg
 
 
 def _inputs(a: Arguments) -> float:
-    """Slack for sums over D inputs of weights of size 1/sqrt(D): they are of size 1."""
-    return 12 + 1.0 * math.sqrt(a["x"].shape[1])
+    """Slack for sums over D inputs of weights of size 1/sqrt(D): they are of size 1 to 4."""
+    return 16 + 3 * math.sqrt(a["x"].shape[1])
 
 
 def _dense_cases() -> Iterator[Case]:
-    for spec, parameters, kinks in _specs(from_output=False):
+    for spec, parameters, _ in _specs(from_output=False):
         shapes = PRODUCTS if spec in (None, "relu") else PRODUCTS[4:13]
         for bias in (False, True) if spec in (None, "relu") else (True,):
 
@@ -486,9 +491,11 @@ def _norm_pair(
         )
         return {"x": dx, "gamma": dgamma, "beta": dbeta}
 
-    def values(a: Arguments) -> float:
-        channels = max(a["x"].shape[axis], 1)
-        return 48 + 4 * math.sqrt(a["x"].size / channels)
+    def sums(a: Arguments) -> float:
+        """Of m random terms of the size of xhat, which in inference need not be 1."""
+        xhat = (np.moveaxis(a["x"], axis, -1) - a["mean"]) * a["rstd"]
+        m = a["x"].size / max(a["x"].shape[axis], 1)
+        return 48 + 4 * math.sqrt(m) * (1 + float(np.abs(xhat).max(initial=0)))
 
     yield Case(
         "batchnorm_forward",
@@ -509,7 +516,7 @@ def _norm_pair(
         shapes,
         outs=("dx_out", "dgamma_out", "dbeta_out"),
         ulps=16,
-        slack=values,
+        slack=sums,
     )
 
 
@@ -729,6 +736,7 @@ def assert_close(case: Case, got: list[Any], truth: list[Any], a: Arguments, dty
     """Assert that each result is its float64 truth within the case's tolerance."""
     assert len(got) == len(truth)
     slack = case.slack(a) * np.finfo(dtype).eps
+    ulps = case.ulps + (case.twin if dtype is np.float64 else 0)
     for index, (value, true) in enumerate(zip(got, truth, strict=True)):
         if isinstance(value, np.ndarray):
             assert value.shape == true.shape
@@ -736,7 +744,7 @@ def assert_close(case: Case, got: list[Any], truth: list[Any], a: Arguments, dty
             assert value.dtype == wanted, f"result {index} has the dtype {value.dtype}"
         else:
             assert type(value) is float
-        _assert_values(f"{case} result {index}", value, true, case.ulps, slack, dtype)
+        _assert_values(f"{case} result {index}", value, true, ulps, slack, dtype)
 
 
 def _assert_values(what: str, value: Any, true: Any, ulps: float, slack: Any, dtype: Any) -> None:

@@ -167,7 +167,7 @@ def test_parameters_are_aligned_views_with_the_weights_in_front(dtype):
         assert np.shares_memory(array, inside) == name.endswith("weight")
         offset = (array.ctypes.data - flat.values.ctypes.data) // array.itemsize
         assert offset == flat.offsets[name]
-    x, y = data(16)
+    x, _ = data(16)
     model.backward(model.forward(x))
     assert flat.gradients.any()
     for name, gradient in model.gradients().items():

@@ -11,7 +11,7 @@ from fastnn.history import History
 
 pytest.importorskip("matplotlib")
 
-from fastnn import plots  # noqa: E402  (after the skip)
+from fastnn import plots
 
 
 def run(epochs=5, accuracy=True, validation=True, scale=1.0):

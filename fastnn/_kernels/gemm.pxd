@@ -1,3 +1,4 @@
+from fastnn._kernels.program cimport fnn_take
 from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
 
 ctypedef struct Gemm:
@@ -20,15 +21,24 @@ ctypedef struct Gemm:
     const char *saved
     Py_ssize_t lds
     double params[2]
+    # or the update of the weights at element `at`, row by row: C is then scratch, and `c` NULL
+    fnn_take take
+    const void *taker
+    Py_ssize_t at
     # the plan: filled by plan_gemm
     Py_ssize_t mb, nb, kb, row_blocks, col_blocks
-    bint pack_a
-    char *panels              # packed B: NULL to use B as it lies
-    size_t panel_bytes        # what `panels` must hold; 0 where B is used as it lies
+    size_t panel_bytes        # packed B; 0 where it is used as it lies
+    size_t tile_bytes         # packed A; 0 where it is used as it lies, or packed by each thread
+    bint pack_a               # each thread packs what it works on
     size_t workspace          # per thread
-    Py_ssize_t pack_blocks
+    Py_ssize_t pack_b_blocks, pack_a_blocks
+    char *panels              # given by the caller, of these sizes
+    char *tiles
 
 cdef void plan_gemm(Gemm *g) noexcept nogil
 cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil
-cdef void pack_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil
+cdef void pack_b_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil
+cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil
 cdef double gemm_flops(const Gemm *g) noexcept nogil
+cdef Py_ssize_t KB_BYTES
+cdef Py_ssize_t widest_block(Py_ssize_t real) noexcept nogil

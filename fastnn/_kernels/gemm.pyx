@@ -8,10 +8,15 @@ Design
 2. B is used as it lies where its rows are rows of vectors and few rows of C share them; else it is
    packed once, by an operation of its own, into panels that all blocks read: chunk after chunk of k,
    panel after panel of columns.
-3. A is used as it lies, unless its stride makes its rows fall into the same cache sets, or its columns
-   into ever new pages; then a chunk of it is packed into the thread's workspace.
+3. A is used as it lies where its rows run along k.  Read by columns (x.T @ dy) it would touch a new row,
+   often a new page, at every step of k, which the prefetchers do not follow: from PACK_A_STEPS steps on
+   it is packed once, along its rows, by an operation of its own.  Where rows along k are apart by so
+   many bytes that they share cache sets, each thread packs the chunk it works on.
 4. A chunk of B's block (kb x nb) is meant to stay in L2 while the rows of the block go past it, a tile
    of A (mr x kb) in L1 while the panels go past it.
+5. A finished block gets its epilogue while it is in the cache: an activation, the derivative of one, or
+   the update of the weights.  In the last case C never reaches memory: the block lies in the thread's
+   workspace, and each of its rows goes into the optimizer (measured: see add_weight_gradient).
 """
 from libc.stddef cimport size_t
 
@@ -19,10 +24,13 @@ from fastnn._kernels.vec cimport (
     FNN_FROM_BIAS, FNN_FROM_C, FNN_FROM_ZERO, fnn_kernels, fnn_op, fnn_run, fnn_stopped,
 )
 
-cdef Py_ssize_t KB_BYTES = 1536      # bytes of k in a chunk: 384 floats, 192 doubles
+KB_BYTES = 2048      # bytes of k in a chunk: 512 floats, 256 doubles
 cdef Py_ssize_t BLOCK_TILES = 12     # rows of a block, in tiles
-cdef Py_ssize_t BLOCK_PANELS = 8     # columns of a block, in panels
+cdef Py_ssize_t BLOCK_BYTES = 1024    # columns of a block: 256 floats, 128 doubles
 cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
+cdef Py_ssize_t PACK_A_STEPS = 96    # steps of k from which packing a column-mode A pays
+cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
+cdef Py_ssize_t MOST_BLOCKS = 16     # cut for threads no further than that: small blocks read more
 cdef double BLOCK_FLOPS = 1e6        # blocks are not cut below this
 
 
@@ -30,101 +38,165 @@ cdef inline Py_ssize_t ceil_to(Py_ssize_t x, Py_ssize_t step) noexcept nogil:
     return (x + step - 1) // step * step
 
 
+cdef Py_ssize_t widest_block(Py_ssize_t real) noexcept nogil:
+    """Columns of the widest block of C."""
+    return BLOCK_BYTES // real
+
+
 cdef void plan_gemm(Gemm *g) noexcept nogil:
     """Choose the cuts and what is packed, from the shape alone."""
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr, chunks
     g.kb = KB_BYTES // g.real
+    g.mb = BLOCK_TILES * mr
+    g.nb = ceil_to(widest_block(g.real), nr)
+    if g.take != NULL and g.nb < g.n <= 2 * g.nb:
+        # an update wants whole rows, which lie together in the weights: wider blocks, but not larger
+        g.nb, g.kb, g.mb = 2 * g.nb, g.kb // 2, BLOCK_TILES // 2 * mr
     # even chunks: 784 is 2 x 392, not 384 + 384 + 16
     chunks = max(1, (g.k + g.kb // 4) // g.kb)
     g.kb = max(1, ceil_to((g.k + chunks - 1) // chunks, 4))
-    g.mb = min(BLOCK_TILES * mr, ceil_to(max(g.m, 1), mr))
-    g.nb = min(BLOCK_PANELS * nr, ceil_to(max(g.n, 1), nr))
+    g.mb = min(g.mb, ceil_to(max(g.m, 1), mr))
+    g.nb = min(g.nb, ceil_to(max(g.n, 1), nr))
     # enough blocks for many threads, while they are worth handing out
     while True:
         g.row_blocks = max(1, (g.m + g.mb - 1) // g.mb)
         g.col_blocks = max(1, (g.n + g.nb - 1) // g.nb)
-        if g.row_blocks * g.col_blocks >= 16 or 2.0 * g.mb * g.nb * g.k < 2 * BLOCK_FLOPS:
+        if g.row_blocks * g.col_blocks > MOST_BLOCKS // 2 or 2.0 * g.mb * g.nb * g.k < 2 * BLOCK_FLOPS:
             break
-        if g.nb > 2 * nr and (g.nb >= g.mb or g.mb <= 2 * mr):
-            g.nb = ceil_to(g.nb // 2, nr)
-        elif g.mb > 2 * mr:
+        if g.mb > 2 * mr:  # rows first: the chunk of B that stays in L2 keeps its width
             g.mb = ceil_to(g.mb // 2, mr)
+        elif g.nb > 2 * nr:
+            g.nb = ceil_to(g.nb // 2, nr)
         else:
             break
-    g.panel_bytes = 0
+    g.panel_bytes = g.tile_bytes = 0
+    g.pack_b_blocks = g.pack_a_blocks = 0
     if g.b_transposed or g.m >= PACK_B_ROWS:
         g.panel_bytes = <size_t>(ceil_to(g.n, nr) * g.k * g.real)
-    g.pack_blocks = (g.n + nr - 1) // nr
-    if g.a_columns:
-        g.pack_a = g.n > 4 * nr and g.lda * g.real >= 2048
-    else:
-        g.pack_a = g.n > 4 * nr and (g.lda * g.real) % 1024 == 0
-    g.workspace = <size_t>((g.kb * ceil_to(g.mb + mr, mr) * g.real if g.pack_a else 0)
-                           + (g.kb * nr * g.real if not g.panel_bytes else 0) + 128)
+        g.pack_b_blocks = (g.n + nr - 1) // nr if g.b_transposed else (g.k + PACK_GROUP - 1) // PACK_GROUP
+    if g.a_columns and g.k >= PACK_A_STEPS and g.n > nr:
+        g.tile_bytes = <size_t>((ceil_to(g.m, mr) * g.k + kn.lanes) * g.real)
+        g.pack_a_blocks = (g.k + PACK_GROUP - 1) // PACK_GROUP
+    g.pack_a = not g.a_columns and g.n > 4 * nr and (g.lda * g.real) % 1024 == 0
+    g.workspace = <size_t>(own_tiles(g) + own_edge(g) + (g.mb * g.nb * g.real if g.take != NULL else 0))
+
+
+cdef inline Py_ssize_t own_tiles(const Gemm *g) noexcept nogil:
+    """Bytes of the chunk of A that a thread packs for itself."""
+    return ((g.kb * (g.mb + g.kernels.mr) + g.kernels.lanes) * g.real + 63) // 64 * 64 if g.pack_a else 0
+
+
+cdef inline Py_ssize_t own_edge(const Gemm *g) noexcept nogil:
+    """Bytes of the last panel of a B that is used as it lies; in whole cache lines."""
+    return (g.kb * g.kernels.nr * g.real + 63) // 64 * 64 if not g.panel_bytes else 0
 
 
 cdef double gemm_flops(const Gemm *g) noexcept nogil:
     return 2.0 * g.m * g.n * g.k
 
 
-cdef void pack_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
-    """One panel of B, through all chunks of k.  A chunk of kk rows begins at its first row times the
-    padded width of B."""
+cdef inline Py_ssize_t chunk_at(const Gemm *g, Py_ssize_t p) noexcept nogil:
+    """The first step of the chunk of k that p belongs to."""
+    return p // g.kb * g.kb
+
+
+cdef void pack_b_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    """Some rows of B into all panels, or for a transposed B one panel.  A chunk of kk steps from p on
+    begins at p times the padded width of B."""
     cdef const Gemm *g = <const Gemm *>op.args
-    cdef Py_ssize_t nr = g.kernels.nr, j = block * nr, width = ceil_to(g.n, nr), p = 0, kk
-    cdef Py_ssize_t cols = min(nr, g.n - j)
-    while p < g.k:
-        kk = min(g.kb, g.k - p)
-        g.kernels.pack_b(g.panels + (p * width + j * kk) * g.real,
-                         g.b + (j * g.ldb + p if g.b_transposed else p * g.ldb + j) * g.real,
-                         g.ldb, g.b_transposed, kk, cols)
-        p += kk
+    cdef Py_ssize_t nr = g.kernels.nr, width = ceil_to(g.n, nr), j = 0, p = 0, end = g.k, chunk, kk, rows
+    cdef Py_ssize_t cols = g.n
+    if g.b_transposed:
+        j = block * nr
+        cols = min(nr, g.n - j)
+    else:
+        p = block * PACK_GROUP
+        end = min(p + PACK_GROUP, g.k)
+    while p < end:
+        chunk = chunk_at(g, p)
+        kk = min(g.kb, g.k - chunk)
+        rows = min(chunk + kk, end) - p
+        g.kernels.pack_b(g.panels + (chunk * width + j * kk + (p - chunk) * nr) * g.real, kk * nr,
+                         g.b + (j * g.ldb + p if g.b_transposed else p * g.ldb) * g.real, g.ldb,
+                         g.b_transposed, rows, cols)
+        p += rows
+
+
+cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    """Some steps of a column-mode A into the tiles of all blocks of rows.  A chunk of kk steps from p on
+    begins at p times the padded height of A, the tiles of row i in it kk * i further."""
+    cdef const Gemm *g = <const Gemm *>op.args
+    cdef Py_ssize_t mr = g.kernels.mr, height = ceil_to(g.m, mr), p = block * PACK_GROUP, i, chunk, kk, steps
+    cdef Py_ssize_t end = min(p + PACK_GROUP, g.k)
+    while p < end:
+        chunk = chunk_at(g, p)
+        kk = min(g.kb, g.k - chunk)
+        steps = min(chunk + kk, end) - p
+        i = 0
+        while i < g.m:
+            g.kernels.pack_a(g.tiles + (chunk * height + i * kk + (p - chunk) * mr) * g.real, kk * mr,
+                             g.a + (p * g.lda + i) * g.real, g.lda, True, min(g.mb, g.m - i), steps)
+            i += g.mb
+        p += steps
 
 
 cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     """One block of C, through all of k, and its epilogue."""
     cdef const Gemm *g = <const Gemm *>op.args
     cdef const fnn_kernels *kn = g.kernels
-    cdef Py_ssize_t nr = kn.nr, real = g.real
+    cdef Py_ssize_t mr = kn.mr, nr = kn.nr, real = g.real
     cdef Py_ssize_t i0 = block % g.row_blocks * g.mb, j0 = block // g.row_blocks * g.nb
     cdef Py_ssize_t m = min(g.mb, g.m - i0), n = min(g.nb, g.n - j0)
-    cdef Py_ssize_t width = ceil_to(g.n, nr), p = 0, kk, full, sa, tile_stride
+    cdef Py_ssize_t width = ceil_to(g.n, nr), height = ceil_to(g.m, mr), p = 0, kk, full, sa, tile_stride, i
+    cdef bint columns = g.a_columns or g.pack_a
     cdef const char *a
     cdef const char *bias = g.bias + j0 * real if g.bias != NULL else NULL
-    cdef char *c = g.c + (i0 * g.ldc + j0) * real
-    cdef char *edge = <char *>workspace
+    cdef Py_ssize_t ldc = g.ldc
+    cdef char *edge = <char *>workspace + own_tiles(g)
+    cdef char *c
     cdef int start = FNN_FROM_BIAS if bias != NULL else FNN_FROM_ZERO
     if m <= 0 or n <= 0:
         return
-    if not g.panel_bytes:
-        edge += (g.kb * ceil_to(g.mb + kn.mr, kn.mr) * real if g.pack_a else 0)
+    if g.take != NULL:
+        c, ldc = edge + own_edge(g), n
+    else:
+        c = g.c + (i0 * ldc + j0) * real
     while True:  # k == 0 goes through once: C is then the bias or zero
         kk = min(g.kb, g.k - p)
-        a = g.a + (i0 + p * g.lda if g.a_columns else i0 * g.lda + p) * real
-        sa, tile_stride = g.lda, 0
+        if g.tile_bytes:
+            a, sa, tile_stride = g.tiles + (p * height + i0 * kk) * real, mr, kk * mr
+        else:
+            a = g.a + (i0 + p * g.lda if g.a_columns else i0 * g.lda + p) * real
+            sa, tile_stride = g.lda, 0
         if g.pack_a:
-            kn.pack_a(workspace, a, g.lda, g.a_columns, m, kk)
-            a, sa, tile_stride = <const char *>workspace, kn.mr, kk * kn.mr
+            kn.pack_a(workspace, kk * mr, a, g.lda, False, m, kk)
+            a, sa, tile_stride = <const char *>workspace, mr, kk * mr
         if g.panel_bytes:
-            kn.gemm_block(c, g.ldc, a, sa, g.a_columns or g.pack_a, tile_stride,
-                          g.panels + (p * width + j0 * kk) * real, nr, kk * nr, bias, m, n, kk, start)
+            kn.gemm_block(c, ldc, a, sa, columns, tile_stride, g.panels + (p * width + j0 * kk) * real, nr,
+                          kk * nr, bias, m, n, kk, start)
         else:
             full = n // nr * nr
             if full:
-                kn.gemm_block(c, g.ldc, a, sa, g.a_columns or g.pack_a, tile_stride,
-                              g.b + (p * g.ldb + j0) * real, g.ldb, nr, bias, m, full, kk, start)
-            if full < n:
-                kn.pack_b(edge, g.b + (p * g.ldb + j0 + full) * real, g.ldb, 0, kk, n - full)
-                kn.gemm_block(c + full * real, g.ldc, a, sa, g.a_columns or g.pack_a, tile_stride, edge, nr,
-                              0, bias + full * real if bias != NULL else NULL, m, n - full, kk, start)
+                kn.gemm_block(c, ldc, a, sa, columns, tile_stride, g.b + (p * g.ldb + j0) * real, g.ldb, nr,
+                              bias, m, full, kk, start)
+            if full < n:  # the last panel, packed: a row of B may end before its vectors do
+                kn.pack_b(edge, 0, g.b + (p * g.ldb + j0 + full) * real, g.ldb, 0, kk, n - full)
+                kn.gemm_block(c + full * real, ldc, a, sa, columns, tile_stride, edge, nr, 0,
+                              bias + full * real if bias != NULL else NULL, m, n - full, kk, start)
         p += kk
         if p >= g.k:
             break
         start = FNN_FROM_C
         if fnn_stopped(run):
             return
-    epilogue(g, c, i0, j0, m, n)
+    if g.take != NULL and n == g.n:  # whole rows: they follow each other in the weights, too
+        g.take(g.taker, g.at + i0 * g.n, c, m * n, run)
+    elif g.take != NULL:
+        for i in range(m):
+            g.take(g.taker, g.at + (i0 + i) * g.n + j0, c + i * ldc * real, n, run)
+    else:
+        epilogue(g, c, i0, j0, m, n)
 
 
 cdef inline void epilogue(const Gemm *g, char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m,

@@ -158,14 +158,19 @@ fnn_watch_forks()
 
 
 class interruptible:
-    """While entered (in the main thread), Ctrl-C stops a running list at its next block."""
+    """While entered (in the main thread), Ctrl-C stops a running list at its next block.
+
+    Only where Ctrl-C means KeyboardInterrupt: a handler of the user's own is left alone.
+    """
 
     depth = 0
 
     def __enter__(self):
+        import signal
         import threading
 
-        self.active = threading.current_thread() is threading.main_thread()
+        self.active = (threading.current_thread() is threading.main_thread()
+                       and (interruptible.depth or signal.getsignal(signal.SIGINT) is signal.default_int_handler))
         if self.active:
             if interruptible.depth == 0:
                 fnn_catch_interrupt()
@@ -239,6 +244,15 @@ def openmp():
     return FNN_OPENMP
 
 
+def fma_work(dtype, int64_t rounds):
+    """Do `rounds` rounds of multiply-adds in registers on the instruction set in use; returns the flops."""
+    cdef const fnn_kernels *k = kernels_for({"float32": 4, "float64": 8}[str(dtype)])
+    cdef double flops, sink
+    with nogil:
+        flops = k.fma_loop(&sink, rounds)
+    return flops
+
+
 def fma_peak(dtype="float32", double seconds=0.1):
     """Multiply-adds per second of one core on the instruction set in use, as flop/s: the ceiling.
 
@@ -250,21 +264,17 @@ def fma_peak(dtype="float32", double seconds=0.1):
     """
     from time import perf_counter
 
-    cdef const fnn_kernels *k = kernels_for({"float32": 4, "float64": 8}[str(dtype)])
     cdef int64_t rounds = 1000
-    cdef double flops, sink, best = 0
+    best = 0.0
     while True:
         start = perf_counter()
-        with nogil:
-            flops = k.fma_loop(&sink, rounds)
-        elapsed = perf_counter() - start
-        if elapsed > seconds / 20:
+        fma_work(dtype, rounds)
+        if perf_counter() - start > seconds / 20:
             break
         rounds *= 2
     for _ in range(10):
         start = perf_counter()
-        with nogil:
-            flops = k.fma_loop(&sink, rounds)
+        flops = fma_work(dtype, rounds)
         best = max(best, flops / (perf_counter() - start))
     return best
 

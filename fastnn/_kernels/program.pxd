@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t
 
 from fastnn._kernels.arrays cimport Arrays
-from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op
+from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
 
 ctypedef struct State:
     # what changes from run to run, read by the operations of a program
@@ -13,6 +13,15 @@ ctypedef struct State:
     const double *rates         # learning rate of each step
     double loss_sum, last_loss, penalty
     int64_t correct
+
+# What takes the rows of a gradient as a matrix product finishes them: n elements, the first of which is
+# element `at` of the flat parameters.
+ctypedef void (*fnn_take)(const void *args, Py_ssize_t at, const char *gradient, Py_ssize_t n,
+                          fnn_run *run) noexcept nogil
+
+cdef class Sink:
+    cdef fnn_take take
+    cdef const void *args
 
 cdef class Program:
     cdef fnn_op *ops
@@ -32,6 +41,8 @@ cdef class Program:
     cdef char *own(self, size_t bytes) except NULL
     cdef int add(self, object name, fnn_block block, Py_ssize_t blocks, const void *args, double flops,
                  size_t workspace) except -1
+    cdef Arrays _prepare(self, object x, object targets, object order, Py_ssize_t first, int64_t steps,
+                         object rates, int threads)
     cdef int _check_order(self, const int64_t *order, Py_ssize_t n, Py_ssize_t available) except -1
 
 cdef int add_judge(Program p, const double *sums, const int64_t *hits, Py_ssize_t blocks, double scale) except -1

@@ -22,6 +22,10 @@ from fastnn._kernels.vec cimport (
 cdef size_t LINE = 64  # bytes of a cache line: the workspaces of two threads never share one
 
 
+cdef class Sink:
+    """Where a gradient goes that nobody reads: straight into the update.  Made by an optimizer's module."""
+
+
 cdef class Program:
     """An empty program for arrays of `itemsize` bytes, on mini-batches of `rows` rows."""
 
@@ -92,12 +96,45 @@ cdef class Program:
         Returns (steps done, sum of their losses, the last loss, correct rows, stopped), stopped being
         None or the name of the operation that found its values not finite: that step did not update.
         """
-        cdef Arrays arrays = Arrays()
         cdef State *s = &self.state
         cdef fnn_run run
         cdef int threads = threads_for(self.flops)
-        cdef Py_ssize_t available
         cdef int64_t done
+        cdef Arrays arrays = self._prepare(x, targets, order, first, steps, rates, threads)
+        with nogil:
+            run_list(&run, self.ops, self.count, steps, threads, self.workspace, self.stride)
+        done = min(steps, fnn_round_of(&run)) if run.stop else steps
+        if run.stop == FNN_STOP_CANCEL:
+            PyErr_CheckSignals()
+            raise KeyboardInterrupt
+        stopped = self.op_names[run.stopped_at] if run.stop == FNN_STOP_FAILURE else None
+        return done, s.loss_sum, s.last_loss, s.correct, stopped
+
+    def profile(self, x, targets, order, rates, int repeats=20):
+        """Seconds of each operation, as (name, flops, seconds), on one thread: the median of `repeats` steps.
+
+        The steps train, as those of `run` do.
+        """
+        from statistics import median
+        from time import perf_counter
+
+        cdef fnn_run run
+        cdef int64_t i
+        cdef Arrays arrays = self._prepare(x, targets, order, 0, 1, rates, 1)
+        times = [[] for _ in range(self.count)]
+        for _ in range(repeats):
+            for i in range(self.count):
+                start = perf_counter()
+                run_list(&run, self.ops + i, 1, 1, 1, self.workspace, self.stride)
+                times[i].append(perf_counter() - start)
+        return [(name, flops, median(seconds))
+                for name, flops, seconds in zip(self.op_names, self.op_flops, times)]
+
+    cdef Arrays _prepare(self, x, targets, order, Py_ssize_t first, int64_t steps, rates, int threads):
+        """Check and place what a run reads; the arrays returned must outlive it."""
+        cdef Arrays arrays = Arrays()
+        cdef State *s = &self.state
+        cdef Py_ssize_t available
         arrays.itemsize = self.itemsize
         s.x = arrays.matrix(x, &s.ldx)
         available = arrays.rows()
@@ -121,14 +158,7 @@ cdef class Program:
             self.workspace, self.workspace_bytes = NULL, 0
             self.workspace = allocate(self.stride * threads)
             self.workspace_bytes = self.stride * threads
-        with nogil:
-            run_list(&run, self.ops, self.count, steps, threads, self.workspace, self.stride)
-        done = min(steps, fnn_round_of(&run)) if run.stop else steps
-        if run.stop == FNN_STOP_CANCEL:
-            PyErr_CheckSignals()
-            raise KeyboardInterrupt
-        stopped = self.op_names[run.stopped_at] if run.stop == FNN_STOP_FAILURE else None
-        return done, s.loss_sum, s.last_loss, s.correct, stopped
+        return arrays
 
     cdef int _check_order(self, const int64_t *order, Py_ssize_t n, Py_ssize_t available) except -1:
         cdef Py_ssize_t i
@@ -237,3 +267,17 @@ def add_copy(Program p, name, source, out):
     if <size_t>arrays.last().len != c.bytes:
         raise ValueError("out does not fit source")
     p.add(name, copy_block, 1, c, 0.0, 0)
+
+
+cdef void zero_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const Copy *c = <const Copy *>op.args
+    memset(c.out, 0, c.bytes)
+
+
+def add_zero(Program p, name, out):
+    """out = 0: a gradient that is known to vanish."""
+    cdef Copy *c = <Copy *>p.args(sizeof(Copy))
+    cdef Arrays arrays = p.arrays((out,))
+    c.out = arrays.real(out, True)
+    c.bytes = arrays.last().len
+    p.add(name, zero_block, 1, c, 0.0, 0)

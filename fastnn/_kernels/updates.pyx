@@ -5,7 +5,7 @@ from libc.stdint cimport int64_t
 
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.machine cimport kernels_for, run_now, threads_for
-from fastnn._kernels.program cimport Program, State
+from fastnn._kernels.program cimport Program, Sink, State
 from fastnn._kernels.vec cimport fnn_kernels, fnn_op, fnn_round_of, fnn_run
 
 cdef Py_ssize_t BLOCK = 1 << 15  # elements
@@ -45,7 +45,7 @@ cdef int sgd_arrays(Sgd *s, Arrays arrays, w, dw, v) except -1:
     s.n = arrays.size()
     s.real = arrays.itemsize
     s.dw = arrays.real(dw)
-    if arrays.size() != s.n:
+    if dw is not None and arrays.size() != s.n:
         raise ValueError("dw does not fit w")
     s.v = arrays.real(v, True)
     if v is not None and arrays.size() != s.n:
@@ -58,6 +58,8 @@ def sgd(w, dw, v, double lr, double momentum, bint nesterov, double weight_decay
     cdef Sgd s
     cdef fnn_op op
     cdef Arrays arrays = Arrays()
+    if dw is None:
+        raise TypeError("dw must be an array")
     sgd_arrays(&s, arrays, w, dw, v)
     s.kernels, s.state, s.decayed = kernels_for(s.real), NULL, s.n
     s.lr, s.momentum, s.nesterov, s.weight_decay = lr, momentum, nesterov, weight_decay
@@ -67,13 +69,35 @@ def sgd(w, dw, v, double lr, double momentum, bint nesterov, double weight_decay
     run_now(&op, 1, threads_for(8.0 * s.n), NULL, 0)
 
 
-def add_sgd(Program p, w, dw, v, Py_ssize_t decayed, double momentum, bint nesterov, double weight_decay):
-    """The update of all parameters, with each step's rate."""
+cdef Sgd *sgd_args(Program p, w, dw, v, double momentum, bint nesterov, double weight_decay) except NULL:
     cdef Sgd *s = <Sgd *>p.args(sizeof(Sgd))
     sgd_arrays(s, p.arrays((w, dw, v)), w, dw, v)
-    s.kernels, s.state, s.decayed = p.kernels, &p.state, decayed
+    s.kernels, s.state = p.kernels, &p.state
     s.momentum, s.nesterov, s.weight_decay = momentum, nesterov, weight_decay
-    p.add("update", sgd_block, (s.n + BLOCK - 1) // BLOCK, s, 4.0 * s.n, 0)
+    return s
+
+
+def add_sgd(Program p, w, dw, v, Py_ssize_t decayed, double momentum, bint nesterov, double weight_decay):
+    """The update of parameters with each step's rate; weight decay for the first `decayed` elements."""
+    cdef Sgd *s = sgd_args(p, w, dw, v, momentum, nesterov, weight_decay)
+    s.decayed = decayed
+    if s.n:
+        p.add("update", sgd_block, (s.n + BLOCK - 1) // BLOCK, s, 4.0 * s.n, 0)
+
+
+cdef void sgd_take(const void *args, Py_ssize_t at, const char *gradient, Py_ssize_t n,
+                   fnn_run *run) noexcept nogil:
+    cdef const Sgd *s = <const Sgd *>args
+    s.kernels.sgd_update(s.w + at * s.real, gradient, s.v + at * s.real if s.v != NULL else NULL, n,
+                         s.state.rates[fnn_round_of(run)], s.momentum, s.nesterov, s.weight_decay)
+
+
+def sgd_sink(Program p, w, v, double momentum, bint nesterov, double weight_decay):
+    """The same update, taking gradients row by row from the products that make them."""
+    cdef Sink sink = Sink()
+    sink.args = sgd_args(p, w, None, v, momentum, nesterov, weight_decay)
+    sink.take = sgd_take
+    return sink
 
 
 # --- the L2 penalty --------------------------------------------------------------------------------

@@ -7,9 +7,9 @@ cdef extern from "vec/table.h" nogil:
     enum: FNN_SAVES_OUTPUT, FNN_SAVES_INPUT
     ctypedef struct fnn_kernels:
         int lanes, mr, nr
-        void (*pack_b)(void *panels, const void *b, Py_ssize_t ld, int transposed, Py_ssize_t k,
+        void (*pack_b)(void *panels, Py_ssize_t panel_stride, const void *b, Py_ssize_t ld, int transposed, Py_ssize_t k,
                        Py_ssize_t n) noexcept nogil
-        void (*pack_a)(void *tiles, const void *a, Py_ssize_t ld, int column_mode, Py_ssize_t m,
+        void (*pack_a)(void *tiles, Py_ssize_t tile_stride, const void *a, Py_ssize_t ld, int column_mode, Py_ssize_t m,
                        Py_ssize_t k) noexcept nogil
         void (*gemm_block)(void *c, Py_ssize_t ldc, const void *a, Py_ssize_t sa, int column_mode,
                            Py_ssize_t tile_stride, const void *b, Py_ssize_t sb, Py_ssize_t panel_stride,

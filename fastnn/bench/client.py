@@ -7,9 +7,15 @@ import os
 import platform
 import subprocess
 import sys
+from contextlib import suppress
+from importlib import import_module
+from importlib.util import find_spec
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Self
+
+import numpy as np
 
 from fastnn.bench.workloads import Task, task_to_json
 
@@ -30,7 +36,10 @@ def environment(threads: int, isa: str | None = None) -> dict[str, str]:
 
     `isa` (by default what ``FASTNN_ISA`` says) limits the peers too when it is "avx2": oneDNN,
     MKL, OpenBLAS, PyTorch's own kernels, XLA and NumPy each have a variable of their own. The
-    baseline variant has no counterpart in the peers, and leaves them as they are.
+    library that multiplies XLA's matrices chooses its kernels by itself, whatever XLA is told
+    (seen with jaxlib 0.10.2: most samples of a product in 512-bit instructions), so it is
+    switched off, which leaves XLA's AVX2 product. The baseline variant has no counterpart in the
+    peers, and leaves them as they are.
     """
     env = dict(os.environ)
     for name in ("OMP", "MKL", "OPENBLAS", "FASTNN", "NUMEXPR", "VECLIB_MAXIMUM"):
@@ -49,18 +58,39 @@ def environment(threads: int, isa: str | None = None) -> dict[str, str]:
         env["MKL_ENABLE_INSTRUCTIONS"] = "AVX2"
         env["OPENBLAS_CORETYPE"] = "Haswell"
         env["ATEN_CPU_CAPABILITY"] = "avx2"
-        env["XLA_FLAGS"] = f"{env.get('XLA_FLAGS', '')} --xla_cpu_max_isa=AVX2".strip()
+        flags = [env.get("XLA_FLAGS", ""), "--xla_cpu_max_isa=AVX2"]
+        if _jax_has(YNNPACK):
+            flags.append(f"--{YNNPACK}=")
+        env["XLA_FLAGS"] = " ".join(flags).strip()
         env["NPY_DISABLE_CPU_FEATURES"] = " ".join(_numpy_features_beyond_avx2())
     return env
 
 
+# The option of XLA that chooses what goes to YNNPACK; an empty list: nothing.
+YNNPACK = "xla_cpu_experimental_ynn_fusion_type"
+
+
+def _jax_has(option: str) -> bool:
+    """Whether the installed JAX knows an option of XLA; one that it does not know ends it."""
+    spec = find_spec("jaxlib")
+    if spec is None or spec.origin is None:
+        return False
+    for library in Path(spec.origin).parent.glob("*.so"):
+        with open(library, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as content:
+            if content.find(option.encode()) >= 0:
+                return True
+    return False
+
+
 def _numpy_features_beyond_avx2() -> list[str]:
     """What NumPy would dispatch to beyond AVX2; it refuses names that it was not built with."""
-    try:
-        from numpy._core._multiarray_umath import __cpu_dispatch__ as dispatched
-    except ImportError:  # NumPy 1.26
-        from numpy.core._multiarray_umath import __cpu_dispatch__ as dispatched
+    core = "numpy._core" if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else "numpy.core"
+    dispatched = import_module(f"{core}._multiarray_umath").__cpu_dispatch__
     return [name for name in dispatched if name.startswith("AVX512") or name == "X86_V4"]
+
+
+class NotApplicable(WorkerFailed):
+    """A contender does not offer what was asked of it: nothing is wrong, it has no part in it."""
 
 
 class WorkerProcess:
@@ -113,14 +143,15 @@ class WorkerProcess:
         try:
             self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
             self.process.stdin.flush()
-        except OSError:
+        except (OSError, ValueError):  # ValueError: closed on our side
             raise WorkerFailed(f"{self.name}: the worker process is gone") from None
         return self._read()
 
-    def build(self, task: Task) -> str | None:
-        """Build `task`; returns the reason if this contender does not do it, or None."""
-        refusal: str | None = self.ask("build", task=task_to_json(task)).get("refused")
-        return refusal
+    def build(self, task: Task) -> None:
+        """Build `task`, or raise `NotApplicable` with the reason."""
+        answer = self.ask("build", task=task_to_json(task))
+        if "refused" in answer:
+            raise NotApplicable(f"{self.name}: {answer['refused']}")
 
     def _read(self) -> dict[str, Any]:
         assert self.process.stdout is not None
@@ -136,10 +167,8 @@ class WorkerProcess:
     def close(self) -> None:
         """End the process, by asking or, after five seconds, by force."""
         assert self.process.stdin is not None and self.process.stdout is not None
-        try:
+        with suppress(OSError):
             self.process.stdin.close()
-        except OSError:
-            pass
         try:
             self.process.wait(5)
         except subprocess.TimeoutExpired:
@@ -147,7 +176,7 @@ class WorkerProcess:
             self.process.wait()
         self.process.stdout.close()
 
-    def __enter__(self) -> WorkerProcess:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

@@ -6,12 +6,12 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from types import TracebackType
-from typing import IO, Any
+from typing import IO, Any, Self
 
-from fastnn.bench.client import WorkerFailed, WorkerProcess
+from fastnn.bench.client import NotApplicable, WorkerFailed, WorkerProcess
 from fastnn.bench.oracle import TOLERANCE
 from fastnn.bench.pairs import Effort, alternate
-from fastnn.bench.workloads import Kernel, Task, Workload
+from fastnn.bench.workloads import Kernel, Task, Workload, task_to_json
 
 CHECKED_STEPS = 5
 # Relative difference of the losses of the first steps. Rounding differs between the contenders
@@ -80,7 +80,7 @@ class Team:
             note(f"{self.ours.unpinned}: nothing is pinned, the figures are less certain")
         self.ceilings = self._measure_ceilings()
 
-    def __enter__(self) -> Team:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -119,15 +119,18 @@ class Team:
         -------
         dict
             ``name``, ``seconds`` (median per step or call of ours), ``flops`` or ``bytes``,
-            ``peak_fraction``, and under ``peers`` for each name either ``seconds`` and
-            ``speedup`` (median, low, high, pairs), or ``refused`` with the reason.
+            ``peak_fraction``, ``disturbed`` (the share of the pairs in which another process was
+            on the core), and under ``peers`` for each name either ``seconds`` and
+            ``speedup`` (median, low, high, pairs), or the reason for their absence: ``refused``
+            where it failed or computed something else, ``not_applicable`` where it has no such
+            thing.
 
         Raises
         ------
         WorkerFailed
             Ours cannot do it, or gives a wrong result.
         """
-        refused = {}
+        absent: dict[str, dict[str, str]] = {}
         right_answer = self._prepare(self.ours, task)
         ready = []
         for peer in self.peers:
@@ -135,31 +138,49 @@ class Team:
                 self._same(task, right_answer, self._prepare(peer, task))
                 ready.append(peer)
             except WorkerFailed as error:
-                refused[peer.name] = str(error).removeprefix(f"{peer.name}: ")
-        uses_fma = not isinstance(task, Kernel)
-        measured = alternate(
-            self.ours, ready, effort, self.machine if uses_fma else None, task.dtype
-        )
+                kind = "not_applicable" if isinstance(error, NotApplicable) else "refused"
+                absent[peer.name] = {kind: str(error).removeprefix(f"{peer.name}: ")}
+        # The FMA peak says nothing about kernels, which move bytes.
+        machine = None if isinstance(task, Kernel) else self.machine
+        measured = alternate(self.ours, ready, effort, machine, task.dtype)
         record: Record = {"name": task.name, "dtype": task.dtype, "ours": self.ours.name}
         if isinstance(task, Workload):
             record |= {"network": task.describe(), "losses": right_answer}
         record["seconds"] = measured.our_seconds()
-        if uses_fma:
+        if isinstance(task, Kernel):
+            record["bytes"] = task.bytes
+        else:
             fraction = measured.peak_fraction(task.flops)
             record |= {"flops": task.flops, "peak_fraction": fraction and asdict(fraction)}
-        else:
-            record["bytes"] = task.bytes
+        record["disturbed"] = measured.disturbed
         record["peers"] = {
             name: {"seconds": rounds.their_seconds(), "speedup": asdict(rounds.speedup())}
             for name, rounds in measured.peers.items()
-        } | {name: {"refused": why} for name, why in refused.items()}
+        } | absent
         return record
+
+    def breakdown(self, task: Task) -> Record:
+        """Time every kernel of a step of ours alone, beside the ceilings.
+
+        Raises
+        ------
+        WorkerFailed
+            Ours is not fastnn, or the ceilings are not known.
+        """
+        peak = self.ceilings["fma"].get(task.dtype)
+        if self.ours.name != "fastnn" or peak is None:
+            raise WorkerFailed("a breakdown needs fastnn's compiled kernels")
+        answer = self.ours.ask(
+            "breakdown",
+            task=task_to_json(task),
+            peak=peak,
+            bandwidth=self.ceilings["bandwidth"],
+        )
+        return {"name": task.name, "dtype": task.dtype, "ours": "fastnn", "peers": {}, **answer}
 
     def _prepare(self, worker: WorkerProcess, task: Task) -> Any:
         """Build and check one contender; returns its first losses, or the error of its result."""
-        refusal = worker.build(task)
-        if refusal:
-            raise WorkerFailed(f"{worker.name}: {refusal}")
+        worker.build(task)
         answer = worker.ask("check", steps=CHECKED_STEPS)
         if isinstance(task, Workload):
             return answer["losses"]

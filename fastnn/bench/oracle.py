@@ -51,14 +51,10 @@ def expected(task: Gemm | Kernel, arrays: Arrays) -> tuple[np.ndarray, ...]:
         return products[task.use]()
     if task.op in ("batchnorm_forward", "batchnorm_relu_forward"):
         activation = "relu" if "relu" in task.op else None
-        y, _, _ = reference.batchnorm_forward(
-            x, wide["gamma"], wide["beta"], activation=activation
-        )
+        y, _, _ = reference.batchnorm_forward(x, wide["gamma"], wide["beta"], activation=activation)
         return (y,)
     if task.op == "batchnorm_backward":
-        return tuple(
-            reference.batchnorm_backward(dy, x, wide["gamma"], wide["mean"], wide["rstd"])
-        )
+        return tuple(reference.batchnorm_backward(dy, x, wide["gamma"], wide["mean"], wide["rstd"]))
     if task.op.endswith("_backward"):
         return (getattr(reference, task.op)(dy, wide["y"]),)
     return (getattr(reference, task.op)(x),)

@@ -21,8 +21,8 @@ from fastnn.bench.client import WorkerProcess
 class Effort:
     """How long to measure one task.
 
-    `min_pairs` pairs of rounds of about `round_seconds` each (or of one step, where a step takes
-    longer), and more, up to `max_pairs`, until `budget` seconds have passed.
+    `min_pairs` undisturbed pairs of rounds of about `round_seconds` each (or of one step, where a
+    step takes longer), and more, up to `max_pairs`, until `budget` seconds have passed.
     """
 
     round_seconds: float
@@ -32,7 +32,7 @@ class Effort:
 
 
 STEPS = Effort(round_seconds=0.05, min_pairs=30, max_pairs=60, budget=15.0)
-QUICK_STEPS = Effort(round_seconds=0.02, min_pairs=5, max_pairs=15, budget=2.0)
+QUICK_STEPS = Effort(round_seconds=0.02, min_pairs=5, max_pairs=15, budget=1.5)
 # Calls come by the hundred: short rounds.
 CALLS = Effort(round_seconds=0.004, min_pairs=30, max_pairs=40, budget=0.5)
 QUICK_CALLS = Effort(round_seconds=0.002, min_pairs=5, max_pairs=9, budget=0.1)
@@ -66,45 +66,86 @@ def paired_ratio(
     return Ratio(float(np.median(ratios)), float(low), float(high), len(ratios))
 
 
+# A round of one thread that was on its core for less than this share met another process there.
+UNDISTURBED = 0.9
+
+
+@dataclass(frozen=True)
+class Round:
+    """Seconds per step, and whether the process had its core to itself."""
+
+    seconds: float
+    undisturbed: bool
+
+
 @dataclass
 class Rounds:
-    """Seconds per step of every round of a peer (`theirs`), each beside one of ours (`ours`)."""
+    """Every round of a peer (`theirs`), each beside one of ours (`ours`)."""
 
-    ours: list[float] = field(default_factory=list)
-    theirs: list[float] = field(default_factory=list)
+    ours: list[Round] = field(default_factory=list)
+    theirs: list[Round] = field(default_factory=list)
+
+    def undisturbed(self) -> int:
+        """How many pairs had the core to themselves in both rounds."""
+        return sum(a.undisturbed and b.undisturbed for a, b in self._pairs())
+
+    def settle(self, enough: int) -> float:
+        """Leave out the disturbed pairs if `enough` others are there, else keep them all.
+
+        Which contender another process interrupts is chance, so leaving those pairs out favours
+        nobody. Returns the share of the remaining pairs that are disturbed.
+        """
+        if self.undisturbed() >= enough:
+            kept = [(a, b) for a, b in self._pairs() if a.undisturbed and b.undisturbed]
+            self.ours, self.theirs = [a for a, _ in kept], [b for _, b in kept]
+        return 1 - self.undisturbed() / len(self.ours)
 
     def speedup(self) -> Ratio:
         """How many times faster ours is."""
-        return paired_ratio(self.theirs, self.ours)
+        return paired_ratio([r.seconds for r in self.theirs], [r.seconds for r in self.ours])
 
     def their_seconds(self) -> float:
         """Median seconds per step of the peer."""
-        return median(self.theirs)
+        return median(r.seconds for r in self.theirs)
+
+    def _pairs(self) -> list[tuple[Round, Round]]:
+        return list(zip(self.ours, self.theirs, strict=True))
 
 
 @dataclass
 class Measured:
     """Everything one alternation gave.
 
-    `peaks` holds flop/s, each measured right before a round of ours in `beside_peak` (seconds
-    per step), so that the fraction of the peak is paired too.
+    `peaks` holds flop/s, each measured right before a round of ours in `beside_peak`, so that
+    the fraction of the peak is paired too.
     """
 
     peers: dict[str, Rounds]
     peaks: list[float] = field(default_factory=list)
-    beside_peak: list[float] = field(default_factory=list)
+    beside_peak: list[Round] = field(default_factory=list)
+    disturbed: float = 0.0
+
+    def settle(self, enough: int) -> None:
+        """Leave out what was disturbed, where enough is left (`Rounds.settle`)."""
+        shares = [rounds.settle(enough) for rounds in self.peers.values()]
+        clean = [i for i, r in enumerate(self.beside_peak) if r.undisturbed]
+        if len(clean) >= enough:
+            self.beside_peak = [self.beside_peak[i] for i in clean]
+            self.peaks = [self.peaks[i] for i in clean] if self.peaks else []
+        shares.append(sum(not r.undisturbed for r in self.beside_peak) / len(self.beside_peak))
+        self.disturbed = max(shares)
 
     def our_seconds(self) -> float:
         """Median seconds per step over all rounds of ours."""
-        alone = self.beside_peak
-        return median([t for rounds in self.peers.values() for t in rounds.ours] + alone)
+        rounds = [*self.beside_peak, *(r for peer in self.peers.values() for r in peer.ours)]
+        return median(r.seconds for r in rounds)
 
     def peak_fraction(self, flops: int) -> Ratio | None:
         """Share of the FMA peak that ours reaches with `flops` of arithmetic per step."""
         if not self.peaks:
             return None
         floors = [flops / peak for peak in self.peaks]
-        return paired_ratio(floors, self.beside_peak)
+        return paired_ratio(floors, [r.seconds for r in self.beside_peak])
 
 
 def alternate(
@@ -117,7 +158,9 @@ def alternate(
     """Time what the workers have built, in turns.
 
     One cycle is: peak, ours; then for each peer a pair, ours first in even cycles and theirs
-    first in odd ones, so that a drift favours nobody. A worker that is not asked sleeps.
+    first in odd ones, so that a drift favours nobody. A worker that is not asked sleeps. Cycles
+    go on until `effort` is satisfied with undisturbed pairs, or, on a busy machine, until three
+    budgets are spent.
     """
     steps = {
         worker.name: int(worker.ask("calibrate", seconds=effort.round_seconds)["steps"])
@@ -126,26 +169,37 @@ def alternate(
     # With more than one thread, give the pool of the last round the time to fall asleep.
     pause = 0.005 if ours.threads > 1 else 0.0
 
-    def seconds(worker: WorkerProcess) -> float:
+    def run(worker: WorkerProcess) -> Round:
         if pause:
             time.sleep(pause)
         answer = worker.ask("time", steps=steps[worker.name])
-        return float(answer["seconds"]) / int(answer["steps"])
+        # Threads that wait for one another are not on a core either: the share tells nothing.
+        undisturbed = worker.threads > 1 or answer["share"] >= UNDISTURBED
+        return Round(answer["seconds"] / answer["steps"], undisturbed)
 
+    peak_seconds = min(0.02, effort.round_seconds)
     measured = Measured({peer.name: Rounds() for peer in peers})
     start = time.monotonic()
-    for cycle in range(effort.max_pairs):
-        if cycle >= effort.min_pairs and time.monotonic() - start > effort.budget:
+    while True:
+        cycles = len(measured.beside_peak)
+        good = min((r.undisturbed() for r in measured.peers.values()), default=cycles)
+        elapsed = time.monotonic() - start
+        if good >= effort.max_pairs or (good >= effort.min_pairs and elapsed > effort.budget):
+            break
+        if cycles >= effort.min_pairs and elapsed > 3 * effort.budget:
             break
         if machine is not None:
-            peak = machine.ask("peak", dtype=dtype, seconds=min(0.02, effort.round_seconds))
-            measured.peaks.append(float(peak["flops"]))
-        if machine is not None or not peers:
-            measured.beside_peak.append(seconds(ours))
+            measured.peaks.append(
+                float(machine.ask("peak", dtype=dtype, seconds=peak_seconds)["flops"])
+            )
+        measured.beside_peak.append(run(ours))
         for peer in peers:
             rounds = measured.peers[peer.name]
-            first, second = (peer, ours) if cycle % 2 else (ours, peer)
-            times = {first.name: seconds(first), second.name: seconds(second)}
-            rounds.ours.append(times[ours.name])
-            rounds.theirs.append(times[peer.name])
+            if cycles % 2:
+                rounds.theirs.append(run(peer))
+                rounds.ours.append(run(ours))
+            else:
+                rounds.ours.append(run(ours))
+                rounds.theirs.append(run(peer))
+    measured.settle(effort.min_pairs)
     return measured

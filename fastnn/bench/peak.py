@@ -1,4 +1,4 @@
-"""What the cores could do: FMA peak and copy bandwidth, measured in the minutes of the comparison."""
+"""What the cores could do: FMA peak and copy bandwidth, measured beside the comparison."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def fma_peak(dtype: str, seconds: float = 0.02, threads: int = 1) -> float:
     """Multiply-adds that `threads` cores finish, in flop/s, with independent chains of FMAs.
 
     All threads run at the same time, because the clock of one core may depend on the others.
-    Uses the instruction set that fastnn uses (`FASTNN_ISA`).
+    Uses the instruction set that fastnn uses (`FASTNN_ISA`). The best of rounds of about half a
+    millisecond: what disturbs a round only makes it slower.
 
     Raises
     ------
@@ -28,16 +29,21 @@ def fma_peak(dtype: str, seconds: float = 0.02, threads: int = 1) -> float:
         kernel = machine.fma_peak
     except (ImportError, AttributeError) as error:
         raise RuntimeError(f"the FMA peak cannot be measured: {error}") from None
+
+    def best(_: int) -> float:
+        return max(float(kernel(dtype, 0.01)) for _ in range(max(1, round(seconds / 0.01))))
+
     if threads == 1:
-        return float(kernel(dtype, seconds))
+        return best(0)
     with ThreadPoolExecutor(threads) as pool:
-        return float(sum(pool.map(lambda _: kernel(dtype, seconds), range(threads))))
+        return sum(pool.map(best, range(threads)))
 
 
-def copy_bandwidth(size: int, seconds: float = 0.05) -> float:
+def copy_bandwidth(size: int, seconds: float = 0.2) -> float:
     """Bytes read plus bytes written per second by a copy whose two arrays take `size` bytes.
 
-    The best of several short rounds on one core: what disturbs a copy only makes it slower.
+    The best of many rounds of a millisecond on one core: what disturbs a copy only makes it
+    slower.
     """
     source = np.ones(size // 8, np.float32)
     target = np.zeros_like(source)
@@ -49,14 +55,13 @@ def copy_bandwidth(size: int, seconds: float = 0.05) -> float:
             np.copyto(target, source)
         elapsed = time.perf_counter() - start
         spent += elapsed
-        if elapsed < seconds / 20:  # too short to be read off a clock, or to hide the call
+        if elapsed < 1e-3:
             copies *= 2
-            spent = 0.0
         else:
             best = max(best, size * copies / elapsed)
     return best
 
 
-def bandwidths(seconds: float = 0.05) -> dict[str, float]:
+def bandwidths(seconds: float = 0.2) -> dict[str, float]:
     """Copy bandwidth for each of `BANDWIDTH_SIZES`, in bytes per second."""
     return {place: copy_bandwidth(size, seconds) for place, size in BANDWIDTH_SIZES.items()}

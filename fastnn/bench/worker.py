@@ -7,9 +7,11 @@ stdout for each line of JSON on stdin, and sleeps in between:
 ``{"do": "build", "task": {…}}``       ``{"seconds": …}``, or ``{"refused": why}``
 ``{"do": "check", "steps": k}``        ``{"losses": […]}`` of a step, ``{"error": …}`` of a call
 ``{"do": "calibrate", "seconds": s}``  ``{"steps": n}``: so many take about that long
-``{"do": "time", "steps": n}``         ``{"seconds": …, "steps": …}``
+``{"do": "time", "steps": n}``         ``{"seconds": …, "steps": …, "share": …}``; the share of the
+                                       round in which the process was on a core
 ``{"do": "peak", "dtype": …}``         ``{"flops": …}`` of all threads together
 ``{"do": "bandwidth"}``                ``{"bandwidths": {…}}``
+``{"do": "breakdown", "task": …}``     ``{"parts": […], "seconds": …}``, needs the ceilings
 ``{"do": "quit"}``                     nothing; so does the end of stdin
 =====================================  =====================================================
 
@@ -20,15 +22,17 @@ traceback goes to stderr. The name ``machine`` has no contender: it measures the
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
-import traceback
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastnn.bench.contenders import Contender
+
+log = logging.getLogger(__name__)
 
 # A batch that is learnt by heart stops giving gradients, and the momentum of a dead unit decays
 # into subnormal numbers (0.9^830), which cost some frameworks a hundred times more. So the initial
@@ -152,18 +156,29 @@ class Worker:
             count = done * 2
 
     def do_time(self, steps: int) -> dict[str, Any]:
+        cpu, wall = time.process_time(), time.perf_counter()
         spent, done = self.built.time(steps)
-        return {"seconds": spent, "steps": done}
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        return {"seconds": spent, "steps": done, "share": cpu / wall}
 
     def do_peak(self, dtype: str, seconds: float = 0.02) -> dict[str, Any]:
         from fastnn.bench.peak import fma_peak
 
         return {"flops": fma_peak(dtype, seconds, self.threads)}
 
-    def do_bandwidth(self, seconds: float = 0.05) -> dict[str, Any]:
+    def do_bandwidth(self, seconds: float = 0.2) -> dict[str, Any]:
         from fastnn.bench.peak import bandwidths
 
         return {"bandwidths": bandwidths(seconds)}
+
+    def do_breakdown(
+        self, task: dict[str, Any], peak: float, bandwidth: dict[str, float]
+    ) -> dict[str, Any]:
+        from fastnn.bench.breakdown import breakdown
+        from fastnn.bench.workloads import task_from_json
+
+        parts, seconds = breakdown(task_from_json(task), peak, bandwidth)  # type: ignore[arg-type]
+        return {"parts": parts, "seconds": seconds}
 
 
 def one_line(error: BaseException) -> str:
@@ -185,7 +200,7 @@ def main(name: str, cpus: str, threads: str) -> None:
         worker = Worker(name, int(threads))
         say({**worker.hello(), "unpinned": unpinned})
     except (Exception, SystemExit) as error:
-        traceback.print_exc()
+        log.exception("cannot set up %s", name)
         say({"failed": one_line(error)})
         return
     for line in sys.stdin:
@@ -195,7 +210,7 @@ def main(name: str, cpus: str, threads: str) -> None:
         try:
             say(worker.answer(message))
         except Exception as error:
-            traceback.print_exc()
+            log.exception("cannot answer %s", line.strip())
             say({"failed": one_line(error)})
 
 

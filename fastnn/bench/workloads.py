@@ -163,7 +163,7 @@ GEMM_AIMS: dict[tuple[int, int, int], float] = {
 # Sides of the grid: one, a few, ten classes, a digit's pixels and a half, one tile and a bit,
 # a hidden layer, the largest.
 GEMM_SIDES = (1, 4, 10, 33, 128, 500, 2048)
-GEMM_GRID: tuple[tuple[int, int, int], ...] = (
+_SHAPES: list[tuple[int, int, int]] = [
     *GEMM_AIMS,
     (1000, 500, 10),
     (128, 512, 10),
@@ -171,8 +171,9 @@ GEMM_GRID: tuple[tuple[int, int, int], ...] = (
     (32, 64, 64),
     (32, 64, 10),
     (17, 31, 63),
-    *product(GEMM_SIDES, repeat=3),
-)
+    *((n, d, h) for n, d, h in product(GEMM_SIDES, repeat=3)),
+]
+GEMM_GRID = tuple(dict.fromkeys(_SHAPES))  # each once, in this order
 
 
 # -- single kernels ----------------------------------------------------------------------------
@@ -225,7 +226,7 @@ KERNELS = tuple(
 # -- on the wire -------------------------------------------------------------------------------
 
 Task = Workload | Gemm | Kernel
-_KINDS: dict[str, type[Workload] | type[Gemm] | type[Kernel]] = {
+_KINDS: dict[str, type[Workload | Gemm | Kernel]] = {
     "step": Workload,
     "gemm": Gemm,
     "kernel": Kernel,
@@ -240,5 +241,5 @@ def task_to_json(task: Task) -> dict[str, Any]:
 
 def task_from_json(message: dict[str, Any]) -> Task:
     """The inverse of `task_to_json`."""
-    fields = {k: tuple(v) if isinstance(v, list) else v for k, v in message.items()}
+    fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in message.items()}
     return _KINDS[fields.pop("kind")](**fields)

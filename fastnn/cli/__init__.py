@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from fastnn.preprocessing.columns import unknown
 
-COMMANDS = ("train", "predict", "info")
+COMMANDS = ("train", "predict", "info", "bench")
 
 BAD_INPUT = (
     ArithmeticError,  # a training run that diverged

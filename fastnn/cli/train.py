@@ -307,12 +307,14 @@ def _describe_network(model: Any, arguments: argparse.Namespace, settings: Defau
     import fastnn
 
     count = sum(array.size for array in model.parameters().values())
-    inner = "" if arguments.no_batchnorm or not settings.hidden else "batch norm, "
     threads = fastnn.get_num_threads()
-    return (
-        f"network {_shape(model)}: {inner}{arguments.activation}, {count:,} parameters, "
-        f"{arguments.dtype}, {fastnn.isa()}, {threads} thread{'s'[: threads != 1]}"
-    )
+    parts = [f"{count:,} parameters", arguments.dtype, fastnn.isa(), f"{threads} thread"]
+    parts[-1] += "s"[: threads != 1]
+    if settings.hidden:
+        parts.insert(0, arguments.activation)
+        if not arguments.no_batchnorm:
+            parts.insert(0, "batch norm")
+    return f"network {_shape(model)}: {', '.join(parts)}"
 
 
 def _shape(model: Any) -> str:

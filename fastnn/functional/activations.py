@@ -6,17 +6,17 @@ import numpy as np  # noqa: F401  (the examples of the docstrings use it)
 
 from fastnn import contracts
 from fastnn._kernels import activations as kernels
-from fastnn.checks import Array, check_positive
+from fastnn.checks import Array, Parsed, check_positive
 from fastnn.functional._twins import documented
 
-_RELU = ("relu", {})
-_SIGMOID = ("sigmoid", {})
-_TANH = ("tanh", {})
-_SELU = ("selu", {})
-_SOFTPLUS = ("softplus", {})
-_RELU6 = ("relu6", {})
-_HARD_TANH = ("hard_tanh", {})
-_HARD_SIGMOID = ("hard_sigmoid", {})
+_RELU: Parsed = ("relu", {})
+_SIGMOID: Parsed = ("sigmoid", {})
+_TANH: Parsed = ("tanh", {})
+_SELU: Parsed = ("selu", {})
+_SOFTPLUS: Parsed = ("softplus", {})
+_RELU6: Parsed = ("relu6", {})
+_HARD_TANH: Parsed = ("hard_tanh", {})
+_HARD_SIGMOID: Parsed = ("hard_sigmoid", {})
 
 
 @documented
@@ -50,9 +50,7 @@ def elu(x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
 
 
 @documented
-def elu_backward(
-    dy: Array, y: Array, alpha: float = 1.0, *, dx_out: Array | None = None
-) -> Array:
+def elu_backward(dy: Array, y: Array, alpha: float = 1.0, *, dx_out: Array | None = None) -> Array:
     spec = ("elu", {"alpha": check_positive(alpha, "alpha")})
     return kernels.backward(spec, dy, y, contracts.unary_backward(dy, y, "y", dx_out))
 

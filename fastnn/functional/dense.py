@@ -43,6 +43,7 @@ def dense_backward(
     )
     dz = dy
     if parsed[0] is not None:
+        assert y is not None  # contracts has checked it
         dz = activation_kernels.backward(parsed, dy, y, np.empty_like(dy))
     if dx is not None:
         kernels.input_gradient(dx, dz, w)

@@ -6,11 +6,11 @@ import numpy as np  # noqa: F401  (the examples of the docstrings use it)
 
 from fastnn import contracts
 from fastnn._kernels import activations as kernels
-from fastnn.checks import Array, check_approximate
+from fastnn.checks import Array, Parsed, check_approximate
 from fastnn.functional._twins import documented
 
-_SILU = ("silu", {})
-_HARD_SWISH = ("hard_swish", {})
+_SILU: Parsed = ("silu", {})
+_HARD_SWISH: Parsed = ("hard_swish", {})
 
 
 @documented

@@ -115,7 +115,9 @@ INLINE vec FN(silu)(vec x, act_params p) {
 INLINE vec FN(silu_grad)(vec dy, vec x, act_params p) {
     (void)p;
     const FN(logistic) s = FN(logistic_of)(x);
-    return dy * (v_scale(s.gate, s.n) * v_fma(x, v_scale(s.other, s.m), v_set1(1)));
+    /* 1000 times a gate that is 0 is 0 as well; an infinite x, times 0, must stay NaN */
+    const vec c = FN(clamp)(x, -1000, 1000) + x * 0;
+    return dy * v_scale(s.gate * v_fma(c, v_scale(s.other, s.m), v_set1(1)), s.n);
 }
 
 /* gelu(x) = x P(X <= x) = max(x, 0) - |x| P(X > |x|) for a normal X (Hendrycks and Gimpel 2016): two
@@ -172,7 +174,7 @@ INLINE vec FN(gelu_tanh_grad)(vec dy, vec x, act_params p) {
     const FN(logistic) s = FN(gelu_tanh_gate)(c);
     const vec gate = v_scale(s.gate, s.n);
     const vec slope = gate * v_scale(s.other, s.m) * v_fma(c * c, v_set1(3 * CUBIC), v_set1(TWICE_ROOT));
-    return dy * v_fma(x, slope, gate);
+    return dy * v_fma(c + x * 0, slope, gate); /* as in silu_grad */
 }
 
 /* hard_swish(x) = x min(max(x + 3, 0), 6) / 6, rounded once; dx = dy (2 x + 3) / 6 between -3 and 3, 0 and

@@ -27,6 +27,8 @@
 #define NV 2
 #endif
 #define NR (NV * VL)
+#undef SWEEP
+#define SWEEP 8 /* rows that are packed side by side */
 
 INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *restrict c, ptrdiff_t ldc,
                      const real *restrict a, ptrdiff_t sa, const real *restrict b, ptrdiff_t sb,
@@ -130,32 +132,47 @@ static FN(tile_fn) *const FN(tiles)[MR][2][2] = { /* [rows - 1][column mode][vec
 #undef TILES
 #undef ROW
 
-/* Packs B (k, n), or the transposed b (n, k) if `transposed`, into panels of NR columns: panel j
- * holds B[:, j * NR : (j + 1) * NR] as k rows of NR, the columns past n being zero. */
-static void FN(pack_b)(void *panels_, const void *b_, ptrdiff_t ld, int transposed, ptrdiff_t k, ptrdiff_t n) {
+/* Packs B (k, n), or the transposed b (n, k) if `transposed`, into panels of NR columns: row p of
+ * panel j, NR elements, begins at panels + j * panel_stride + p * NR; the columns past n are zero.
+ * b is read along its rows, a few of them at a time: the caches' prefetchers follow rows, and what is
+ * written to a panel fills whole lines.  (Panel by panel, read down the columns, a matrix in L3 took
+ * twice as long.) */
+static void FN(pack_b)(void *panels_, ptrdiff_t panel_stride, const void *b_, ptrdiff_t ld, int transposed,
+                       ptrdiff_t k, ptrdiff_t n) {
     real *restrict panels = panels_;
     const real *restrict b = b_;
-    for (ptrdiff_t j = 0; j < n; j += NR, panels += k * NR)
+    if (!transposed) {
+        for (ptrdiff_t p0 = 0; p0 < k; p0 += SWEEP) {
+            const ptrdiff_t end = k - p0 < SWEEP ? k : p0 + SWEEP;
+            for (ptrdiff_t j = 0, at = 0; j < n; j += NR, at += panel_stride)
+                for (ptrdiff_t p = p0; p < end; p++)
+#pragma GCC unroll 4
+                    for (int v = 0; v < NV; v++) {
+                        const ptrdiff_t j0 = j + v * VL, left = n - j0;
+                        v_store(panels + at + p * NR + v * VL, left >= VL ? v_load(b + p * ld + j0)
+                                                               : left > 0 ? v_load_part(b + p * ld + j0, (int)left)
+                                                                          : (vec){0});
+                    }
+        }
+        return;
+    }
+    for (ptrdiff_t j = 0; j < n; j += NR, panels += panel_stride)
         for (int v = 0; v < NV; v++) {
             const ptrdiff_t j0 = j + v * VL;
             const int cols = n - j0 >= VL ? VL : n - j0 > 0 ? (int)(n - j0) : 0;
             real *out = panels + v * VL;
-            if (!transposed && cols == VL) {
-                for (ptrdiff_t p = 0; p < k; p++) v_store(out + p * NR, v_load(b + p * ld + j0));
-            } else if (!transposed) {
-                for (ptrdiff_t p = 0; p < k; p++)
-                    v_store(out + p * NR, cols ? v_load_part(b + p * ld + j0, cols) : (vec){0});
-            } else {
-                for (ptrdiff_t p = 0; p < k; p += VL) {
-                    const int depth = k - p >= VL ? VL : (int)(k - p);
-                    vec r[VL];
+            for (ptrdiff_t p = 0; p < k; p += VL) {
+                const int depth = k - p >= VL ? VL : (int)(k - p);
+                vec r[VL];
+                if (cols == VL && depth == VL) {
+#pragma GCC unroll 16
+                    for (int i = 0; i < VL; i++) r[i] = v_load(b + (j0 + i) * ld + p);
+                } else {
                     for (int i = 0; i < VL; i++)
-                        r[i] = i >= cols      ? (vec){0}
-                               : depth == VL ? v_load(b + (j0 + i) * ld + p)
-                                             : v_load_part(b + (j0 + i) * ld + p, depth);
-                    FN(transpose)(r);
-                    for (int i = 0; i < depth; i++) v_store(out + (p + i) * NR, r[i]);
+                        r[i] = i < cols ? v_load_part(b + (j0 + i) * ld + p, depth) : (vec){0};
                 }
+                FN(transpose)(r);
+                for (int i = 0; i < depth; i++) v_store(out + (p + i) * NR, r[i]);
             }
         }
 }
@@ -164,35 +181,52 @@ static void FN(pack_b)(void *panels_, const void *b_, ptrdiff_t ld, int transpos
 INLINE ptrdiff_t FN(tile_count)(ptrdiff_t m) { return (m + MR - 1) / MR; }
 INLINE ptrdiff_t FN(tile_start)(ptrdiff_t m, ptrdiff_t tile) { return m * tile / FN(tile_count)(m); }
 
-/* Packs A (m, k) into one column-mode tile after the other, MR apart in k, for gemm_block with
- * tile_stride = k * MR and sa = MR.  a: in row mode (m, k), in column mode (k, m), rows ld apart. */
-static void FN(pack_a)(void *tiles_, const void *a_, ptrdiff_t ld, int column_mode, ptrdiff_t m, ptrdiff_t k) {
-    real *restrict out = tiles_;
+/* `rows` rows of A from a (row mode, ld apart) as a column-mode tile, MR apart in k.  Vectors of VL
+ * rows are written whole: what they spill past their MR is written over by the next step of k, and past
+ * the last one by nobody, so a tile wants VL elements more than k * MR. */
+INLINE void FN(pack_rows)(const int most, real *restrict out, const real *restrict a, ptrdiff_t ld, int rows,
+                          ptrdiff_t k) {
+    for (int i = 0; i < most; i += VL) {
+        ptrdiff_t p = 0;
+        for (; p + VL <= k; p += VL) {
+            vec r[VL];
+#pragma GCC unroll 16
+            for (int q = 0; q < VL; q++) /* rows past the last one repeat it: they are not used */
+                r[q] = v_load(a + (i + q < rows ? i + q : rows - 1) * ld + p);
+            FN(transpose)(r);
+#pragma GCC unroll 16
+            for (int q = 0; q < VL; q++)
+                if (most > VL) v_store_part(out + (p + q) * MR + i, r[q], most - i < VL ? most - i : VL);
+                else v_store(out + (p + q) * MR + i, r[q]);
+        }
+        for (; p < k; p++)
+            for (int q = i; q < most && q < i + VL; q++) out[p * MR + q] = a[(q < rows ? q : rows - 1) * ld + p];
+    }
+}
+
+/* Packs A (m, k) into column-mode tiles of MR rows, the rows cut as gemm_block cuts them: step p of
+ * tile t begins at tiles + t * tile_stride + p * MR.  a: in row mode (m, k), in column mode (k, m), rows
+ * ld apart; read along its rows, as in pack_b.  The memory wants VL elements more than the tiles take. */
+static void FN(pack_a)(void *tiles_, ptrdiff_t tile_stride, const void *a_, ptrdiff_t ld, int column_mode,
+                       ptrdiff_t m, ptrdiff_t k) {
+    real *restrict tiles = tiles_;
     const real *restrict a = a_;
     const ptrdiff_t count = FN(tile_count)(m);
-    for (ptrdiff_t t = 0; t < count; t++, out += k * MR) {
-        const ptrdiff_t i0 = FN(tile_start)(m, t);
-        const int rows = (int)(FN(tile_start)(m, t + 1) - i0);
-        if (column_mode) {
-            for (ptrdiff_t p = 0; p < k; p++)
+    for (ptrdiff_t p0 = 0; p0 < k; p0 += column_mode ? SWEEP : k) {
+        const ptrdiff_t end = !column_mode || k - p0 < SWEEP ? k : p0 + SWEEP;
+        real *restrict out = tiles;
+        for (ptrdiff_t t = 0; t < count; t++, out += tile_stride) {
+            const ptrdiff_t i0 = FN(tile_start)(m, t);
+            const int rows = (int)(FN(tile_start)(m, t + 1) - i0);
+            if (!column_mode) {
+                FN(pack_rows)(MR, out, a + i0 * ld, ld, rows, k);
+                continue;
+            }
+            for (ptrdiff_t p = p0; p < end; p++)
                 for (int i = 0; i < rows; i += VL) {
                     const int n = rows - i >= VL ? VL : rows - i;
                     v_store_part(out + p * MR + i, v_load_part(a + p * ld + i0 + i, n), n);
                 }
-            continue;
-        }
-        for (ptrdiff_t p = 0; p < k; p += VL) {
-            const int depth = k - p >= VL ? VL : (int)(k - p);
-            for (int i = 0; i < rows; i += VL) {
-                const int n = rows - i >= VL ? VL : rows - i;
-                vec r[VL];
-                for (int q = 0; q < VL; q++)
-                    r[q] = q >= n        ? (vec){0}
-                           : depth == VL ? v_load(a + (i0 + i + q) * ld + p)
-                                         : v_load_part(a + (i0 + i + q) * ld + p, depth);
-                FN(transpose)(r);
-                for (int q = 0; q < depth; q++) v_store_part(out + (p + q) * MR + i, r[q], n);
-            }
         }
     }
 }

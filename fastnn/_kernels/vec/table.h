@@ -44,8 +44,8 @@ typedef struct {
     int nr;    /* columns of a register tile, and of a packed panel of B */
 
     /* gemm.h */
-    void (*pack_b)(void *panels, const void *b, ptrdiff_t ld, int transposed, ptrdiff_t k, ptrdiff_t n);
-    void (*pack_a)(void *tiles, const void *a, ptrdiff_t ld, int column_mode, ptrdiff_t m, ptrdiff_t k);
+    void (*pack_b)(void *panels, ptrdiff_t panel_stride, const void *b, ptrdiff_t ld, int transposed, ptrdiff_t k, ptrdiff_t n);
+    void (*pack_a)(void *tiles, ptrdiff_t tile_stride, const void *a, ptrdiff_t ld, int column_mode, ptrdiff_t m, ptrdiff_t k);
     void (*gemm_block)(void *c, ptrdiff_t ldc, const void *a, ptrdiff_t sa, int column_mode, ptrdiff_t tile_stride,
                        const void *b, ptrdiff_t sb, ptrdiff_t panel_stride, const void *bias, ptrdiff_t m,
                        ptrdiff_t n, ptrdiff_t k, int start);

@@ -14,6 +14,7 @@ __all__ = ["CONTENDERS", "Contender", "Steps", "create"]
 # name on the command line -> (file, class)
 CONTENDERS = {
     "fastnn": ("fastnn_mlp", "FastNN"),
+    "reference": ("fastnn_mlp", "Reference"),
     "numpy": ("numpy_mlp", "NumPy"),
     "torch": ("torch_mlp", "Torch"),
     "torch-compile": ("torch_mlp", "TorchCompile"),

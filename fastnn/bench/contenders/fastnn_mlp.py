@@ -10,7 +10,6 @@ import fastnn as fnn
 from fastnn.bench.contenders.base import Call, Contender
 from fastnn.bench.oracle import Arrays
 from fastnn.bench.workloads import Gemm, Kernel, Task, Workload
-from fastnn.step import compile_step
 
 _LAYERS = {"relu": "ReLU", "tanh": "Tanh"}
 
@@ -40,9 +39,7 @@ class FastNNSteps:
         self.model.compile(
             loss="softmax_cross_entropy", optimizer=self.optimizer, batch_size=workload.batch
         )
-        self.step = compile_step(
-            self.model, self.model.loss, self.model.optimizer, workload.batch
-        )
+        self.step = self.model.step_for(workload.batch)
         self.order = np.empty(0, np.int64)
         self.rates = np.empty(0)
         self.restore()
@@ -55,7 +52,7 @@ class FastNNSteps:
                 a.fill(0)
             elif name.endswith("running_var"):
                 a.fill(1)
-        for a in self.model.optimizer.state.values():
+        for a in self.optimizer.state.values():
             a.fill(0)
 
     def losses(self, count: int) -> list[float]:
@@ -75,6 +72,7 @@ class FastNN(Contender):
     """fastnn: the compiled step, and `fastnn.functional` for single calls."""
 
     label = "fastnn"
+    functions = "functional"
 
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
@@ -83,18 +81,23 @@ class FastNN(Contender):
     def versions(self) -> dict[str, str]:
         return {"fastnn": fnn.__version__, "isa": fnn.isa()}
 
+    @property
+    def module(self) -> Any:
+        """Where the single calls come from."""
+        return getattr(fnn, self.functions)
+
     def steps(self, workload: Workload) -> FastNNSteps:
         return FastNNSteps(workload)
 
     def refuses(self, task: Task) -> str | None:
         if isinstance(task, Kernel):
             op = task.op.replace("batchnorm_relu", "batchnorm")
-            if not hasattr(fnn.functional, op):
+            if not hasattr(self.module, op):
                 return f"has no {op}"
         return None
 
     def call(self, task: Gemm | Kernel, arrays: Arrays) -> Call:
-        f = fnn.functional
+        f = self.module
         x, dy = arrays["x"], arrays["dy"]
         if isinstance(task, Gemm):
             return self._gemm(task, **arrays)
@@ -102,7 +105,7 @@ class FastNN(Contender):
             gamma, beta, out = arrays["gamma"], arrays["beta"], np.empty_like(x)
             activation = "relu" if "relu" in task.op else None
             forward = f.batchnorm_forward
-            return lambda: forward(x, gamma, beta, activation=activation, out=out)[:1]
+            return lambda: forward(x, gamma, beta, activation=activation, y_out=out)[:1]
         if task.op == "batchnorm_backward":
             gamma, mean, rstd = arrays["gamma"], arrays["mean"], arrays["rstd"]
             dx = np.empty_like(x)
@@ -110,14 +113,32 @@ class FastNN(Contender):
         function, out = getattr(f, task.op), np.empty_like(x)
         if task.op.endswith("_backward"):
             y = arrays["y"]
-            return lambda: (function(dy, y, out=out),)
+            return lambda: (function(dy, y, dx_out=out),)
         return lambda: (function(x, out=out),)
 
     def _gemm(self, task: Gemm, x: np.ndarray, w: np.ndarray, dy: np.ndarray) -> Call:
-        forward, backward = fnn.functional.dense_forward, fnn.functional.dense_backward
+        forward, backward = self.module.dense_forward, self.module.dense_backward
         y, dw, dx = np.empty_like(dy), np.empty_like(w), np.empty_like(x)
         if task.use == "forward":
             return lambda: (forward(x, w, out=y),)
         if task.use == "dw":
             return lambda: backward(dy, x, w, need_dx=False, need_db=False, dw_out=dw)[1:2]
         return lambda: backward(dy, x, w, need_db=False, dx_out=dx, dw_out=dw)[:2]
+
+
+class Reference(FastNN):
+    """The readable NumPy twins of the kernels, `fastnn.reference`, one call at a time."""
+
+    label = "reference"
+    functions = "reference"
+
+    def __init__(self, threads: int) -> None:
+        self.threads = threads  # NumPy's, set by the environment
+
+    def versions(self) -> dict[str, str]:
+        return {"fastnn": fnn.__version__, "numpy": np.__version__}
+
+    def refuses(self, task: Task) -> str | None:
+        if isinstance(task, Workload):
+            return "has no training step"
+        return super().refuses(task)

@@ -5,7 +5,6 @@ It doubles as a readable account of what one step computes.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -93,7 +92,12 @@ class NumPySteps:
 
     def _batchnorm(self, i: int, z: np.ndarray) -> None:
         """z becomes gamma·x̂ + beta; x̂ and 1/σ are kept for the way back."""
-        w, xhat, rstd, (mean, var) = self.workload, self.normalised[i], self.rstd[i], self.running[i]
+        w, xhat, rstd, (mean, var) = (
+            self.workload,
+            self.normalised[i],
+            self.rstd[i],
+            self.running[i],
+        )
         batch_mean = np.add.reduce(z, axis=0) / w.batch
         z -= batch_mean
         batch_var = np.einsum("nc,nc->c", z, z) / w.batch

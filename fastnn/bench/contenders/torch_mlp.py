@@ -184,9 +184,7 @@ class Torch(Contender):
         )
         backward = torch.ops.aten.native_batch_norm_backward.out
         needed = [True, True, True]
-        return lambda: backward(
-            dy, x, gamma, None, None, mean, rstd, True, 1e-5, needed, **outs
-        )
+        return lambda: backward(dy, x, gamma, None, None, mean, rstd, True, 1e-5, needed, **outs)
 
 
 class TorchCompile(Torch):

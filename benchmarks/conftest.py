@@ -1,0 +1,78 @@
+"""Shared by the benchmarks: who takes part, and results that are checked before they are timed.
+
+    pytest benchmarks                        # fastnn, its NumPy reference and whoever is installed
+    pytest benchmarks -k "gemm and not torch"
+
+pytest-benchmark runs everything in one process, one contender after the other, which is good for
+profiling and for following a change of our own. Two frameworks in one process disturb each other;
+the comparison that counts is made by `fastnn bench`, in processes of their own, in turns. Both use
+the shapes, the contenders and the checks of `fastnn.bench`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+
+from fastnn.bench import oracle
+from fastnn.bench.compare import LOSS_TOLERANCE
+from fastnn.bench.contenders import CONTENDERS, REQUIRES, create
+from fastnn.bench.contenders.numpy_mlp import NumPySteps
+from fastnn.bench.workloads import Gemm, Kernel, Task, Workload
+
+CHECKED_STEPS = 3
+_created: dict[str, Any] = {}
+
+
+@pytest.fixture(params=CONTENDERS)
+def contender(request: pytest.FixtureRequest) -> Any:
+    """Each contender that is installed, with one thread."""
+    name = request.param
+    if find_spec(REQUIRES.get(name, "numpy")) is None:
+        pytest.skip(f"{REQUIRES[name]} is not installed")
+    if name not in _created:
+        _created[name] = create(name, threads=1)
+    return _created[name]
+
+
+@pytest.fixture
+def measure(contender: Any, benchmark: Any) -> Callable[[Task], None]:
+    """Check `task` on the contender, then time it, in a group of its own name."""
+
+    def run(task: Task) -> None:
+        if refusal := contender.refuses(task):
+            pytest.skip(f"{contender.label} {refusal}")
+        benchmark.group = f"{task.name} {task.dtype}"
+        benchmark.extra_info["contender"] = contender.label
+        if isinstance(task, Workload):
+            _time_steps(contender, task, benchmark)
+        else:
+            _time_call(contender, task, benchmark)
+
+    return run
+
+
+def _time_steps(contender: Any, workload: Workload, benchmark: Any) -> None:
+    steps = contender.steps(workload)
+    expected = NumPySteps(workload).losses(CHECKED_STEPS)
+    assert steps.losses(CHECKED_STEPS) == pytest.approx(expected, LOSS_TOLERANCE[workload.dtype])
+    # Small networks are run by the hundred: the time of one step is that of the round over `count`.
+    count = 1 if workload.flops > 100e6 else 100
+    steps.restore()
+    done = steps.run(count)
+    benchmark.extra_info["steps_per_round"] = done
+    benchmark.pedantic(
+        lambda: steps.run(count), setup=steps.restore, rounds=10, warmup_rounds=1, iterations=1
+    )
+
+
+def _time_call(contender: Any, task: Gemm | Kernel, benchmark: Any) -> None:
+    arrays = oracle.inputs(task)
+    call = contender.call(task, arrays)
+    answers = oracle.expected(task, arrays)
+    error = oracle.worst_error(tuple(call())[: len(answers)], answers)
+    assert error <= oracle.TOLERANCE[task.dtype]
+    benchmark(call)

@@ -1,0 +1,141 @@
+"""The matrix product inside the dense layer: shapes, leading dimensions, special values, threads.
+
+It is reached below `fastnn.functional`, whose arrays are contiguous: the compiled step hands the
+kernels matrices with rows apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn._kernels import dense
+
+NONE = (None, {})
+# (N, D, H): around register tiles and vectors, beyond blocks and chunks of k, and degenerate ones.
+SIZES = [1, 2, 5, 8, 14, 15, 16, 17, 31, 33, 64, 97]
+SMALL = [s for i, s in enumerate(itertools.product(SIZES, repeat=3)) if i % 7 == 0]
+LARGE = [
+    (200, 300, 10), (130, 520, 257), (97, 1100, 33), (1000, 64, 100), (300, 200, 600), (40, 2048, 96),
+    (513, 517, 65), (100, 10, 300), (1, 700, 300), (300, 700, 1), (260, 1, 260),
+]  # fmt: skip
+EMPTY = [(0, 3, 4), (3, 0, 4), (3, 4, 0), (0, 0, 0)]
+
+
+def apart(rng, rows, cols, dtype, extra):
+    """A random matrix whose rows are `extra` elements further apart than they are long."""
+    matrix = np.full((rows, cols + extra), np.nan, dtype)
+    matrix[:, :cols] = rng.standard_normal((rows, cols))
+    return matrix[:, :cols], matrix
+
+
+def products(x, w, b, dy, outs):
+    """The three products of a dense layer, written to `outs`."""
+    dense.forward(x, w, b, NONE, outs[0])
+    dense.input_gradient(outs[1], dy, w)
+    dense.weight_gradient(outs[2], x, dy)
+
+
+def check(shape, dtype, extra, rng):
+    n, d, h = shape
+    x, w, dy = (apart(rng, *s, dtype, extra)[0] for s in ((n, d), (d, h), (n, h)))
+    b = rng.standard_normal(h).astype(dtype)
+    outs = [apart(rng, *s, dtype, extra) for s in ((n, h), (n, d), (d, h))]
+    products(x, w, b, dy, [view for view, _ in outs])
+    wide = [a.astype(np.float64) for a in (x, w, dy)]
+    expected = [wide[0] @ wide[1] + b, wide[2] @ wide[1].T, wide[0].T @ wide[2]]
+    # Summing k products one after the other is off by at most about k roundings of their sizes.
+    sizes = [np.abs(wide[0]) @ np.abs(wide[1]) + np.abs(b), np.abs(wide[2]) @ np.abs(wide[1]).T,
+             np.abs(wide[0]).T @ np.abs(wide[2])]  # fmt: skip
+    for (got, whole), want, size, k in zip(outs, expected, sizes, (d + 1, h, n), strict=True):
+        bound = (k + 2) * np.finfo(dtype).eps * size
+        assert (np.abs(got - want) <= bound).all(), f"{shape}, rows {extra} apart"
+        assert np.isnan(whole[:, got.shape[1] :]).all(), "written between the rows"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("extra", [0, 3, 16])
+def test_small_shapes(isa, dtype, extra):
+    rng = np.random.default_rng(1)
+    for shape in SMALL + EMPTY:
+        check(shape, dtype, extra, rng)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_large_shapes(isa, dtype):
+    rng = np.random.default_rng(2)
+    for shape in LARGE:
+        check(shape, dtype, 0, rng)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_a_power_of_two_apart(isa, dtype):
+    # The route that packs A for itself, because its rows share cache sets.
+    rng = np.random.default_rng(3)
+    n, d, h = 70, 1024, 300
+    check((n, d, h), dtype, 0, rng)
+    check((n, d - 7, h), dtype, 7, rng)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_special_values_travel(isa, value):
+    rng = np.random.default_rng(4)
+    for n, d, h in [(20, 30, 40), (100, 200, 130), (3, 150, 7)]:
+        x, w, dy = (rng.standard_normal(s) for s in ((n, d), (d, h), (n, h)))
+        i, p, j = n // 2, d // 3, h - 1
+        for array, index in ((x, (i, p)), (w, (p, j)), (dy, (i, j))):
+            array = array.copy()
+            array[index] = value
+            args = [array if a.shape == array.shape else a for a in (x, w, dy)]
+            outs = [np.empty(s) for s in ((n, h), (n, d), (d, h))]
+            products(args[0], args[1], None, args[2], outs)
+            with np.errstate(invalid="ignore"):
+                expected = [args[0] @ args[1], args[2] @ args[1].T, args[0].T @ args[2]]
+            for got, want in zip(outs, expected, strict=True):
+                np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-10)
+
+
+def test_zero_times_infinity_is_not_skipped(isa):
+    x, w = np.zeros((5, 6)), np.zeros((6, 7))
+    w[2, 3] = np.inf
+    y = np.empty((5, 7))
+    dense.forward(x, w, None, NONE, y)
+    assert np.isnan(y[:, 3]).all() and (np.delete(y, 3, axis=1) == 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_the_bits_do_not_depend_on_the_threads(isa, dtype):
+    rng = np.random.default_rng(5)
+    for n, d, h in [(200, 300, 260), (64, 784, 128), (1000, 100, 33), (7, 2000, 200)]:
+        x, w, dy = (rng.standard_normal(s).astype(dtype) for s in ((n, d), (d, h), (n, h)))
+        results = []
+        for threads in (1, 2, 3, 4, 8):
+            outs = [np.empty(s, dtype) for s in ((n, h), (n, d), (d, h))]
+            with fastnn.threads(threads):
+                products(x, w, None, dy, outs)
+            results.append([out.tobytes() for out in outs])
+        assert all(result == results[0] for result in results)
+
+
+def test_shapes_that_do_not_fit_are_refused():
+    x, w, y = np.zeros((4, 3)), np.zeros((3, 2)), np.zeros((4, 2))
+    with pytest.raises(ValueError, match="w does not fit x"):
+        dense.forward(x, np.zeros((4, 2)), None, NONE, y)
+    with pytest.raises(ValueError, match="y does not fit"):
+        dense.forward(x, w, None, NONE, np.zeros((4, 3)))
+    with pytest.raises(ValueError, match="b does not fit"):
+        dense.forward(x, w, np.zeros(3), NONE, y)
+    with pytest.raises(ValueError, match="dx does not fit"):
+        dense.input_gradient(np.zeros((3, 4)), y, w)
+    with pytest.raises(ValueError, match="dw does not fit"):
+        dense.weight_gradient(np.zeros((2, 3)), x, y)
+    with pytest.raises(ValueError, match="contiguous rows"):
+        dense.forward(x.T.copy().T, w, None, NONE, y)
+    with pytest.raises(TypeError, match="all be float32 or all be float64"):
+        dense.forward(x, w.astype(np.float32), None, NONE, y)
+    with pytest.raises((BufferError, ValueError)):
+        y.flags.writeable = False
+        dense.forward(x, w, None, NONE, y)

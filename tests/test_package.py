@@ -1,0 +1,239 @@
+"""The package as a whole: its names and their types, what importing it costs, what a build holds."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+import re
+import shutil
+import statistics
+import zipfile
+from importlib import import_module, metadata
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from processes import printed, python
+
+import fastnn
+
+REPOSITORY = Path(__file__).parents[1]
+PACKAGE = Path(fastnn.__file__).parent
+
+# Names and stubs ----------------------------------------------------------------------------------
+
+
+def imported_names(stub: Path) -> dict[str, str]:
+    """The names that a stub passes on, with the modules they come from."""
+    return {
+        str(alias.asname): str(statement.module)
+        for statement in ast.parse(stub.read_text()).body
+        if isinstance(statement, ast.ImportFrom)
+        for alias in statement.names
+    }
+
+
+def test_stub_and_table_of_lazy_names_agree():
+    names = imported_names(PACKAGE / "__init__.pyi")
+    assert sorted([*names, "__version__"]) == sorted(fastnn.__all__)
+    for name, module in names.items():
+        value = getattr(fastnn, name)
+        if module == "fastnn":
+            assert value is import_module(f"fastnn.{name}")
+        else:
+            assert value is getattr(import_module(module), name)
+
+
+def test_names_are_listed_and_unknown_ones_refused():
+    assert set(fastnn.__all__) <= set(dir(fastnn))
+    with pytest.raises(AttributeError, match="'fastnn' has no attribute 'Sequentail'"):
+        _ = fastnn.Sequentail
+
+
+def described(stub: Path) -> dict[str, list[str]]:
+    """Functions and methods of a stub, with the names of their arguments."""
+    found = {}
+    for statement in ast.parse(stub.read_text()).body:
+        if isinstance(statement, ast.FunctionDef):
+            found[statement.name] = [a.arg for a in statement.args.args]
+        elif isinstance(statement, ast.ClassDef):
+            found[statement.name] = []
+            for method in statement.body:
+                if isinstance(method, ast.FunctionDef) and not method.name.startswith("__"):
+                    arguments = [] if method.decorator_list else [a.arg for a in method.args.args]
+                    found[f"{statement.name}.{method.name}"] = arguments
+    return found
+
+
+def defined(module: object) -> dict[str, list[str]]:
+    """The same of a compiled module."""
+    found = {}
+    for name, value in vars(module).items():
+        if name.startswith("_") or inspect.ismodule(value):
+            continue
+        if inspect.isclass(value):
+            found[name] = []
+            for key, member in vars(value).items():
+                if inspect.isgetsetdescriptor(member) and not key.startswith("__"):
+                    found[f"{name}.{key}"] = []
+                elif callable(member) and not key.startswith("__"):
+                    found[f"{name}.{key}"] = list(inspect.signature(member).parameters)
+        elif callable(value):
+            found[name] = list(inspect.signature(value).parameters)
+    return found
+
+
+@pytest.mark.parametrize("stub", sorted(PACKAGE.glob("_kernels/*.pyi")), ids=lambda p: p.stem)
+def test_stub_describes_its_compiled_module(stub):
+    assert described(stub) == defined(import_module(f"fastnn._kernels.{stub.stem}"))
+
+
+def test_every_compiled_module_has_a_stub():
+    compiled = {path.name.split(".")[0] for path in PACKAGE.glob("_kernels/*.so")}
+    assert compiled == {path.stem for path in PACKAGE.glob("_kernels/*.pyi")}
+    assert (PACKAGE / "py.typed").is_file()
+
+
+def test_version_is_that_of_the_installed_package():
+    try:
+        installed = metadata.version("fastnn")
+    except metadata.PackageNotFoundError:
+        pytest.skip("fastnn is not installed, it runs from its folder")
+    assert installed == fastnn.__version__
+
+
+def test_examples_of_the_readme_run(tmp_path, monkeypatch):
+    if not (REPOSITORY / "README.md").is_file():
+        pytest.skip("the README is not here")
+    pytest.importorskip("sklearn")
+    monkeypatch.chdir(tmp_path)
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^```python\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+    assert len(examples) == 2
+    spaces = [{}, {}]
+    for example, names in zip(examples, spaces, strict=True):
+        exec(compile(example, "README.md", "exec"), names)
+    assert spaces[0]["model"].evaluate(*digits_test())["accuracy"] > 0.9
+    assert fastnn.load(tmp_path / "digits.safetensors").output_shape == (10,)
+    assert spaces[1]["dw"].shape == (784, 500)
+
+
+def digits_test():
+    """The rows that the README's example tests on."""
+    from sklearn.datasets import load_digits
+
+    X, y = load_digits(return_X_y=True)
+    return X[1500:].astype("float32") / 16, y[1500:]
+
+
+# The cost of importing ----------------------------------------------------------------------------
+
+OPTIONAL = {"jax", "matplotlib", "polars", "pandas", "safetensors", "sklearn", "torch", "tqdm"}
+
+WHAT_COMES_ALONG = """
+    import sys, json, numpy
+    before = set(sys.modules)
+    {statement}
+    print(json.dumps(sorted(set(sys.modules) - before)))
+"""
+
+
+def test_import_loads_nothing_but_the_package_itself():
+    modules = json.loads(printed(WHAT_COMES_ALONG.format(statement="import fastnn")))
+    assert modules == ["fastnn"]
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "from fastnn import *",
+        "import fastnn; fastnn.Sequential([fastnn.Dense(2)]).forward(numpy.ones((1, 3), 'float32'))",
+    ],
+)
+def test_names_are_used_without_the_optional_packages(statement):
+    modules = json.loads(printed(WHAT_COMES_ALONG.format(statement=statement)))
+    assert "fastnn._kernels.machine" in modules
+    assert not OPTIONAL & {module.split(".")[0] for module in modules}
+
+
+def test_import_costs_at_most_30_ms_over_numpy():
+    code = """
+        import time, numpy
+        before = time.perf_counter()
+        import fastnn
+        print(time.perf_counter() - before)
+    """
+    assert statistics.median(float(printed(code)) for _ in range(7)) < 0.030
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_small_numbers_are_not_flushed_to_zero(threads):
+    # as they would be with -ffast-math anywhere among the linked objects
+    code = """
+        import numpy as np
+        import fastnn
+
+        x = np.full((600, 600), 5e-324)
+        y = fastnn.functional.relu(x)
+        fastnn.functional.dense_forward(y, np.ones((600, 600)))
+        assert float("5e-324") * 1.0 != 0 and (y == 5e-324).all() and (x + 0 == 5e-324).all()
+        assert np.float32(1e-45) * np.float32(1) != 0
+    """
+    printed(code, FASTNN_NUM_THREADS=threads)
+
+
+# Builds -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def wheel_without_openmp(tmp_path_factory):
+    """A wheel built from a copy of the sources with FASTNN_NO_OPENMP=1."""
+    if not (REPOSITORY / "setup.py").is_file():
+        pytest.skip("the sources are not here")
+    if find_spec("pip") is None or not any(map(shutil.which, ("cc", "gcc", "clang"))):
+        pytest.skip("a build needs pip and a C compiler")
+    folder = tmp_path_factory.mktemp("build")
+    ignored = shutil.ignore_patterns("*.so", "__pycache__", "*.egg-info")
+    shutil.copytree(REPOSITORY / "fastnn", folder / "source/fastnn", ignore=ignored)
+    for name in ("setup.py", "pyproject.toml", "MANIFEST.in", "README.md", "LICENSE"):
+        shutil.copy(REPOSITORY / name, folder / "source")
+    command = ("-m", "pip", "wheel", "--no-deps", "-w", str(folder), str(folder / "source"))
+    done = python(*command, timeout=900, FASTNN_NO_OPENMP="1")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    (wheel,) = folder.glob("fastnn-*.whl")
+    return wheel
+
+
+@pytest.mark.slow
+def test_wheel_is_small_and_holds_no_sources(wheel_without_openmp):
+    assert wheel_without_openmp.stat().st_size <= 2 << 20
+    with zipfile.ZipFile(wheel_without_openmp) as wheel:
+        names = [name for name in wheel.namelist() if ".dist-info/" not in name]
+    kinds = {re.sub(r".*\.", ".", name) for name in names}
+    assert kinds <= {".py", ".pyi", ".typed", ".so", ".pyd"}, sorted(names)
+    assert {"fastnn/py.typed", "fastnn/__init__.pyi", "fastnn/cli/__init__.py"} <= set(names)
+
+
+@pytest.mark.slow
+def test_a_build_without_openmp_works_on_one_thread(wheel_without_openmp, tmp_path):
+    with zipfile.ZipFile(wheel_without_openmp) as wheel:
+        wheel.extractall(tmp_path / "site")
+    environment = {"PYTHONPATH": str(tmp_path / "site"), "FASTNN_NUM_THREADS": "4"}
+    code = """
+        import fastnn
+        from fastnn._kernels import machine
+        fastnn.set_num_threads(4)
+        print(fastnn.__file__, machine.openmp(), fastnn.get_num_threads())
+    """
+    file, openmp, threads = printed(code, **environment).rsplit(maxsplit=2)
+    assert Path(file).is_relative_to(tmp_path / "site")
+    assert (openmp, threads) == ("0", "1")
+
+    # a copy of the tests, so that nothing of the repository comes before the wheel
+    shutil.copytree(REPOSITORY / "tests", tmp_path / "tests")
+    tests = [str(tmp_path / "tests" / f"test_{name}.py") for name in ("functional", "step")]
+    quietly = ("-q", "-p", "no:cacheprovider", "-m", "not slow")
+    done = python("-m", "pytest", *quietly, *tests, timeout=900, **environment)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert re.search(r"\b[1-9]\d* passed", done.stdout)
