@@ -128,7 +128,8 @@ INLINE vec FN(gelu)(vec x, act_params p) {
     const vec aq = t.a * t.q, aqw = aq * t.w;
     const vec aq_low = v_fma(t.a, t.q_low, v_lost(t.a, t.q, aq));
     const vec low = v_fma(aq_low, t.w, v_fma(aqw, t.more, v_lost(aq, t.w, aqw)));
-    const vec y = v_max((vec){0}, x) - v_scale(aqw + v_fma(aqw, t.p, low), t.n);
+    const vec product = aqw + v_fma(aqw, t.p, v_fma(low, t.p, low)); /* (aqw + low) (1 + p) */
+    const vec y = v_max((vec){0}, x) - v_scale(product, t.n);
     return FN(nan_at_minus_infinity)(v_copysign(y, x), x); /* -0 where it is too small for anything else */
 }
 INLINE vec FN(gelu_grad)(vec dy, vec x, act_params p) {
