@@ -218,7 +218,7 @@ INLINE vec FN(v_tanh)(vec x) {
 /* The tail of the normal distribution for a >= 0 (and NaN), in factors:
  * P(X > a) = (q + q_low) w 2^n (1 + p + more) and exp(-a^2 / 2) = 2^n (1 + p).
  * Method: exp(-a^2 / 2) by exp_reduced, a^2 as its rounded value and what that lost, since exp magnifies it;
- * exp(a^2 / 2) P(X > a) = w Q(w), w = 1 / (1 + a / 4), Q minimax to 2^-29 / 2^-55 in powers of w - centre.
+ * exp(a^2 / 2) P(X > a) = w Q(w), w = 1 / (1 + a / 4), Q minimax to 2^-29 / 2^-59 in powers of w - centre.
  * What w lost goes into `more`, times how fast w Q(w) grows, to which 3/4 + 2.4 w comes within 4%. */
 typedef struct {
     vec a, q, q_low, w, p, more, n; /* a: as it was given, cut where a P(X > a) is 0 */
@@ -229,14 +229,14 @@ INLINE FN(normal) FN(normal_tail)(vec a) {
     static const real c[] = {0.19001451f,   0.30698997f,   0.39153105f,   0.37682718f, 0.24275905f,  0.059014592f,
                              -0.057301726f, -0.051976513f, 0.0119778495f, 0.027617812f, -0.01153565f};
 #else
-    const real most = 39, centre = 0.4375;
+    const real most = 39, centre = 0.40625;
     static const real c[] = {
-        0.17124931855279021,    0.2596967265936655,    0.3226949259997647,    0.31524712247689907,
-        0.2199251193337144,     0.07685858564863905,   -0.032510509066001045, -0.05236908978761694,
-        -0.0074753952243850254, 0.02611469192822093,   0.01121117617314572,   -0.014809496556686763,
-        -0.009014387831423405,  0.01056306645020955,   0.00625951825782138,   -0.009144888173439024,
-        -0.003375364716355379,  0.008398141878818231,  8.659714906401806e-05, -0.006278405824400874,
-        0.0024682301916456664,  0.001900690451749718,  -0.001253721506336886};
+        0.16343951444933327,   0.2404253949089389,    0.2944052441214804,     0.28852516399636025,
+        0.2074950786200242,    0.08189615361522425,   -0.021323679519734063,  -0.04962763389145345,
+        -0.01425754277738196,  0.021883048173845208,  0.01563551982089138,    -0.010704774333804064,
+        -0.01263077988434298,  0.006955706629053179,  0.00999975880407003,    -0.00632246976278166,
+        -0.007843905526134967, 0.007224545469319729,  0.005237446343502698,   -0.0087374314872559,
+        -0.00034295102913540197, 0.007433056644644673, -0.005567437332383783, 0.0014069342499127204};
 #endif
     FN(normal) t;
     const vec one = v_set1(1);
@@ -249,9 +249,12 @@ INLINE FN(normal) FN(normal_tail)(vec a) {
     t.w = v_fma(-v_lost(d, y, one), y, y);
     const vec off = v_fma(lost, t.w, v_lost(d, t.w, one)); /* w (1 - off) is what w should be */
     t.more = v_fma(-off, v_fma(t.w, v_set1((real)2.4), v_set1((real)0.75)), lost_p);
-    const vec x = t.w - centre, slope = v_fma(x, FN(poly)(x, c + 2, sizeof c / sizeof *c - 2), v_set1(c[1]));
+    /* the last two steps of Horner's rule, the last one with what it lost */
+    const vec x = t.w - centre, inner = FN(poly)(x, c + 2, sizeof c / sizeof *c - 2);
+    const vec slope = v_fma(x, inner, v_set1(c[1]));
     t.q = v_fma(x, slope, v_set1(c[0]));
     t.q_low = v_lost(x, slope, t.q - c[0]);
+    if (FNN_REAL_BITS == 64) t.q_low = v_fma(x, v_lost(x, inner, slope - c[1]), t.q_low); /* and the last but one */
     return t;
 }
 #undef LOG2E
