@@ -6,9 +6,9 @@ Design
 Whatever the rank and the channel axis, x is (rows, cols, inner): all axes before the channels, the channels,
 all axes after them.  With inner = 1 the vectors lie across channels (vec/batchnorm.h), else along the run of
 `inner` elements that a channel has in a row (vec/batchnorm_runs.h).  Two routes, chosen by shape alone:
-- channels: blocks of channels, narrow enough for all their rows to stay in L2; statistics, coefficients and
-  result of a block in one operation.
-- rows: where there are too many rows for that.  Operation 1 takes statistics of blocks of rows, operation 2
+- channels: blocks of channels; statistics, coefficients and result of a block in one operation.  For matrices
+  that fit into L2 as a whole, and for images, whose blocks fit.
+- rows: everything else.  Operation 1 takes statistics of blocks of rows, operation 2
   (one block) merges them in row order, operation 3 applies them, the last rows first: they are still in cache.
 With frozen statistics nothing has to be known of all rows before the first result: one pass, in small blocks.
 
@@ -26,7 +26,8 @@ from fastnn._kernels.vec cimport fnn_kernels, fnn_op, fnn_run
 
 
 cdef Py_ssize_t L2_BYTES = 524288       # what a block may take of the second-level cache
-cdef Py_ssize_t STREAM_BYTES = 8388608  # results of this size leave the cache before anybody reads them
+cdef Py_ssize_t STRIP_BYTES = 1024      # of a row, at least, where a matrix is cut between columns
+cdef Py_ssize_t STREAM_BYTES = 6291456  # results of this size leave the cache before anybody reads them
 cdef Py_ssize_t MOST_ROW_BLOCKS = 128   # each has statistics of its own
 cdef enum:
     STAGE_BYTES = 8192                  # of L1, where results are made before they are streamed
@@ -79,19 +80,28 @@ cdef inline Py_ssize_t cuts(Py_ssize_t n, Py_ssize_t block) noexcept nogil:
 cdef size_t plan(Norm *b, Py_ssize_t operands) noexcept nogil:
     """Choose the route for `operands` arrays that are read twice; returns the bytes of workspace."""
     cdef Py_ssize_t rows = max(1, b.rows), cols = max(1, b.cols)
-    cdef Py_ssize_t strip = min(4 * b.kernels.lanes, cols) if b.inner == 1 else 1
     cdef Py_ssize_t channel = operands * b.real * b.inner * rows  # bytes of one
+    cdef Py_ssize_t strip = 1  # the fewest channels in a block
+    cdef bint by_channels
+    if b.inner == 1:
+        # Strips of a matrix that does not fit as a whole were tried: to walk down narrow columns of long rows
+        # costs six times what a second pass over memory does (most of it address translation).
+        strip = min(STRIP_BYTES // b.real, cols)
+        by_channels = channel * cols <= L2_BYTES
+    else:
+        by_channels = channel <= L2_BYTES or rows == 1 or cols >= 16
     if not b.training:
         plan_elementwise(b)
-    elif strip * channel <= L2_BYTES or (b.inner > 1 and (rows == 1 or cols >= 16)):
+    elif by_channels:
         b.row_block, b.row_blocks = rows, 1
-        b.col_block = max(strip, L2_BYTES // channel // strip * strip)
+        b.col_block = max(strip, L2_BYTES // channel)
         # a few blocks, for threads to share, even where the whole fits
-        while b.col_block > strip and b.col_block * 4 > cols and rows * b.inner * b.col_block > 8192:
-            b.col_block = cuts(b.col_block // 2, strip) * strip
-        b.col_blocks = cuts(b.cols, b.col_block)
+        while b.col_block >= 2 * strip and b.col_block * 4 > cols and rows * b.inner * b.col_block > 8192:
+            b.col_block //= 2
+        b.col_block = min(cuts(b.col_block, strip) * strip, cols)
+        b.col_blocks = cuts(cols, b.col_block)
     else:
-        b.row_block = max(cuts(rows, MOST_ROW_BLOCKS), L2_BYTES // 2 // (b.real * b.inner * cols))
+        b.row_block = max(cuts(rows, MOST_ROW_BLOCKS), L2_BYTES // 4 // (b.real * b.inner * cols))
         if b.inner == 1:  # whole chunks of statistics
             b.row_block = cuts(b.row_block, 128) * 128
         b.row_block = min(b.row_block, rows)
