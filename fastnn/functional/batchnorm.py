@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -35,8 +36,8 @@ def batchnorm_forward(
     )  # fmt: skip
     rows = _rows(x, axis)
     kernels.forward(
-        x.reshape(rows), gamma, beta, running_mean, running_var, training, momentum, eps, parsed,
-        y.reshape(rows), mean, rstd,
+        rows(x), gamma, beta, running_mean, running_var, training, momentum, eps, parsed,
+        rows(y), mean, rstd,
     )  # fmt: skip
     return y, mean, rstd
 
@@ -62,23 +63,25 @@ def batchnorm_backward(
         dy, x, gamma, mean, rstd, beta, y, training, activation, axis, dx_out, dgamma_out, dbeta_out
     )
     rows = _rows(x, axis)
-    flat = x.reshape(rows)
+    flat = rows(x)
     saved = None
     if parsed[0] is not None and parsed[0] not in NEEDS_INPUT:
         if y is not None:
-            saved = y.reshape(rows)
+            saved = rows(y)
         else:  # compute the output again
             assert beta is not None  # contracts has checked it
             saved = np.empty_like(flat)
             kernels.reapply(flat, gamma, beta, mean, rstd, parsed, saved)
     kernels.backward(
-        dy.reshape(rows), flat, gamma, mean, rstd, beta, saved, training, parsed,
-        dx.reshape(rows), dgamma, dbeta,
+        rows(dy), flat, gamma, mean, rstd, beta, saved, training, parsed,
+        rows(dx), dgamma, dbeta,
     )  # fmt: skip
     return dx, dgamma, dbeta
 
 
-def _rows(x: Array, axis: int) -> tuple[int, int]:
-    """The shape in which the kernels take x: the axes before the channels, and all others."""
-    rows = math.prod(x.shape[:axis])
-    return rows, math.prod(x.shape[axis:])
+def _rows(x: Array, axis: int) -> Callable[[Array], Array]:
+    """What brings arrays into the shape that the kernels take: axes before the channels, all others."""
+    if x.ndim == 2 and axis == 1:
+        return lambda array: array
+    shape = math.prod(x.shape[:axis]), math.prod(x.shape[axis:])
+    return lambda array: array.reshape(shape)
