@@ -264,9 +264,9 @@ class CompiledStep:
         turns = [aligned_matrix(self.rows, max(widths), self.model.dtype) for _ in range(2)]
         dy = turns[0][:, : widths[-1]]
         if isinstance(loss, SoftmaxCrossEntropy):
-            losses.add_softmax_cross_entropy(p, "loss", self.values[-1], targets, 0.0, dy)
+            losses.add_softmax_cross_entropy(p, "loss", self.values[-1], targets, None, None, 0.0, dy)
         else:
-            losses.add_mean_squared_error(p, "loss", self.values[-1], targets, dy)
+            losses.add_elementwise(p, "loss", "mean_squared_error", self.values[-1], targets, 0.0, False, dy)
         differentiate(p, dy, self.stages[-1], self.values[-1])
         for i in reversed(range(len(self.stages))):
             stage, before = self.stages[i], self.stages[i - 1] if i else None

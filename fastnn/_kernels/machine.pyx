@@ -19,7 +19,8 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from fastnn._kernels.vec cimport (
-    FNN_ACTIVATIONS, FNN_STOP_CANCEL, fnn_activation_name, fnn_compiler, fnn_kernels, fnn_op, fnn_run, fnn_run_member, fnn_run_serial,
+    FNN_ACTIVATIONS, FNN_ELEMENT_LOSSES, FNN_STOP_CANCEL, fnn_activation_name, fnn_compiler,
+    fnn_element_loss_name, fnn_kernels, fnn_op, fnn_run, fnn_run_member, fnn_run_serial,
     fnn_table, fnn_table_at, fnn_table_count, fnn_table_supported,
 )
 
@@ -282,3 +283,8 @@ def fma_peak(dtype="float32", double seconds=0.1):
 def activation_names():
     """The activations there are kernels for, in the order of the table; "identity" is none."""
     return [fnn_activation_name(i).decode() for i in range(FNN_ACTIVATIONS)]
+
+
+def element_loss_names():
+    """The losses that compare element by element, in the order of the table."""
+    return [fnn_element_loss_name(i).decode() for i in range(FNN_ELEMENT_LOSSES)]

@@ -218,7 +218,7 @@ ctypedef struct Judge:
     const double *sums     # the loss of each block, unscaled
     const int64_t *hits
     Py_ssize_t blocks
-    double scale
+    const double *scale    # may change from step to step
 
 
 cdef void judge_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -229,7 +229,7 @@ cdef void judge_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_r
     for i in range(j.blocks):  # in block order: the same bits for any number of threads
         loss += j.sums[i]
         hits += j.hits[i]
-    loss = loss * j.scale + j.state.penalty
+    loss = loss * j.scale[0] + j.state.penalty
     j.state.last_loss = loss
     if not isfinite(loss):
         fnn_fail(run, op)
@@ -239,7 +239,7 @@ cdef void judge_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_r
 
 
 cdef int add_judge(Program p, const double *sums, const int64_t *hits, Py_ssize_t blocks,
-                   double scale) except -1:
+                   const double *scale) except -1:
     """Add up the loss; stop before the update where it is not finite."""
     cdef Judge *j = <Judge *>p.args(sizeof(Judge))
     j.state, j.sums, j.hits, j.blocks, j.scale = &p.state, sums, hits, blocks, scale

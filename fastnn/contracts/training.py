@@ -99,7 +99,8 @@ def _class_labels(labels: Any, rows: int, classes: int, soft: bool) -> Array:
             f"labels must be in [0, {classes - 1}] for {classes} classes, "
             f"got {int(labels[row])} in row {row}"
         )
-    return np.ascontiguousarray(labels, dtype=np.int64)
+    whole = np.ascontiguousarray(labels, dtype=np.int64)
+    return whole if whole.flags.aligned else whole.copy()
 
 
 def _weight_sum(weight: Any, like: Array, name: str, count: int) -> float:
