@@ -17,11 +17,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn._kernels import activations, batchnorm, dense, losses, program, updates
+from fastnn._kernels import activations, batchnorm, dense, program, updates
+from fastnn._kernels import dropout as dropout_kernels
+from fastnn._kernels import maxout as maxout_kernels
+from fastnn._kernels import softmax as softmax_kernels
 from fastnn.checks import NEEDS_INPUT, Parsed, parse_activation
+from fastnn.compiled_losses import add_loss, batch_targets
 from fastnn.flat import ALIGNMENT, aligned_zeros
-from fastnn.layers import Activation, BatchNorm, Dense, Layer
-from fastnn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from fastnn.layers import Activation, BatchNorm, Dense, Dropout, Layer, LogSoftmax, Maxout, Softmax
+from fastnn.losses import Loss
 from fastnn.optimizers import SGD, Optimizer
 from fastnn.plain_step import Outcome
 
@@ -129,6 +133,63 @@ class ActivationStage(Stage):
             differentiate(p, dx, before, x)
 
 
+class MaxoutStage(Stage):
+    """y = maximum of the pieces; the affine maps are a dense stage before it."""
+
+    def forward(self, p: program.Program, x: np.ndarray, y: np.ndarray) -> None:
+        layer = self.layer
+        assert isinstance(layer, Maxout)
+        self.which = np.zeros(y.shape, np.uint8)
+        maxout_kernels.add_forward(p, f"{layer.name} maxout", x, layer.pieces, y, self.which)
+
+    def backward(self, p: program.Program, dy: np.ndarray, dx: np.ndarray | None, before: Stage | None,
+                 x: np.ndarray, y: np.ndarray) -> None:  # fmt: skip
+        layer = self.layer
+        assert isinstance(layer, Maxout) and dx is not None
+        maxout_kernels.add_backward(
+            p, f"{layer.name} maxout backward", dy, self.which, layer.pieces, dx
+        )
+
+
+class SoftmaxStage(Stage):
+    """y = softmax(x) or its logarithm."""
+
+    @property
+    def logarithm(self) -> bool:
+        return isinstance(self.layer, LogSoftmax)
+
+    def forward(self, p: program.Program, x: np.ndarray, y: np.ndarray) -> None:
+        softmax_kernels.add_forward(p, f"{self.layer.name} softmax", x, self.logarithm, y)
+
+    def backward(self, p: program.Program, dy: np.ndarray, dx: np.ndarray | None, before: Stage | None,
+                 x: np.ndarray, y: np.ndarray) -> None:  # fmt: skip
+        if dx is not None:
+            name = f"{self.layer.name} softmax backward"
+            softmax_kernels.add_backward(p, name, dy, y, self.logarithm, dx)
+            differentiate(p, dx, before, x)
+
+
+class DropoutStage(Stage):
+    """y = x masked and scaled; the backward pass makes the mask again."""
+
+    def forward(self, p: program.Program, x: np.ndarray, y: np.ndarray) -> None:
+        self.passes = np.zeros(1, np.int64)  # the layer's count at the start of a run
+        self._add(p, "dropout", x, y)
+
+    def backward(self, p: program.Program, dy: np.ndarray, dx: np.ndarray | None, before: Stage | None,
+                 x: np.ndarray, y: np.ndarray) -> None:  # fmt: skip
+        if dx is not None:
+            self._add(p, "dropout backward", dy, dx)
+            differentiate(p, dx, before, x)
+
+    def _add(self, p: program.Program, name: str, x: np.ndarray, y: np.ndarray) -> None:
+        layer = self.layer
+        assert isinstance(layer, Dropout)
+        dropout_kernels.add_dropout(
+            p, f"{layer.name} {name}", x, layer.p, layer.random_key, self.passes, y
+        )
+
+
 def differentiate(p: program.Program, dy: np.ndarray, stage: Stage | None, y: np.ndarray) -> None:
     """Take dy past the activation of a dense stage, where nothing did it on the way."""
     if isinstance(stage, DenseStage) and stage.activation[0]:
@@ -150,10 +211,17 @@ def stages_of(layers: list[Layer]) -> list[Stage]:
             if stages and isinstance(stages[-1], DenseStage) and not stages[-1].activation[0]:
                 stages[-1].normed = True
             stages.append(NormStage(layer, NONE, width))
+        elif type(layer) is Maxout:
+            stages.append(DenseStage(layer, NONE, layer.columns))
+            stages.append(MaxoutStage(layer, NONE, width))
+        elif type(layer) in (Softmax, LogSoftmax):
+            stages.append(SoftmaxStage(layer, NONE, width))
+        elif type(layer) is Dropout:
+            stages.append(DropoutStage(layer, NONE, width))
         elif isinstance(layer, Activation) and layer.operation in activations.NAMES:
             parsed = parse_activation(layer.activation)
             last = stages[-1] if stages else None
-            if last is None or last.activation[0] or isinstance(last, ActivationStage) or (
+            if not isinstance(last, DenseStage | NormStage) or last.activation[0] or (
                 isinstance(last, DenseStage) and parsed[0] in NEEDS_INPUT
             ):  # fmt: skip
                 stages.append(ActivationStage(layer, parsed, width))
@@ -190,6 +258,8 @@ class CompiledStep:
         their products finish them, and never reach memory.
     l2 : float
         λ of the penalty λ/(2·rows)·Σ‖W‖².
+    soft : bool
+        The targets of a softmax cross-entropy are probabilities of the classes, not labels.
 
     Raises
     ------
@@ -205,6 +275,7 @@ class CompiledStep:
         rows: int,
         keep_gradients: bool = False,
         l2: float = 0.0,
+        soft: bool = False,
     ) -> None:
         if type(optimizer) is not SGD:
             raise NotCompilable(f"{optimizer!r} has no compiled update")
@@ -219,11 +290,8 @@ class CompiledStep:
         self.buffers_before = np.zeros_like(flat.buffers)
         self.program = p = program.Program(dtype.itemsize, rows)
 
-        if isinstance(loss, SoftmaxCrossEntropy):
-            targets = np.zeros(rows, np.int64)
-        elif isinstance(loss, MeanSquaredError):
-            targets = np.zeros((rows, widths[-1]), dtype)
-        else:
+        targets = batch_targets(loss, rows, widths[-1], dtype, soft)
+        if targets is None:
             raise NotCompilable(f"{loss!r} has no compiled operations")
         program.add_gather(p, self.values[0], targets)
         if flat.buffers.size:
@@ -263,10 +331,7 @@ class CompiledStep:
         """Loss and gradients; the gradients of the outputs take turns in two buffers."""
         turns = [aligned_matrix(self.rows, max(widths), self.model.dtype) for _ in range(2)]
         dy = turns[0][:, : widths[-1]]
-        if isinstance(loss, SoftmaxCrossEntropy):
-            losses.add_softmax_cross_entropy(p, "loss", self.values[-1], targets, None, None, 0.0, dy)
-        else:
-            losses.add_elementwise(p, "loss", "mean_squared_error", self.values[-1], targets, 0.0, False, dy)
+        add_loss(p, loss, self.values[-1], targets, dy)
         differentiate(p, dy, self.stages[-1], self.values[-1])
         for i in reversed(range(len(self.stages))):
             stage, before = self.stages[i], self.stages[i - 1] if i else None
@@ -286,7 +351,16 @@ class CompiledStep:
         lrs: np.ndarray,
     ) -> Outcome:
         """`steps` mini-batches, as `fastnn.plain_step.Step.run` says."""
-        done, total, last, correct, stopped = self.program.run(X, y, order, first, steps, lrs)
+        random = [stage for stage in self.stages if isinstance(stage, DropoutStage)]
+        for stage in random:
+            stage.passes[0] = stage.layer.training_passes
+        made = steps  # or fewer: an interrupted run does not say
+        try:
+            done, total, last, correct, stopped = self.program.run(X, y, order, first, steps, lrs)
+            made = done + (stopped is not None)
+        finally:
+            for stage in random:
+                stage.layer.training_passes += made
         outcome = Outcome(done, total, last, correct)
         if stopped is not None:
             self.model.flat.buffers[:] = self.buffers_before
@@ -311,6 +385,7 @@ def compile_step(
     *,
     keep_gradients: bool = False,
     l2: float = 0.0,
+    soft: bool = False,
 ) -> CompiledStep:
     """The compiled step for mini-batches of `rows` rows; NotCompilable where there is none."""
-    return CompiledStep(model, loss, optimizer, rows, keep_gradients, l2)
+    return CompiledStep(model, loss, optimizer, rows, keep_gradients, l2, soft)
