@@ -1,4 +1,4 @@
-"""The reference, and some kernels, against third parties: PyTorch, the known answers of Philox, difference quotients."""
+"""The reference, and some kernels, against third parties: PyTorch, Philox's known answers, differences."""
 
 from __future__ import annotations
 
