@@ -20,6 +20,8 @@ from fastnn.checks import (
     check_writable,
 )
 
+_INT64 = np.dtype(np.int64)
+
 
 def regression(
     pred: Any, pred_name: str, target: Any, sample_weight: Any, dpred_out: Array | None
@@ -34,8 +36,10 @@ def regression(
         total = _weight_sum(sample_weight, pred, "sample_weight", pred.shape[0])
         total *= pred.size / pred.shape[0]
     out_name = f"d{pred_name}_out"
+    if dpred_out is None:
+        return total, np.empty(pred.shape, pred.dtype)
     dpred = check_out(dpred_out, pred.shape, pred.dtype, out_name)
-    if dpred_out is not None:
+    if not _apart(dpred, pred, target, sample_weight):
         inputs = {pred_name: pred, "target": target}
         check_overlap(dpred, out_name, inputs, {"sample_weight": sample_weight})
     return total, dpred
@@ -72,13 +76,18 @@ def classification(
     total = _total_weight(targets, sample_weight, class_weight, rows)
     out_name = f"d{logits_name}_out"
     dlogits = check_out(dlogits_out, logits.shape, logits.dtype, out_name)
-    if dlogits_out is not None:
+    if dlogits_out is not None and not _apart(dlogits, logits, labels, sample_weight, class_weight):
         weights = {"sample_weight": sample_weight, "class_weight": class_weight}
         if targets.ndim == 1:
             check_overlap(dlogits, out_name, {logits_name: logits}, {**weights, "labels": labels})
         else:
             check_overlap(dlogits, out_name, {logits_name: logits, "labels": labels}, weights)
     return targets, total, dlogits
+
+
+def _apart(out: Array, *others: Any) -> bool:
+    """Whether the output touches none of the arrays: the usual case, told without ceremony."""
+    return not any(other is not None and np.may_share_memory(out, other) for other in others)
 
 
 def _class_labels(labels: Any, rows: int, classes: int, soft: bool) -> Array:
@@ -92,15 +101,19 @@ def _class_labels(labels: Any, rows: int, classes: int, soft: bool) -> Array:
         )
     if labels.shape != (rows,):
         raise ValueError(f"labels must have the shape ({rows},), got {labels.shape}")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
+    if labels.dtype is _INT64 and labels.flags.carray:
+        whole = labels
+    else:
+        whole = np.array(labels, dtype=np.int64, order="C")
+    # Seen as unsigned, a negative label is a huge one: one pass finds both kinds. (And a uint64 too
+    # large for int64 is a negative one.)
+    if np.maximum.reduce(whole.view(np.uint64)) >= classes:
         row = int(np.argmax((labels < 0) | (labels >= classes)))
         raise ValueError(
             f"labels must be in [0, {classes - 1}] for {classes} classes, "
             f"got {int(labels[row])} in row {row}"
         )
-    whole = np.ascontiguousarray(labels, dtype=np.int64)
-    return whole if whole.flags.aligned else whole.copy()
+    return whole
 
 
 def _weight_sum(weight: Any, like: Array, name: str, count: int) -> float:

@@ -109,10 +109,11 @@ def _elementwise(
     gradient: Array,
     delta: float = 0.0,
 ) -> tuple[float, Array]:
-    # Without weights the rows do not matter: as few of them as the blocks that threads share out.
-    shape = (len(x), -1) if weight is not None or x.ndim == 2 else (x.size, 1)
-    loss = kernels.elementwise(
-        name, x.reshape(shape), target.reshape(shape), weight, delta, 1.0 / total,
-        gradient.reshape(shape),
-    )  # fmt: skip
+    if x.ndim != 2:  # the kernel takes matrices; without weights it does not matter which
+        shape = (len(x), -1) if weight is not None else (x.size, 1)
+        flat = gradient.reshape(shape)
+        x, target = x.reshape(shape), target.reshape(shape)
+    else:
+        flat = gradient
+    loss = kernels.elementwise(name, x, target, weight, delta, 1.0 / total, flat)
     return loss, gradient
