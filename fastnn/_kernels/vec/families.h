@@ -7,6 +7,8 @@
 #include "dropout.h"
 #include "losses.h"
 #include "batchnorm.h"
+#include "batchnorm_runs.h"
+#include "stream.h"
 #include "gemm.h"
 #include "updates.h"
 #include "peak.h"
