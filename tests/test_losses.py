@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import fastnn as fnn
-from fastnn import losses, reference
+from fastnn import functional, losses, reference
 
 LOSSES = [
     fnn.SoftmaxCrossEntropy(),
@@ -75,21 +77,21 @@ def test_a_model_trains_on_it_and_says_what_it_has_learned(loss, rng):
 def test_the_mean_over_chunks_weighs_with_the_classes(rng, monkeypatch):
     monkeypatch.setattr("fastnn.network.CHUNK_ROWS", (64, 64))
     X, y = rng.standard_normal((500, 4)), np.sort(rng.integers(0, 3, 500))
-    for given in (y, np.eye(3)[y]):
+    for targets in (y, np.eye(3)[y]):
         model = fnn.Sequential([fnn.Dense(3)], input_dim=4, seed=0, dtype="float64")
         model.compile(fnn.SoftmaxCrossEntropy(class_weight=[1, 5, 25]))
         out = model.forward(X, training=False)
         weights = np.array([1.0, 5.0, 25.0])
-        expected, _ = reference.softmax_cross_entropy(out, given, class_weight=weights)
-        assert model.evaluate(X, given)["loss"] == pytest.approx(expected, rel=1e-12)
+        expected, _ = reference.softmax_cross_entropy(out, targets, class_weight=weights)
+        assert model.evaluate(X, targets)["loss"] == pytest.approx(expected, rel=1e-12)
 
 
 def test_shares_of_classes_are_taken_like_labels(rng):
     X, y = rng.standard_normal((64, 4)), rng.integers(0, 3, 64)
     results = []
-    for given in (y, np.eye(3)[y], np.eye(3, dtype=int)[y]):
+    for targets in (y, np.eye(3)[y], np.eye(3, dtype=int)[y]):
         model = fnn.Sequential([fnn.Dense(3)], input_dim=4, seed=0, dtype="float64")
-        history = model.fit(X, given, epochs=3, batch_size=16, validation_data=(X, given))
+        history = model.fit(X, targets, epochs=3, batch_size=16, validation_data=(X, targets))
         results.append((history["loss"], history["accuracy"], history["val_accuracy"]))
     for result in results[1:]:
         np.testing.assert_allclose(result, results[0], rtol=1e-12)
@@ -181,3 +183,69 @@ def test_wrong_settings_are_refused_at_once(make, error, match):
 def test_wrong_targets_are_refused(loss, y, match):
     with pytest.raises(ValueError, match=match):
         loss.prepare_targets(y, 4, (3,), np.dtype("float64"))
+
+
+# --- properties ----------------------------------------------------------------------------------
+
+sizes = st.tuples(st.integers(1, 40), st.integers(1, 70))
+seeds = st.integers(0, 2**32 - 1)
+
+
+@settings(deadline=None, max_examples=60)
+@given(sizes, seeds, st.sampled_from([1e-3, 1.0, 30.0]), st.floats(-50, 50))
+def test_cross_entropy_does_not_see_a_shift(shape, seed, spread, shift):
+    """Nor does its gradient, which sums to 0 in every row; and the loss is never negative."""
+    rng = np.random.default_rng(seed)
+    logits, labels = spread * rng.standard_normal(shape), rng.integers(0, shape[1], shape[0])
+    loss, slope = functional.softmax_cross_entropy(logits, labels, label_smoothing=0.1)
+    again, same = functional.softmax_cross_entropy(logits + shift, labels, label_smoothing=0.1)
+    assert loss >= 0
+    assert again == pytest.approx(loss, rel=1e-9, abs=1e-12)
+    np.testing.assert_allclose(slope, same, atol=1e-12)
+    np.testing.assert_allclose(slope.sum(axis=1), 0, atol=1e-13)
+
+
+@settings(deadline=None, max_examples=60)
+@given(sizes, seeds, st.floats(0.01, 10))
+def test_hinge_and_huber_at_their_ends(shape, seed, edge):
+    rng = np.random.default_rng(seed)
+    x, t = 3 * rng.standard_normal((2, *shape))
+    labels = rng.integers(0, shape[1], shape[0])
+    _, slope = functional.multiclass_hinge(x, labels, margin=edge)
+    np.testing.assert_allclose(slope.sum(axis=1), 0, atol=1e-12)
+    # Scores apart by more than the margin cost nothing.
+    x[np.arange(len(x)), labels] = x.max(axis=1) + 1.01 * edge
+    loss, slope = functional.multiclass_hinge(x, labels, margin=edge)
+    assert loss == 0 and not slope.any()
+    # Huber with a wide edge is half the squared error, with a narrow one edge times the absolute.
+    wide, _ = functional.huber(x, t, delta=1e6)
+    assert wide == pytest.approx(functional.mean_squared_error(x, t)[0] / 2, rel=1e-12)
+    narrow, _ = functional.huber(x, t, delta=1e-9)
+    absolute = functional.mean_absolute_error(x, t)[0]
+    assert narrow == pytest.approx(1e-9 * absolute, rel=1e-6, abs=1e-17)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 3000), seeds, st.integers(0, 2**64 - 1), st.floats(0, 0.999))
+def test_a_mask_does_not_depend_on_what_is_beside_it(size, seed, offset, p):
+    """The first elements of a long array are those of a short one; the rate is about p."""
+    x = np.ones(4 * size, np.float32)
+    whole = functional.dropout(x, p, seed, offset)
+    np.testing.assert_array_equal(
+        functional.dropout(x[:size].copy(), p, seed, offset), whole[:size]
+    )
+    dropped = np.mean(whole == 0)
+    assert abs(dropped - p) < 6 * np.sqrt(p * (1 - p) / x.size) + 1e-3
+
+
+@settings(deadline=None, max_examples=60)
+@given(sizes, seeds, st.integers(1, 12))
+def test_maxout_is_the_maximum_and_puts_back_what_it_took(shape, seed, pieces):
+    x = np.random.default_rng(seed).integers(-3, 3, (shape[0], shape[1] * pieces)).astype(float)
+    y, which = functional.maxout(x, pieces)
+    units = x.reshape(*shape, pieces)
+    np.testing.assert_array_equal(y, units.max(axis=2))
+    np.testing.assert_array_equal(which, units.argmax(axis=2))
+    dx = functional.maxout_backward(y, which, pieces).reshape(units.shape)
+    np.testing.assert_array_equal(dx.sum(axis=2), y)
+    assert (np.count_nonzero(dx, axis=2) <= 1).all()

@@ -39,9 +39,8 @@ def regression(
     if dpred_out is None:
         return total, np.empty(pred.shape, pred.dtype)
     dpred = check_out(dpred_out, pred.shape, pred.dtype, out_name)
-    if not _apart(dpred, pred, target, sample_weight):
-        inputs = {pred_name: pred, "target": target}
-        check_overlap(dpred, out_name, inputs, {"sample_weight": sample_weight})
+    inputs = {pred_name: pred, "target": target}
+    check_overlap(dpred, out_name, inputs, {"sample_weight": sample_weight})
     return total, dpred
 
 
@@ -76,18 +75,13 @@ def classification(
     total = _total_weight(targets, sample_weight, class_weight, rows)
     out_name = f"d{logits_name}_out"
     dlogits = check_out(dlogits_out, logits.shape, logits.dtype, out_name)
-    if dlogits_out is not None and not _apart(dlogits, logits, labels, sample_weight, class_weight):
+    if dlogits_out is not None:
         weights = {"sample_weight": sample_weight, "class_weight": class_weight}
         if targets.ndim == 1:
             check_overlap(dlogits, out_name, {logits_name: logits}, {**weights, "labels": labels})
         else:
             check_overlap(dlogits, out_name, {logits_name: logits, "labels": labels}, weights)
     return targets, total, dlogits
-
-
-def _apart(out: Array, *others: Any) -> bool:
-    """Whether the output touches none of the arrays: the usual case, told without ceremony."""
-    return not any(other is not None and np.may_share_memory(out, other) for other in others)
 
 
 def _class_labels(labels: Any, rows: int, classes: int, soft: bool) -> Array:

@@ -3,12 +3,22 @@
  * of a width are contiguous.  w: weights of the rows, or NULL for ones.  Sums of vectors are kept short
  * (64 terms) and added up in double.  Split over threads by rows; the caller adds the sums up in order. */
 
-/* Whether x[label] is the first of the highest values of a row: what argmax finds. */
-INLINE int FN(is_first_highest)(const real *x, int64_t label, real highest) {
+/* Where the first element of this value stands; cols where there is none (of a NaN there never is). */
+INLINE ptrdiff_t FN(first_of)(const real *x, real value, ptrdiff_t cols) {
+    const vec wanted = v_set1(value), one = v_set1(1), zero = {0};
     ptrdiff_t j = 0;
-    if (x[label] != highest) return 0;
-    while (x[j] != highest) j++;
-    return j == label;
+    for (; j + 4 * VL <= cols; j += 4 * VL) {
+        vec found = zero;
+        for (int q = 0; q < 4; q++) found += v_sel(v_eq(v_load(x + j + q * VL), wanted), one, zero);
+        if (v_sum(found) > 0) break;
+    }
+    while (j < cols && x[j] != value) j++;
+    return j;
+}
+
+/* Whether x[label] is the first of the highest values of a row: what argmax finds. */
+INLINE int FN(is_first_highest)(const real *x, int64_t label, real highest, ptrdiff_t cols) {
+    return x[label] == highest && FN(first_of)(x, highest, cols) == label;
 }
 
 /* Softmax cross-entropy of logits x (rows, cols) and whole labels (rows,), with class weights c (cols,) or
@@ -55,7 +65,7 @@ static double FN(softmax_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const voi
                 }
                 flat = even * v_sum(sum);
             }
-            hits += FN(is_first_highest)(x, label, highest);
+            hits += FN(is_first_highest)(x, label, highest, cols);
             const real factor = (real)scale * (weights ? weights[i0 + q] : 1), sum = FN(row_exp)(d, x, highest, cols);
             sums[q] = sum;
             whole[q] = top + spread;
@@ -103,11 +113,8 @@ static double FN(soft_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const void *
             sum_q += q;
             sum_qx += v_sel(v_eq(q, zero), zero, q * (v_load_part(x + j, n) - highest));
         }
-        for (ptrdiff_t j = 0; j < cols; j++)
-            if (t[j] == likeliest) {
-                hits += FN(is_first_highest)(x, j, highest);
-                break;
-            }
+        const ptrdiff_t label = FN(first_of)(t, likeliest, cols);
+        hits += label < cols && FN(is_first_highest)(x, label, highest, cols);
         const real whole = v_sum(sum_q), dot = v_sum(sum_qx), sum = FN(row_exp)(d, x, highest, cols);
         const real log_sum = sum == sum ? v_log(v_set1(sum))[0] : sum, weight = weights ? weights[i] : 1;
         total += (double)weight * ((double)whole * log_sum - dot);
@@ -144,7 +151,7 @@ static double FN(multiclass_hinge)(void *dscores_, ptrdiff_t ldd, const void *sc
         const real weight = weights ? weights[i] : 1, factor = (real)scale * weight;
         const vec at_label = v_set1(x[label]), slack = v_set1((real)margin), slope = v_set1(factor);
         vec sum = zero, violated = zero;
-        hits += FN(is_first_highest)(x, label, FN(row_highest)(x, cols));
+        hits += FN(is_first_highest)(x, label, FN(row_highest)(x, cols), cols);
         for (ptrdiff_t j = 0; j < cols; j += VL) {
             const int n = cols - j >= VL ? VL : (int)(cols - j);
             vec v = v_load_part(x + j, n) - at_label + slack;
