@@ -45,11 +45,24 @@ from fastnn.functional.softmax import (
     softmax,
     softmax_backward,
 )
-from fastnn.functional.updates import sgd_update
+from fastnn.functional.updates import (
+    adagrad_update,
+    adam_update,
+    adamw_update,
+    clip_by_global_norm,
+    clip_by_value,
+    rmsprop_update,
+    sgd_update,
+)
 
 __all__ = [
+    "adagrad_update",
+    "adam_update",
+    "adamw_update",
     "batchnorm_backward",
     "batchnorm_forward",
+    "clip_by_global_norm",
+    "clip_by_value",
     "dense_backward",
     "dense_forward",
     "elu",
@@ -71,6 +84,7 @@ __all__ = [
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "rmsprop_update",
     "selu",
     "selu_backward",
     "sgd_update",

@@ -38,8 +38,10 @@
         .softmax_forward = softmax_forward_##type, .softmax_backward = softmax_backward_##type,      \
         .softmax_cross_entropy = softmax_cross_entropy_##type,                                       \
         .soft_cross_entropy = soft_cross_entropy_##type,                                             \
-        .mean_squared_error = mean_squared_error_##type, .sgd_update = sgd_update_##type,            \
+        .mean_squared_error = mean_squared_error_##type,                                             \
+        .update = {FNN_UPDATE_LIST(FNN_UPDATE_##type)}, .clip = clip_##type,                         \
         .all_finite = all_finite_##type, .sum_of_squares = sum_of_squares_##type,                    \
+        .largest = largest_##type,                                                                   \
         .fma_loop = fma_loop_##type                                                                  \
     }
 typedef float f32_t;
@@ -54,6 +56,8 @@ typedef double f64_t;
 #define FNN_BN_SUMS_f64(name, saved) batchnorm_backward_sums_##name##_f64,
 #define FNN_BN_BACKWARD_f32(name, saved) batchnorm_backward_apply_##name##_f32,
 #define FNN_BN_BACKWARD_f64(name, saved) batchnorm_backward_apply_##name##_f64,
+#define FNN_UPDATE_f32(name, states) name##_update_f32,
+#define FNN_UPDATE_f64(name, states) name##_update_f64,
 
 const fnn_table FNN_PASTE(fnn_table_, FNN_ISA_NAME) = {
     .name = FNN_STRING(FNN_ISA_NAME), .f32 = FNN_KERNELS(f32), .f64 = FNN_KERNELS(f64)};

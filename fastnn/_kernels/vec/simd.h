@@ -15,6 +15,7 @@
  *   v_near_reciprocal(a)  1 / a for a >= 1, to 2^-14 (float) or 2^-27 (double) at least
  *   v_scale(a, n)         a 2^n for whole n up to +-1000 or so: rounds once, through the subnormals
  *   v_power(n)            2^n for whole n in the normal range
+ *   v_wide(p)             WIDE reals from p on, as doubles (gcc 12 takes a conversion of vectors apart)
  *
  * v_min and v_max follow the x86 rule on every target: where an operand is NaN the SECOND is
  * returned, so a clamp that must let NaN through is v_max(v_set1(limit), x).
@@ -71,6 +72,7 @@ INLINE vec FN(v_set1)(real a) { return a - (vec){0}; }
 #define v_near_reciprocal FN(v_near_reciprocal)
 #define v_scale FN(v_scale)
 #define v_power FN(v_power)
+#define v_wide FN(v_wide)
 
 /* Adding `whole_magic` to a whole number leaves it in the low bits of the sum. */
 #undef FNN_BIAS
@@ -250,6 +252,25 @@ INLINE vec v_fused(vec a, vec b, vec c) {
 #else
     const vec p = a * b;
     return p + (c + v_lost(a, b, p));
+#endif
+}
+
+#undef WIDE
+#define WIDE ((int)(FNN_VBYTES / sizeof(double)))
+typedef double FN(fnn_wide) __attribute__((vector_size(FNN_VBYTES)));
+INLINE FN(fnn_wide) FN(v_wide)(const real *p) {
+#if FNN_REAL_BITS == 64
+    return v_load(p);
+#elif FNN_VBYTES == 64
+    return (FN(fnn_wide))_mm512_cvtps_pd(_mm256_loadu_ps(p));
+#elif FNN_VBYTES == 32
+    return (FN(fnn_wide))_mm256_cvtps_pd(_mm_loadu_ps(p));
+#elif defined(__aarch64__)
+    return (FN(fnn_wide))vcvt_f64_f32(vld1_f32(p));
+#elif defined(__SSE2__)
+    return (FN(fnn_wide))_mm_cvtps_pd(_mm_castpd_ps(_mm_load_sd((const double *)p)));
+#else
+    return (FN(fnn_wide)){p[0], p[1]};
 #endif
 }
 
