@@ -20,7 +20,7 @@ _HOME = {
     ),
     "losses": ("Loss", "MeanSquaredError", "SoftmaxCrossEntropy"),
     "models": ("Sequential",),
-    "optimizers": ("Optimizer", "SGD"),
+    "optimizers": ("Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp", "SGD"),
     "recovery": ("NonFiniteError",),
     "serialization": ("ModelFileError", "load"),
     "history": ("History",),
