@@ -188,15 +188,16 @@ def sink(Program p, Rule rule, w, state, double weight_decay, double l2, clip_va
     return sink
 
 
-# --- clipping --------------------------------------------------------------------------------------
+# --- norms: clipping, the L2 penalty ---------------------------------------------------------------
 
 ctypedef struct Norm:
+    # the squares of x, summed by blocks
     const fnn_kernels *kernels
     State *state              # of a program
     Py_ssize_t real, n
     char *x
     double *sums              # of squares, of each block
-    double limit
+    double limit              # of the norm; or what the sum of squares is multiplied by
     fnn_update rates          # what clips x in place
 
 
@@ -209,17 +210,20 @@ cdef void norm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
     s.sums[block] = s.kernels.sum_of_squares(s.x + block * BLOCK * s.real, min(BLOCK, s.n - block * BLOCK), 1)
 
 
-cdef double norm_of(const Norm *s) noexcept nogil:
-    """The norm from the sums of the blocks, added up in their order: the same bits for any number of threads.
-
-    Where the squares leave the range of double, one thread takes them again, in units of a power of two
-    near the largest element.
-    """
-    cdef double squares = 0, largest
-    cdef int exponent
+cdef double squares_of(const Norm *s) noexcept nogil:
+    """The sums of the blocks, added up in their order: the same bits for any number of threads."""
+    cdef double squares = 0
     cdef Py_ssize_t i
     for i in range(norm_blocks(s)):
         squares += s.sums[i]
+    return squares
+
+
+cdef double norm_of(const Norm *s) noexcept nogil:
+    """The norm.  Where the squares leave the range of double, one thread takes them again, in units of a
+    power of two near the largest element."""
+    cdef double squares = squares_of(s), largest
+    cdef int exponent
     if squares != squares or 1e-280 < squares < INFINITY:
         return sqrt(squares)
     largest = s.kernels.largest(s.x, s.n)
@@ -243,19 +247,26 @@ cdef void judge_norm_block(const fnn_op *op, Py_ssize_t block, void *workspace, 
     s.state.clip_scale = s.limit / norm if norm > s.limit else 1
 
 
+cdef Norm *add_norm(Program p, object name, x) except NULL:
+    """The sums of squares of x, block by block."""
+    cdef Norm *s = <Norm *>p.args(sizeof(Norm))
+    cdef Arrays arrays = p.arrays((x,))
+    s.kernels, s.state, s.real = p.kernels, &p.state, p.itemsize
+    s.x = arrays.real(x)
+    s.n = arrays.size()
+    s.sums = <double *>p.own(norm_blocks(s) * sizeof(double) + 1)
+    if s.n:
+        p.add(name, norm_block, norm_blocks(s), s, 2.0 * s.n, 0)
+    return s
+
+
 def add_clip_by_norm(Program p, dw, double max_norm):
     """Have the updates that follow scale the gradient dw so that its norm is at most `max_norm`.
 
     dw stays as it is.  A norm that is not finite stops the step, under the name "gradient".
     """
-    cdef Norm *s = <Norm *>p.args(sizeof(Norm))
-    cdef Arrays arrays = p.arrays((dw,))
-    s.kernels, s.state, s.real, s.limit = p.kernels, &p.state, p.itemsize, max_norm
-    s.x = arrays.real(dw)
-    s.n = arrays.size()
-    s.sums = <double *>p.own(norm_blocks(s) * sizeof(double) + 1)
-    if s.n:
-        p.add("gradient norm", norm_block, norm_blocks(s), s, 2.0 * s.n, 0)
+    cdef Norm *s = add_norm(p, "gradient norm", dw)
+    s.limit = max_norm
     p.add("gradient", judge_norm_block, 1, s, 0.0, 0)
 
 
@@ -309,29 +320,16 @@ def clip_by_global_norm(dw, double max_norm):
     return norm
 
 
-# --- the L2 penalty --------------------------------------------------------------------------------
-
-ctypedef struct Penalty:
-    const fnn_kernels *kernels
-    State *state
-    Py_ssize_t real, n
-    const char *w
-    double factor
-
-
 cdef void penalty_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
-    cdef const Penalty *p = <const Penalty *>op.args
-    p.state.penalty = p.factor * p.kernels.sum_of_squares(p.w, p.n, 1)
+    cdef const Norm *s = <const Norm *>op.args
+    s.state.penalty = s.limit * squares_of(s)
 
 
 def add_penalty(Program p, w, double factor):
     """Add factor * sum(w^2) to the reported loss: before the loss in the list."""
-    cdef Penalty *a = <Penalty *>p.args(sizeof(Penalty))
-    cdef Arrays arrays = p.arrays((w,))
-    a.kernels, a.state, a.real, a.factor = p.kernels, &p.state, p.itemsize, factor
-    a.w = arrays.real(w)
-    a.n = arrays.size()
-    p.add("penalty", penalty_block, 1, a, 2.0 * a.n, 0)
+    cdef Norm *s = add_norm(p, "penalty", w)
+    s.limit = factor
+    p.add("penalty", penalty_block, 1, s, 0.0, 0)
 
 
 def sum_of_squares(w):

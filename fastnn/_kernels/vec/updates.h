@@ -144,21 +144,25 @@ static int FN(all_finite)(const void *x_, ptrdiff_t n) {
     return v_sum(bad) == 0;
 }
 
-/* sum of (scale x)^2, all of it in double: the penalty of L2, the norm of a gradient. */
+/* sum of (scale x)^2, all of it in double: the penalty of L2, the norm of a gradient.  In chunks, so that
+ * what is added is never much smaller than what it is added to. */
 static double FN(sum_of_squares)(const void *x_, ptrdiff_t n, double scale) {
     const real *x = x_;
-    FN(fnn_wide) sum[4] = {{0}};
     double total = 0;
     ptrdiff_t i = 0;
-    for (; i + 4 * WIDE <= n; i += 4 * WIDE)
+    while (n - i >= 4 * WIDE) {
+        const ptrdiff_t end = n - i < 8192 ? n : i + 8192;
+        FN(fnn_wide) sum[4] = {{0}};
+        for (; i + 4 * WIDE <= end; i += 4 * WIDE)
 #pragma GCC unroll 4
-        for (int q = 0; q < 4; q++) {
-            const FN(fnn_wide) v = scale * v_wide(x + i + q * WIDE);
-            sum[q] += v * v;
-        }
+            for (int q = 0; q < 4; q++) {
+                const FN(fnn_wide) v = scale * v_wide(x + i + q * WIDE);
+                sum[q] += v * v;
+            }
+        sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
+        for (int q = 0; q < WIDE; q++) total += sum[0][q];
+    }
     for (; i < n; i++) total += scale * (double)x[i] * (scale * (double)x[i]);
-    sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-    for (int q = 0; q < WIDE; q++) total += sum[0][q];
     return total;
 }
 
