@@ -108,6 +108,26 @@ typedef struct {
                                                       const void *c_1, ptrdiff_t rows, ptrdiff_t cols,
                                                       const double *params);
 
+    /* batchnorm_runs.h: the same of x (rows, channels, inner) */
+    void (*batchnorm_run_statistics)(double *mean, double *m2, const void *x, ptrdiff_t ld, ptrdiff_t rows,
+                                     ptrdiff_t channels, ptrdiff_t inner);
+    void (*batchnorm_run_apply[FNN_ACTIVATIONS])(void *y, ptrdiff_t ldy, const void *x, ptrdiff_t ldx,
+                                                 const void *mean, const void *scale, const void *shift,
+                                                 ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t inner,
+                                                 const double *params);
+    void (*batchnorm_run_backward_sums[FNN_ACTIVATIONS])(double *sum_g, double *sum_gx, const void *dy, ptrdiff_t lddy,
+                                                         const void *x, ptrdiff_t ldx, const void *saved,
+                                                         ptrdiff_t lds, const void *mean, const void *scale,
+                                                         const void *shift, ptrdiff_t rows, ptrdiff_t channels,
+                                                         ptrdiff_t inner, const double *params);
+    void (*batchnorm_run_backward_apply[FNN_ACTIVATIONS])(
+        void *dx, ptrdiff_t lddx, const void *dy, ptrdiff_t lddy, const void *x, ptrdiff_t ldx, const void *saved,
+        ptrdiff_t lds, const void *mean, const void *scale, const void *shift, const void *c_g, const void *c_x,
+        const void *c_1, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t inner, const double *params);
+
+    /* stream.h */
+    void (*stream_rows)(void *out, ptrdiff_t ld, const void *in, ptrdiff_t rows, ptrdiff_t cols);
+
     /* softmax.h */
     void (*softmax_forward)(void *y, const void *x, ptrdiff_t rows, ptrdiff_t cols, int logarithm);
     void (*softmax_backward)(void *dx, const void *dy, const void *y, ptrdiff_t rows, ptrdiff_t cols, int logarithm);
