@@ -25,7 +25,7 @@ _HOME = {
         "SoftmaxCrossEntropy",
     ),
     "models": ("Sequential",),
-    "optimizers": ("Optimizer", "SGD"),
+    "optimizers": ("Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp", "SGD"),
     "recovery": ("NonFiniteError",),
     "serialization": ("ModelFileError", "load"),
     "history": ("History",),

@@ -51,7 +51,11 @@ from fastnn.machine import show_config as show_config
 from fastnn.machine import threads as threads
 from fastnn.models import Sequential as Sequential
 from fastnn.optimizers import SGD as SGD
+from fastnn.optimizers import Adagrad as Adagrad
+from fastnn.optimizers import Adam as Adam
+from fastnn.optimizers import AdamW as AdamW
 from fastnn.optimizers import Optimizer as Optimizer
+from fastnn.optimizers import RMSProp as RMSProp
 from fastnn.recovery import NonFiniteError as NonFiniteError
 from fastnn.serialization import ModelFileError as ModelFileError
 from fastnn.serialization import load as load

@@ -105,8 +105,8 @@ class Sequential(Network):
             λ of the penalty λ/(2m)·Σ‖W‖² over the weight matrices (m rows in the batch), which is
             part of the reported loss. By default as before, at first 0.
         keep_gradients : bool, optional
-            Keep them for `gradients`, which a compiled step otherwise need not. By default as
-            before, at first False.
+            Keep them for `gradients`; a compiled step otherwise updates weights as the products
+            finish their gradients, where that is faster. By default as before, at first False.
 
         Raises
         ------
@@ -214,7 +214,8 @@ class Sequential(Network):
             Draw a new order of the rows for each epoch.
         callbacks : sequence of objects
             With any of on_fit_begin, on_epoch_begin, on_batch_end, on_epoch_end and on_fit_end,
-            each called with a `fastnn.training.Training`.
+            each called with a `fastnn.training.Training`. One that reads gradients has an attribute
+            ``needs_gradients = True``.
         verbose : bool or "auto"
             A progress bar; "auto" shows it where standard error is a terminal.
 

@@ -151,8 +151,9 @@ class Network:
             raise RuntimeError("there are no gradients yet: call forward and backward, or train")
         if self._gradients == "used":
             raise RuntimeError(
-                "the last training step used up its gradients in the update; to read them, "
-                "pass keep_gradients=True to compile or fit, or call forward and backward"
+                "the last training step used up its gradients in the update; to read them, pass "
+                "keep_gradients=True to compile or fit (in a callback: set its attribute "
+                "needs_gradients = True), or call forward and backward"
             )
         return self._named("gradients")
 

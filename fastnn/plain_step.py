@@ -34,7 +34,8 @@ class Outcome:
         Rows whose highest output was their label (classification).
     failure : str or None
         The name of the layer where a value first became NaN or infinite ("loss" where only the
-        loss did, "input" where the data were not finite); that step was not updated.
+        loss did, "input" where the data were not finite, "gradient" where the norm of the gradient
+        did, which clipping by it looks at); that step was not updated.
     """
 
     steps: int = 0
@@ -148,7 +149,10 @@ class PlainStep:
             outcome.failure = self._where(x, outputs)
             return
         model.backward_all(dout, need_dx=False)
-        self.optimizer.update(flat, lr, self.l2)
+        if not self.optimizer.update(flat, lr, self.l2):
+            flat.buffers[:] = self._buffers_before
+            outcome.failure = "gradient"
+            return
         outcome.steps += 1
         outcome.loss += loss
         if self.counts_correct:

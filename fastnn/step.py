@@ -26,7 +26,7 @@ from fastnn.compiled_losses import add_loss, batch_targets
 from fastnn.flat import ALIGNMENT, aligned_zeros
 from fastnn.layers import Activation, BatchNorm, Dense, Dropout, Layer, LogSoftmax, Maxout, Softmax
 from fastnn.losses import Loss
-from fastnn.optimizers import SGD, Optimizer
+from fastnn.optimizers import Optimizer
 from fastnn.plain_step import Outcome
 
 if TYPE_CHECKING:
@@ -326,7 +326,8 @@ class CompiledStep:
         The size of the mini-batch.
     keep_gradients : bool
         Leave the gradients in the model's buffer; else those of the weights go into the update as
-        their products finish them, and never reach memory.
+        their products finish them, and never reach memory. Clipping by the global norm has to see
+        all of them first, so they are then written, too.
     l2 : float
         λ of the penalty λ/(2·rows)·Σ‖W‖².
     soft : bool
@@ -348,11 +349,13 @@ class CompiledStep:
         l2: float = 0.0,
         soft: bool = False,
     ) -> None:
-        if type(optimizer) is not SGD:
+        rule = optimizer.compiled_rule()
+        if rule is None:
             raise NotCompilable(f"{optimizer!r} has no compiled update")
         if model.input_shape is None or len(model.input_shape) != 1:
             raise NotCompilable("the input is not a matrix")
-        self.model, self.rows, self.keeps_gradients = model, rows, keep_gradients
+        self.model, self.optimizer = model, optimizer
+        self.rows, self.keeps_gradients = rows, keep_gradients
         flat, dtype = model.flat, model.dtype
         self.stages = stages_of(model.layers, dtype)
         optimizer.bind(flat)
@@ -380,30 +383,37 @@ class CompiledStep:
             self.operands.append(stage.forward(p, self.operands[-1], y))
         if l2:
             updates.add_penalty(p, flat.values[: flat.decayed], 0.5 * l2 / rows)
-        velocity = optimizer.state.get("velocity")
-        settings = optimizer.momentum, optimizer.nesterov, optimizer.weight_decay + l2 / rows
+        fused = not keep_gradients and optimizer.clip_norm is None
+        separate = self._sinks(p, rule, l2) if fused else [slice(0, None)]
+        self._backward(p, loss, targets, widths)
+        if optimizer.clip_norm is not None:
+            updates.add_clip_by_norm(p, flat.gradients, optimizer.clip_norm)
+        for part in separate:
+            state = [optimizer.state[name][part] for name in optimizer.state_names()]
+            updates.add_update(
+                p, rule, flat.values[part], flat.gradients[part], state, flat.decayed - part.start,
+                optimizer.weight_decay, l2 / rows, optimizer.clip_value,
+            )  # fmt: skip
+
+    def _sinks(self, p: program.Program, rule: updates.Rule, l2: float) -> list[slice]:
+        """Fuse the update into the products where it wins; the stretches that are left over."""
+        flat, optimizer = self.model.flat, self.optimizer
+        state = [optimizer.state[name] for name in optimizer.state_names()]
+        decays = optimizer.weight_decay, l2 / self.rows
+        sink = updates.sink(p, rule, flat.values, state, *decays, optimizer.clip_value)
+        left = []
         dense_stages = [stage for stage in self.stages if isinstance(stage, DenseStage)]
-        sink = updates.sgd_sink(p, flat.values, velocity, *settings)
-        separate = []  # stretches of the flat parameters that are updated after the backward pass
         for stage in dense_stages:
             weight = stage.layer.parameters["weight"]
-            inputs, units = weight.shape
-            fused = dense.update_is_better_fused(rows, inputs, units, dtype.itemsize)
             stage.offset = flat.offsets[f"{stage.layer.name}.weight"]
-            if fused and not keep_gradients:
+            inputs, units = weight.shape
+            if dense.update_is_better_fused(self.rows, inputs, units, flat.dtype.itemsize):
                 stage.sink = sink
             else:
-                separate.append(slice(stage.offset, stage.offset + weight.size))
-        separate.append(slice(flat.decayed, None))
+                left.append(slice(stage.offset, stage.offset + weight.size))
         if not any(stage.sink for stage in dense_stages):
-            separate = [slice(0, None)]
-        self._backward(p, loss, targets, widths)
-        for part in separate:
-            updates.add_sgd(
-                p, flat.values[part], flat.gradients[part],
-                None if velocity is None else velocity[part],
-                flat.decayed - part.start, *settings,
-            )  # fmt: skip
+            return [slice(0, None)]
+        return [*left, slice(flat.decayed, None)]
 
     def _backward(
         self, p: program.Program, loss: Loss, targets: np.ndarray, widths: list[int]
@@ -434,17 +444,20 @@ class CompiledStep:
         random = [stage for stage in self.stages if isinstance(stage, DropoutStage)]
         for stage in random:
             stage.passes[0] = stage.layer.training_passes
-        made = steps  # or fewer: an interrupted run does not say
         try:
-            done, total, last, correct, stopped = self.program.run(X, y, order, first, steps, lrs)
-            made = done + (stopped is not None)
-        finally:
+            done, total, last, correct, stopped = self.program.run(
+                X, y, order, first, steps, lrs, self.optimizer.step_count
+            )
+        finally:  # also when interrupted
+            self.optimizer.step_count += self.program.done
             for stage in random:
-                stage.layer.training_passes += made
+                stage.layer.training_passes += self.program.done
         outcome = Outcome(done, total, last, correct)
         if stopped is not None:
+            for stage in random:
+                stage.layer.training_passes += 1  # its forward pass was made
             self.model.flat.buffers[:] = self.buffers_before
-            outcome.failure = self._where()
+            outcome.failure = stopped if stopped == "gradient" else self._where()
         return outcome
 
     def _where(self) -> str:

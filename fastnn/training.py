@@ -100,6 +100,9 @@ def plan_epoch(n: int, batch_size: int, min_rows: int = 1) -> list[Stretch]:
 class Training:
     """A running `fit`, as callbacks see it.
 
+    A callback that reads `model.gradients()` says so by an attribute `needs_gradients = True`: the steps of
+    that fit then leave them in memory, as they do with `keep_gradients=True`.
+
     Attributes
     ----------
     model : Sequential
@@ -290,8 +293,6 @@ def fit(
     callbacks = _checked_callbacks(callbacks)
     if model.built:
         check_parameters(model)
-    if any(getattr(callback, "needs_gradients", False) for callback in callbacks):
-        keep_gradients = True
     rows = as_rows(X, model.dtype, model.input_shape if model.built else None)
     check_lengths(rows, y)
     check_finite(rows, X, "X")
@@ -307,9 +308,16 @@ def fit(
         enabled="auto" if verbose == "auto" else bool(verbose),
     )
     validation = _prepare_validation(model, validation_data)
-    return Training(
+    training = Training(
         model, rows, targets, validation, plan, epochs, bool(shuffle), callbacks, progress
-    ).run()
+    )
+    keeps = model.keep_gradients
+    watched = any(getattr(callback, "needs_gradients", False) for callback in callbacks)
+    try:
+        model.compile(keep_gradients=keeps or watched)
+        return training.run()
+    finally:
+        model.compile(keep_gradients=keeps)  # the callbacks are those of this fit only
 
 
 def train_on_batch(model: Sequential, x: Any, y: Any) -> float:

@@ -43,6 +43,7 @@ cdef class Program:
         self.kernels = kernels_for(itemsize)
         memset(&self.state, 0, sizeof(State))
         self.state.rows = rows
+        self.state.clip_scale = 1
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -98,8 +99,10 @@ cdef class Program:
         return [(name, flops, self.ops[i].blocks)
                 for i, (name, flops) in enumerate(zip(self.op_names, self.op_flops))]
 
-    def run(self, x, targets, order, Py_ssize_t first, int64_t steps, rates):
+    def run(self, x, targets, order, Py_ssize_t first, int64_t steps, rates, int64_t counted=0):
         """Run `steps` mini-batches: rows order[first:first + rows], the next rows, and so on.
+
+        `counted` updates were made before: an update may depend on its number.
 
         Returns (steps done, sum of their losses, the last loss, correct rows, stopped), stopped being
         None or the name of the operation that found its values not finite: that step did not update.
@@ -107,16 +110,17 @@ cdef class Program:
         cdef State *s = &self.state
         cdef fnn_run run
         cdef int threads = threads_for(self.flops)
-        cdef int64_t done
+        self.done = 0
         cdef Arrays arrays = self._prepare(x, targets, order, first, steps, rates, threads)
+        s.counted = counted
         with nogil:
             run_list(&run, self.ops, self.count, steps, threads, self.workspace, self.stride)
-        done = min(steps, fnn_round_of(&run)) if run.stop else steps
+        self.done = min(steps, fnn_round_of(&run)) if run.stop else steps
         if run.stop == FNN_STOP_CANCEL:
             PyErr_CheckSignals()
             raise KeyboardInterrupt
         stopped = self.op_names[run.stopped_at] if run.stop == FNN_STOP_FAILURE else None
-        return done, s.loss_sum, s.last_loss, s.correct, stopped
+        return self.done, s.loss_sum, s.last_loss, s.correct, stopped
 
     def profile(self, x, targets, order, rates, int repeats=20):
         """Seconds of each operation, as (name, flops, seconds), on one thread: the median of `repeats` steps.
@@ -261,6 +265,7 @@ cdef void judge_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_r
         return
     j.state.loss_sum += loss
     j.state.correct += hits
+    j.state.last_correct = hits
 
 
 cdef int add_judge(Program p, const double *sums, const int64_t *hits, Py_ssize_t blocks,

@@ -6,6 +6,11 @@ cdef extern from "vec/table.h" nogil:
     enum: FNN_ACTIVATIONS
     enum: FNN_ELEMENT_LOSSES
     enum: FNN_SAVES_OUTPUT, FNN_SAVES_INPUT
+    enum: FNN_UPDATES, FNN_UPDATE_adam
+    ctypedef struct fnn_update:
+        double clip_value
+        double clip_scale[2]
+        double decay, keep, lr, momentum, rho, root, eps
     ctypedef struct fnn_kernels:
         int lanes, mr, nr
         void (*pack_b)(void *panels, Py_ssize_t panel_stride, const void *b, Py_ssize_t ld, int transposed, Py_ssize_t k,
@@ -90,10 +95,12 @@ cdef extern from "vec/table.h" nogil:
                                 Py_ssize_t cols) noexcept nogil
         int64_t (*rows_decided)(const void *x, Py_ssize_t ldx, const void *targets, Py_ssize_t rows,
                                 Py_ssize_t cols) noexcept nogil
-        void (*sgd_update)(void *w, const void *dw, void *v, Py_ssize_t n, double lr, double momentum,
-                           int nesterov, double weight_decay) noexcept nogil
+        void (**update)(void *w, const void *dw, void *a, void *b, Py_ssize_t n,
+                        const fnn_update *rates) noexcept nogil
+        void (*clip)(void *dw, Py_ssize_t n, const fnn_update *rates) noexcept nogil
         int (*all_finite)(const void *x, Py_ssize_t n) noexcept nogil
-        double (*sum_of_squares)(const void *x, Py_ssize_t n) noexcept nogil
+        double (*sum_of_squares)(const void *x, Py_ssize_t n, double scale) noexcept nogil
+        double (*largest)(const void *x, Py_ssize_t n) noexcept nogil
         double (*fma_loop)(void *sink, int64_t rounds) noexcept nogil
     ctypedef struct fnn_table:
         const char *name
@@ -106,6 +113,9 @@ cdef extern from "vec/table.h" nogil:
     const char *fnn_activation_name(int index)
     int fnn_activation_saves(int index)
     const char *fnn_element_loss_name(int index)
+    # the names of the updates and how many arrays of state each keeps
+    const char *fnn_update_name(int index)
+    int fnn_update_states(int index)
 
 cdef extern from "team.h" nogil:
     enum: FNN_STOP_FAILURE, FNN_STOP_CANCEL

@@ -55,12 +55,25 @@ from fastnn.functional.softmax import (
     softmax,
     softmax_backward,
 )
-from fastnn.functional.updates import sgd_update
+from fastnn.functional.updates import (
+    adagrad_update,
+    adam_update,
+    adamw_update,
+    clip_by_global_norm,
+    clip_by_value,
+    rmsprop_update,
+    sgd_update,
+)
 
 __all__ = [
+    "adagrad_update",
+    "adam_update",
+    "adamw_update",
     "batchnorm_backward",
     "batchnorm_forward",
     "binary_cross_entropy",
+    "clip_by_global_norm",
+    "clip_by_value",
     "dense_backward",
     "dense_forward",
     "dropout",
@@ -89,6 +102,7 @@ __all__ = [
     "relu6",
     "relu6_backward",
     "relu_backward",
+    "rmsprop_update",
     "selu",
     "selu_backward",
     "sgd_update",

@@ -60,3 +60,15 @@ const char *fnn_element_loss_name(int index) {
 #undef X
     return names[index];
 }
+const char *fnn_update_name(int index) {
+#define X(name, states) #name,
+    static const char *const names[] = {FNN_UPDATE_LIST(X)};
+#undef X
+    return names[index];
+}
+int fnn_update_states(int index) {
+#define X(name, states) states,
+    static const int counts[] = {FNN_UPDATE_LIST(X)};
+#undef X
+    return counts[index];
+}

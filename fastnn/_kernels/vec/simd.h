@@ -17,6 +17,7 @@
  *   v_stream(p, v)        store at an aligned address, past the caches; v_streamed() after the last one
  *   v_scale(a, n)         a 2^n for whole n up to +-1000 or so: rounds once, through the subnormals
  *   v_power(n)            2^n for whole n in the normal range
+ *   v_wide(p)             WIDE reals from p on, as doubles (gcc 12 takes a conversion of vectors apart)
  *   v_permute(a, i)       lane q is lane i[q] of a
  * and, whatever the float type,
  *   fnn_u64               a vector of 64-bit lanes
@@ -80,6 +81,7 @@ INLINE vec FN(v_set1)(real a) { return a - (vec){0}; }
 #define v_scale FN(v_scale)
 #define v_power FN(v_power)
 #define v_permute FN(v_permute)
+#define v_wide FN(v_wide)
 #define v_stream FN(v_stream)
 #define v_streamed FN(v_streamed)
 
@@ -332,6 +334,24 @@ INLINE fnn_u64 fnn_even(fnn_u64 a, fnn_u64 b) { return (fnn_u64){a[0], b[0]}; }
 INLINE fnn_u64 fnn_odd(fnn_u64 a, fnn_u64 b) { return (fnn_u64){a[1], b[1]}; }
 #endif
 #endif
+#undef WIDE
+#define WIDE ((int)(FNN_VBYTES / sizeof(double)))
+typedef double FN(fnn_wide) __attribute__((vector_size(FNN_VBYTES)));
+INLINE FN(fnn_wide) FN(v_wide)(const real *p) {
+#if FNN_REAL_BITS == 64
+    return v_load(p);
+#elif FNN_VBYTES == 64
+    return (FN(fnn_wide))_mm512_cvtps_pd(_mm256_loadu_ps(p));
+#elif FNN_VBYTES == 32
+    return (FN(fnn_wide))_mm256_cvtps_pd(_mm_loadu_ps(p));
+#elif defined(__aarch64__)
+    return (FN(fnn_wide))vcvt_f64_f32(vld1_f32(p));
+#elif defined(__SSE2__)
+    return (FN(fnn_wide))_mm_cvtps_pd(_mm_castpd_ps(_mm_load_sd((const double *)p)));
+#else
+    return (FN(fnn_wide)){p[0], p[1]};
+#endif
+}
 
 /* r[j][i] = r[i][j] for VL vectors of VL lanes, by log2(VL) perfect shuffles: with the address of an
  * element written as the bits (row, column), each stage rotates the bits by one place. */

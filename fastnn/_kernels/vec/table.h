@@ -49,6 +49,30 @@ enum {
     FNN_ELEMENT_LOSSES
 };
 
+/* Updates: name, arrays of state beside the parameters. */
+#define FNN_UPDATE_LIST(X)  \
+    X(sgd, 0)               \
+    X(momentum, 1)          \
+    X(nesterov, 1)          \
+    X(adagrad, 1)           \
+    X(rmsprop, 1)           \
+    X(rmsprop_momentum, 2)  \
+    X(adam, 2)
+
+enum {
+#define X(name, states) FNN_UPDATE_##name,
+    FNN_UPDATE_LIST(X)
+#undef X
+    FNN_UPDATES
+};
+
+/* What an update needs beside its arrays (updates.h says what it does with it). */
+typedef struct {
+    double clip_value;    /* infinity: none */
+    double clip_scale[2]; /* two factors: a single one might be a subnormal float */
+    double decay, keep, lr, momentum, rho, root, eps;
+} fnn_update;
+
 /* Where the sums of a matrix product start. */
 enum { FNN_FROM_ZERO, FNN_FROM_BIAS, FNN_FROM_C };
 
@@ -150,10 +174,11 @@ typedef struct {
     int64_t (*rows_decided)(const void *x, ptrdiff_t ldx, const void *targets, ptrdiff_t rows, ptrdiff_t cols);
 
     /* updates.h */
-    void (*sgd_update)(void *w, const void *dw, void *v, ptrdiff_t n, double lr, double momentum, int nesterov,
-                       double weight_decay);
+    void (*update[FNN_UPDATES])(void *w, const void *dw, void *a, void *b, ptrdiff_t n, const fnn_update *rates);
+    void (*clip)(void *dw, ptrdiff_t n, const fnn_update *rates);
     int (*all_finite)(const void *x, ptrdiff_t n);
-    double (*sum_of_squares)(const void *x, ptrdiff_t n);
+    double (*sum_of_squares)(const void *x, ptrdiff_t n, double scale);
+    double (*largest)(const void *x, ptrdiff_t n);
 
     /* peak.h: multiply-adds in registers, `rounds` times; returns the flops done */
     double (*fma_loop)(void *sink, int64_t rounds);
@@ -172,4 +197,6 @@ const char *fnn_compiler(void);
 const char *fnn_activation_name(int index);
 int fnn_activation_saves(int index);
 const char *fnn_element_loss_name(int index);
+const char *fnn_update_name(int index);
+int fnn_update_states(int index);
 #endif
