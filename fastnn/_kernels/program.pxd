@@ -22,11 +22,12 @@ ctypedef void (*fnn_take)(const void *args, Py_ssize_t at, const char *gradient,
 cdef class Sink:
     cdef fnn_take take
     cdef const void *args
+    cdef double moved          # bytes of each element that it takes
 
 cdef class Program:
     cdef fnn_op *ops
     cdef int64_t count
-    cdef list kept, op_names, op_flops
+    cdef list kept, op_names, op_flops, op_kernel, traffic
     cdef void **memory
     cdef Py_ssize_t memory_count
     cdef size_t stride, workspace_bytes
@@ -37,6 +38,7 @@ cdef class Program:
     cdef const fnn_kernels *kernels
     cdef State state
     cdef Arrays arrays(self, object owners)
+    cdef int moves(self, double bytes) except -1
     cdef void *args(self, size_t bytes) except NULL
     cdef char *own(self, size_t bytes) except NULL
     cdef int add(self, object name, fnn_block block, Py_ssize_t blocks, const void *args, double flops,

@@ -31,6 +31,7 @@ cdef class Program:
 
     def __cinit__(self, Py_ssize_t itemsize, Py_ssize_t rows):
         self.kept, self.op_names, self.op_flops = [], [], []
+        self.op_kernel, self.traffic = [], []
         self.itemsize = itemsize
         self.kernels = kernels_for(itemsize)
         memset(&self.state, 0, sizeof(State))
@@ -46,11 +47,21 @@ cdef class Program:
             release(self.workspace)
 
     cdef Arrays arrays(self, object owners):
-        """A view of arrays that lives as long as the program does."""
+        """A view of arrays that lives as long as the program does.
+
+        The operations added from here to the next call are one kernel: it must move each of them once,
+        and what `moves` adds.
+        """
         cdef Arrays arrays = Arrays()
         arrays.itemsize = self.itemsize
         self.kept.append((arrays, owners))
+        self.traffic.append(sum(getattr(owner, "nbytes", 0) for owner in owners))
         return arrays
+
+    cdef int moves(self, double bytes) except -1:
+        """The kernel moves so much more: an array that it reads and writes, or one given at each run."""
+        self.traffic[len(self.traffic) - 1] += bytes
+        return 0
 
     cdef char *own(self, size_t bytes) except NULL:
         """Aligned memory that lives as long as the program does."""
@@ -81,6 +92,7 @@ cdef class Program:
         self.count += 1
         self.op_names.append(name)
         self.op_flops.append(flops)
+        self.op_kernel.append(len(self.traffic) - 1)
         self.flops += flops
         self.stride = max(self.stride, (workspace + 2 * LINE) // LINE * LINE)
         return 0
@@ -111,9 +123,10 @@ cdef class Program:
         return done, s.loss_sum, s.last_loss, s.correct, stopped
 
     def profile(self, x, targets, order, rates, int repeats=20):
-        """Seconds of each operation, as (name, flops, seconds), on one thread: the median of `repeats` steps.
+        """Where the time of a step goes, on one thread: (name, flops, bytes, parts) of each kernel.
 
-        The steps train, as those of `run` do.
+        `bytes` is what it must move: each of its arrays once, in and out.  `parts` are its operations as
+        (name, seconds), the median of `repeats` steps.  The steps train, as those of `run` do.
         """
         from statistics import median
         from time import perf_counter
@@ -121,14 +134,23 @@ cdef class Program:
         cdef fnn_run run
         cdef int64_t i
         cdef Arrays arrays = self._prepare(x, targets, order, 0, 1, rates, 1)
-        times = [[] for _ in range(self.count)]
+        times = [[] for _ in range(self.count + 1)]
         for _ in range(repeats):
             for i in range(self.count):
                 start = perf_counter()
                 run_list(&run, self.ops + i, 1, 1, 1, self.workspace, self.stride)
                 times[i].append(perf_counter() - start)
-        return [(name, flops, median(seconds))
-                for name, flops, seconds in zip(self.op_names, self.op_flops, times)]
+            start = perf_counter()
+            times[self.count].append(perf_counter() - start)
+        nothing = median(times[self.count])  # what the clock itself takes
+        kernels = {}
+        for name, flops, kernel, seconds in zip(self.op_names, self.op_flops, self.op_kernel, times):
+            _, before, parts = kernels.get(kernel, (name, 0.0, []))
+            # the last of its operations has the plain name, those before it say what they prepare
+            parts = parts + [(name, max(0.0, median(seconds) - nothing))]
+            kernels[kernel] = name, before + flops, parts
+        return [(name, flops, self.traffic[kernel], parts)
+                for kernel, (name, flops, parts) in kernels.items()]
 
     cdef Arrays _prepare(self, x, targets, order, Py_ssize_t first, int64_t steps, rates, int threads):
         """Check and place what a run reads; the arrays returned must outlive it."""
@@ -210,6 +232,7 @@ def add_gather(Program p, x, targets):
     g.targets = arrays.any(targets, True)
     g.target_bytes = arrays.last().len // max(1, p.state.rows)
     g.row_block = 64
+    p.moves(x.nbytes + targets.nbytes)  # the same rows of the data
     p.add("gather", gather_block, (p.state.rows + g.row_block - 1) // g.row_block, g, 0.0, 0)
 
 

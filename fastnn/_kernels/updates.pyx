@@ -74,6 +74,7 @@ cdef Sgd *sgd_args(Program p, w, dw, v, double momentum, bint nesterov, double w
     sgd_arrays(s, p.arrays((w, dw, v)), w, dw, v)
     s.kernels, s.state = p.kernels, &p.state
     s.momentum, s.nesterov, s.weight_decay = momentum, nesterov, weight_decay
+    p.moves(w.nbytes + getattr(v, "nbytes", 0))  # both are read and written
     return s
 
 
@@ -97,6 +98,7 @@ def sgd_sink(Program p, w, v, double momentum, bint nesterov, double weight_deca
     cdef Sink sink = Sink()
     sink.args = sgd_args(p, w, None, v, momentum, nesterov, weight_decay)
     sink.take = sgd_take
+    sink.moved = p.itemsize * (2 if v is None else 4)
     return sink
 
 

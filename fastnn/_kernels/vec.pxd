@@ -63,6 +63,7 @@ cdef extern from "vec/table.h" nogil:
         int (*all_finite)(const void *x, Py_ssize_t n) noexcept nogil
         double (*sum_of_squares)(const void *x, Py_ssize_t n) noexcept nogil
         double (*fma_loop)(void *sink, int64_t rounds) noexcept nogil
+        void (*scale_loop)(void *y, const void *x, Py_ssize_t n, int64_t rounds) noexcept nogil
     ctypedef struct fnn_table:
         const char *name
         fnn_kernels f32, f64

@@ -40,7 +40,7 @@
         .soft_cross_entropy = soft_cross_entropy_##type,                                             \
         .mean_squared_error = mean_squared_error_##type, .sgd_update = sgd_update_##type,            \
         .all_finite = all_finite_##type, .sum_of_squares = sum_of_squares_##type,                    \
-        .fma_loop = fma_loop_##type                                                                  \
+        .fma_loop = fma_loop_##type, .scale_loop = scale_loop_##type                                 \
     }
 typedef float f32_t;
 typedef double f64_t;
