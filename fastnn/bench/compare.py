@@ -112,7 +112,7 @@ class Team:
         ceilings: Record = {"bandwidth": self.machine.ask("bandwidth")["bandwidths"]}
         try:
             ceilings["fma"] = {
-                dtype: self.machine.ask("peak", dtype=dtype, seconds=0.2)["flops"]
+                dtype: self.machine.ask("peak", dtype=dtype, seconds=0.1)["flops"]
                 for dtype in ("float32", "float64")
             }
         except WorkerFailed as error:

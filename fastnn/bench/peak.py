@@ -68,6 +68,6 @@ def copy_bandwidth(size: int, seconds: float = 0.05) -> float:
         return best
 
 
-def bandwidths(seconds: float = 0.2) -> dict[str, float]:
+def bandwidths(seconds: float = 0.05) -> dict[str, float]:
     """Copy bandwidth for each of `BANDWIDTH_SIZES`, in bytes per second."""
     return {place: copy_bandwidth(size, seconds) for place, size in BANDWIDTH_SIZES.items()}

@@ -11,6 +11,7 @@ stdout for each line of JSON on stdin, and sleeps in between:
                                        round in which the process was on a core
 ``{"do": "peak", "dtype": …}``         ``{"flops": …}`` of all threads together
 ``{"do": "copy", "size": bytes}``      ``{"bandwidth": …}`` of one core
+``{"do": "cpu"}``                      ``{"seconds": …}`` of processor time so far
 ``{"do": "spin", "on": true}``         ``{}``; be a busy neighbour until ``"on": false``
 ``{"do": "bandwidth"}``                ``{"bandwidths": {…}}``
 ``{"do": "breakdown", "task": …}``     ``{"parts": […], "seconds": …, …}``
@@ -179,6 +180,9 @@ class Worker:
             self.spinning.clear()
         return {}
 
+    def do_cpu(self) -> dict[str, Any]:
+        return {"seconds": time.process_time()}
+
     def _spin(self) -> None:
         from fastnn._kernels.machine import fma_work
 
@@ -190,7 +194,7 @@ class Worker:
 
         return {"bandwidth": copy_bandwidth(size, seconds)}
 
-    def do_bandwidth(self, seconds: float = 0.2) -> dict[str, Any]:
+    def do_bandwidth(self, seconds: float = 0.05) -> dict[str, Any]:
         from fastnn.bench.peak import bandwidths
 
         return {"bandwidths": bandwidths(seconds)}
