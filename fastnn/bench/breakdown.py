@@ -1,7 +1,7 @@
 """Where the time of a step goes: each kernel of the compiled step, beside its ceiling.
 
 The step runs as it is, operation after operation on one thread, with a clock between them
-(`Program.profile`). A kernel is what the step does with one set of arrays, its packing or its
+(`Program.profile`). A kernel is what the step does in a row under one name, its packing or its
 passes included: a dense layer with its activation, a batch norm, the update.
 """
 
@@ -23,7 +23,10 @@ SECONDS_PER_SLICE = 0.1
 
 def roofline(flops: float, moved: float, peak: float) -> tuple[float, str]:
     """The shortest time, and what sets it: arithmetic at the FMA peak, or the bytes at the speed of
-    a copy that moves as many (to the next power of two)."""
+    a copy that moves as many (to the next power of two).
+
+    What works in place can be faster: a copy also reads what it overwrites.
+    """
     arithmetic = flops / peak
     copying = moved / bandwidth(1 << max(12, int(moved).bit_length())) if moved else 0.0
     return (arithmetic, "FMA") if arithmetic >= copying else (copying, "copy")

@@ -349,8 +349,8 @@ def breakdown_lines(record: Record) -> Iterator[str]:
             f"{part['share']:.1%}",
             f"{part['flops'] / seconds / 1e9:.0f}" if part["flops"] else "",
             f"{part['bytes'] / seconds / 1e9:.1f}",
-            f"{part['ceiling']:.0%} {part['bound']:>4}",
-        )
+            f"{part['ceiling']:.0%} {part['bound']:>4}" if part["bytes"] else "",
+        ).rstrip()
         *first, _ = part["operations"]
         for name, took in first:
             if name := name.removeprefix(part["kernel"]).lstrip(": "):
