@@ -450,6 +450,8 @@ def test_step_figures_stand_beside_what_is_asked() -> None:
     assert "50.0% / 87.0%" in text and "1.25 / 1.20" in text and "? / 1.03" in text
     assert "12.0 / 11.0" in text
     assert "8:3-4" not in text
+    text = "\n".join(report.step_lines(report.step_figures(records, "avx2")))
+    assert "50.0% / 88.0%" in text and "1.25 / " not in text and "1.25" in text
 
 
 def test_scaling_figures() -> None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from fastnn.bench.compare import Record
 from fastnn.bench.kernels import CALL_ALLOWANCE, CALL_SECONDS, Kernel, asked
-from fastnn.bench.workloads import GEMM_AIMS, GEMM_GRID, GEMM_USES, STEP_AIMS, Gemm
+from fastnn.bench.workloads import GEMM_AIMS, GEMM_GRID, GEMM_USES, STEP_AIMS, STEP_AIMS_AVX2, Gemm
 from fastnn.files import replacing
 
 FORMAT = 1
@@ -113,11 +113,12 @@ def rows(record: Record, labels: dict[str, str]) -> Iterator[str]:
         )
 
 
-def step_figures(records: Sequence[Record]) -> Record:
-    """What is asked of the whole steps (`STEP_AIMS`), and what was found."""
+def step_figures(records: Sequence[Record], isa: str = "avx512") -> Record:
+    """What is asked of the whole steps on this instruction set (`STEP_AIMS`), and what was found."""
+    asked_here = STEP_AIMS if isa == "avx512" else STEP_AIMS_AVX2
     rows = []
     for record in records:
-        aims = STEP_AIMS.get(record["name"])
+        aims = asked_here.get(record["name"])
         if aims is None:
             continue
         share = record.get("peak_fraction")
@@ -150,9 +151,10 @@ def step_lines(figures: Record) -> Iterator[str]:
 
         def cell(key: str, form: str, row: Record = row) -> str:
             found, wanted = row[key]
-            if wanted is None:
+            if wanted is None and (found is None or key == "microseconds"):
                 return ""
-            return f"{'?' if found is None else format(found, form)} / {wanted:{form}}"
+            ours = "?" if found is None else format(found, form)
+            return ours if wanted is None else f"{ours} / {wanted:{form}}"
 
         yield line.format(
             row["name"], duration(row["seconds"]), cell("peak_fraction", ".1%"),

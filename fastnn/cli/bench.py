@@ -256,7 +256,8 @@ def _compare(
     elif arguments.scaling:
         figures, lines = threads.scaling_figures(results), threads.scaling_lines
     else:
-        figures, lines = report.step_figures(results), report.step_lines
+        isa = team.versions.get("fastnn", {}).get("isa", "")
+        figures, lines = report.step_figures(results, isa), report.step_lines
     print("\n".join(lines(figures)), flush=True)
     return figures
 

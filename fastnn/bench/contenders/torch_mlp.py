@@ -88,7 +88,8 @@ class Torch(Contender):
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
         torch.set_num_threads(threads)
-        torch.set_num_interop_threads(1)
+        if torch.get_num_interop_threads() != 1:  # PyTorch takes it once
+            torch.set_num_interop_threads(1)
 
     def versions(self) -> dict[str, str]:
         return {
