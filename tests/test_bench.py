@@ -553,15 +553,13 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("hasty")
-def test_gemm_command(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    monkeypatch.setattr(workloads, "GEMM_QUICK", [(64, 784, 128), (1, 4, 10)])
-    assert run_here("--gemm", "--json", str(tmp_path / "a.json")) == 0
+def test_gemm_command(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    words = ["64x784x128", "1x4x10", "dx", "dw"]
+    assert run_here("--gemm", *words, "--json", str(tmp_path / "a.json")) == 0
     figures = json.loads((tmp_path / "a.json").read_text())["figures"]
     (row,) = figures["aims"]
     assert row["shape"] == [64, 784, 128] and 0 < row["dx"] < 2
-    assert figures["numpy"][0]["shapes"] == 6
+    assert figures["numpy"][0]["shapes"] == 4 and row["forward"] is None
     assert "64, 784, 128" in capsys.readouterr().out
 
 
@@ -658,7 +656,8 @@ def test_readme_table_from_the_json_of_a_run(
     [
         (["nothing"], "unknown workload 'nothing'"),
         (["tiny", "--peers", "tensorflow"], "tensorflow"),
-        (["tiny", "--gemm"], "leave out 'tiny'"),
+        (["tiny", "--scaling"], "leave out 'tiny'"),
+        (["tiny", "--gemm"], "unknown product 'tiny'"),
         (
             ["tiny", "--against", "numpy", "--peers", "none", "--json", "/nowhere/a.json"],
             "/nowhere",

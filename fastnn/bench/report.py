@@ -237,7 +237,9 @@ def gemm_lines(figures: Record) -> Iterator[str]:
         yield "Fraction of the FMA peak measured just before, packing included; medians"
         yield f"{'N, D, H':<18}" + "".join(f" {use:>8}" for use in (*GEMM_USES, "asked"))
         for row in figures["aims"]:
-            cells = "".join(f" {row[use]:>8.1%}" for use in GEMM_USES if row[use] is not None)
+            cells = "".join(
+                f" {row[use]:>8.1%}" if row[use] is not None else " " * 9 for use in GEMM_USES
+            )
             yield f"{', '.join(map(str, row['shape'])):<18}{cells} {row['aim']:>8.0%}"
     if not figures["numpy"]:
         return

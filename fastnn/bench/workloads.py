@@ -7,6 +7,7 @@ Every task is a small frozen dataclass that travels to the worker processes as J
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise, product
 from typing import Any, NamedTuple
@@ -238,6 +239,33 @@ _SHAPES: list[tuple[int, int, int]] = [
 GEMM_GRID = tuple(dict.fromkeys(_SHAPES))  # each once, in this order
 # Those with an aim, and of the others every ninth: coprime to the seven sides, so all occur.
 GEMM_QUICK = (*GEMM_AIMS, *GEMM_GRID[len(GEMM_AIMS) :: 9])
+
+
+def gemms(words: Sequence[str], dtype: str = "float32", quick: bool = False) -> list[Gemm]:
+    """The products that some words choose: "aims", uses, and shapes as NxDxH; by default the grid.
+
+    >>> [task.name for task in gemms(["dx", "8x4x2"])]
+    ['dx 8x4x2']
+
+    Raises
+    ------
+    ValueError
+        Says what the words may be.
+    """
+    shapes: list[tuple[int, int, int]] = []
+    uses = [word for word in words if word in GEMM_USES]
+    for word in words:
+        if word == "aims":
+            shapes += GEMM_AIMS
+        elif match := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", word):
+            shapes.append((int(match[1]), int(match[2]), int(match[3])))
+        elif word not in GEMM_USES:
+            raise ValueError(
+                f"unknown product {word!r}: expected aims, a use ({', '.join(GEMM_USES)}) or a "
+                f"shape as NxDxH, like 128x784x512"
+            )
+    chosen = shapes or (GEMM_QUICK if quick else GEMM_GRID)
+    return [Gemm(use, shape, dtype) for shape in chosen for use in uses or GEMM_USES]
 
 
 # -- on the wire -------------------------------------------------------------------------------

@@ -30,6 +30,7 @@ are installed, on the same cores, one process each, in short alternated rounds.
   fastnn bench medium wide --threads 2
   fastnn bench 128:784-512-10:bn+relu  any network, as batch:sizes:activation
   fastnn bench --gemm                  matrix products: fraction of the FMA peak, ratio to NumPy
+  fastnn bench --gemm aims             only the shapes with an aim; or a use, or shapes as NxDxH
   fastnn bench --kernels               activations, losses and batch norm
   fastnn bench --kernels sigmoid gelu  only those, forward and backward
   fastnn bench --scaling               two threads beside one
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="WORKLOAD",
         help="tiny, small, medium, wide, deep, deep-bn, digits, digits-bn, digits-fit, "
         "digits-bn-fit (through fit), or batch:sizes:activation (default: all); with --breakdown "
-        "also a model file; with --kernels names of kernels",
+        "also a model file; with --gemm and --kernels, which of them",
     )
     parser.add_argument(
         "--peers",
@@ -156,15 +157,11 @@ def _tasks(arguments: argparse.Namespace) -> tuple[list[Any], Effort]:
     from fastnn.bench import kernels, pairs, threads, workloads
 
     quick, wanted = arguments.quick, arguments.workloads
-    if wanted and (arguments.gemm or arguments.scaling):
-        raise ValueError(
-            f"--gemm and --scaling measure lists of their own: leave out {wanted[0]!r}"
-        )
+    if wanted and arguments.scaling:
+        raise ValueError(f"--scaling measures a list of its own: leave out {wanted[0]!r}")
     effort = pairs.QUICK_CALLS if quick else pairs.CALLS
     if arguments.gemm:
-        shapes = workloads.GEMM_QUICK if quick else workloads.GEMM_GRID
-        uses = workloads.GEMM_USES
-        return [workloads.Gemm(use, s, arguments.dtype) for s in shapes for use in uses], effort
+        return workloads.gemms(wanted, arguments.dtype, quick), effort
     if arguments.kernels:
         for name in wanted:
             if name not in kernels.OPERANDS:
