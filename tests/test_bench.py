@@ -664,7 +664,7 @@ def test_readme_table_from_the_json_of_a_run(
         ),
         (["tiny", "--breakdown", "--against", "numpy"], "breakdown needs fastnn"),
         (["tiny", "--breakdown", "--threads", "2"], "one thread"),
-        (["sigmiod", "--kernels"], "did you mean 'sigmoid'"),
+        (["sigmiod", "--kernels"], "no kernel or shape 'sigmiod'"),
     ],
 )
 def test_bad_input_is_one_line_and_status_2(arguments: list[str], says: str) -> None:

@@ -6,14 +6,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from fastnn.bench.peak import BANDWIDTH_SIZES
 from fastnn.checks import NEEDS_INPUT
+from fastnn.preprocessing.columns import unknown
 
 PIECES = 2  # of maxout
 
@@ -85,7 +86,10 @@ class Kernel:
 
 SIZES = ((1, 64), (8, 64), (8, 512), (128, 512), (1000, 500), (4096, 1024))
 BATCHNORM_SIZES = ((64, 128), (128, 512), (1000, 500), (4096, 1024), (65536, 64))
-BATCHNORM_IMAGES = (((32, 64, 28, 28), 1), ((32, 28, 28, 64), -1), ((8, 256, 14, 14), 1))
+# Images and the axis of their channels.
+BATCHNORM_IMAGES = (
+    ((32, 64, 56, 56), 1), ((128, 256, 14, 14), 1), ((64, 512, 7, 7), 1), ((32, 56, 56, 64), -1),
+)  # fmt: skip
 
 KERNELS = (
     *(Kernel(op, shape) for op in OPERANDS if not op.startswith("batchnorm") for shape in SIZES),
@@ -104,6 +108,29 @@ KERNELS = (
     ),
 )
 KERNELS_QUICK = tuple(k for k in KERNELS if k.shape in ((1, 64), (128, 512), (1000, 500)))
+
+
+def chosen(words: Sequence[str], dtype: str = "float32", quick: bool = False) -> list[Kernel]:
+    """The kernels that some words name: operations (a name takes its backward along) and shapes.
+
+    >>> [kernel.name for kernel in chosen(["tanh", "1x64"])]
+    ['tanh 1x64', 'tanh_backward 1x64']
+
+    Raises
+    ------
+    ValueError
+        Names a word that is neither.
+    """
+    shapes = {"x".join(map(str, kernel.shape)) for kernel in KERNELS}
+    ops, sizes = set(words) & OPERANDS.keys(), set(words) & shapes
+    if missing := [word for word in words if word not in ops | sizes]:
+        raise ValueError(unknown("kernel or shape", missing[0], (*OPERANDS, *sorted(shapes))))
+    return [
+        replace(kernel, dtype=dtype)
+        for kernel in (KERNELS_QUICK if quick else KERNELS)
+        if (not ops or kernel.op in ops or kernel.op.removesuffix("_backward") in ops)
+        and (not sizes or "x".join(map(str, kernel.shape)) in sizes)
+    ]
 
 
 # -- what is asked -----------------------------------------------------------------------------

@@ -32,7 +32,7 @@ are installed, on the same cores, one process each, in short alternated rounds.
   fastnn bench --gemm                  matrix products: fraction of the FMA peak, ratio to NumPy
   fastnn bench --gemm aims             only the shapes with an aim; or a use, or shapes as NxDxH
   fastnn bench --kernels               activations, losses and batch norm
-  fastnn bench --kernels sigmoid gelu  only those, forward and backward
+  fastnn bench --kernels sigmoid gelu  only those, forward and backward; or shapes as 128x512
   fastnn bench --scaling               two threads beside one
   fastnn bench --neighbour             two threads beside another busy process
   fastnn bench --breakdown wide        where the time of a step goes, kernel by kernel
@@ -163,15 +163,7 @@ def _tasks(arguments: argparse.Namespace) -> tuple[list[Any], Effort]:
     if arguments.gemm:
         return workloads.gemms(wanted, arguments.dtype, quick), effort
     if arguments.kernels:
-        for name in wanted:
-            if name not in kernels.OPERANDS:
-                raise ValueError(unknown("kernel", name, tuple(kernels.OPERANDS)))
-        chosen = [
-            replace(kernel, dtype=arguments.dtype)
-            for kernel in (kernels.KERNELS_QUICK if quick else kernels.KERNELS)
-            if not wanted or kernel.op in wanted or kernel.op.removesuffix("_backward") in wanted
-        ]
-        return chosen, effort
+        return kernels.chosen(wanted, arguments.dtype, quick), effort
     effort = pairs.QUICK_STEPS if quick else pairs.STEPS
     if arguments.scaling:
         listed = threads.SCALING_QUICK if quick else threads.SCALING

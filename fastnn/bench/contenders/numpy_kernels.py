@@ -8,7 +8,7 @@ harder rival.
 from __future__ import annotations
 
 from math import pi, sqrt
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -489,19 +489,28 @@ def huber(x: np.ndarray, target: np.ndarray, **_: Any) -> Call:
 
 
 def with_channels(task: Kernel, arrays: Arrays) -> Call:
-    """Batch norm over all axes but one: of matrices as written below, of images by `einsum`."""
-    call: Call
+    """Batch norm over all axes but one: (N, H, W, C) is a matrix, (N, C, H, W) is (N, C, H·W)."""
+    call = globals()[task.op]
     if len(task.shape) == 2:
-        call = globals()[task.op](**arrays)
-        return call
-    letters = "nchw" if task.axis == 1 else "nhwc"
-    reduced = tuple(i for i, letter in enumerate(letters) if letter != "c")
-    shape = tuple(n if letter == "c" else 1 for n, letter in zip(task.shape, letters, strict=True))
-    wide = {
-        name: a.reshape(shape) if a.ndim == 1 else a for name, a in arrays.items()
-    }  # what belongs to a channel, beside its values
-    call = globals()[task.op](**wide, axes=reduced, sums=f"{letters},{letters}->c", shape=shape)
-    return call
+        return cast(Call, call(**arrays))
+    channels = task.shape[task.axis]
+    if task.axis == -1:
+        matrices = {n: a.reshape(-1, channels) if a.ndim > 1 else a for n, a in arrays.items()}
+        run = call(**matrices)
+    else:
+        shape = (channels, 1)
+        images = {
+            n: a.reshape(*a.shape[:2], -1) if a.ndim > 1 else a.reshape(shape)
+            for n, a in arrays.items()
+        }
+        run = call(**images, axes=(0, 2), sums="ncl,ncl->c", shape=shape)
+    whole = np.ndarray.reshape
+
+    def reshaped() -> tuple[np.ndarray, ...]:
+        result, *sums = run()
+        return whole(result, task.shape), *sums
+
+    return reshaped
 
 
 def batchnorm_forward(
