@@ -304,6 +304,13 @@ def test_dense_backward_leaves_out_what_is_not_needed() -> None:
     dx, dw, db = functional.dense_backward(dy, x, w, need_dx=False, need_db=False)
     assert dx is None and db is None
     np.testing.assert_array_equal(dw, full[1])
+    for module in (functional, reference):  # frozen weights
+        dx, dw, db = module.dense_backward(dy, x, w, need_dw=False)
+        assert dw is None
+        np.testing.assert_array_equal(dx, full[0])
+        np.testing.assert_array_equal(db, full[2])
+    with pytest.raises(ValueError, match="dw_out is given, but need_dw is False"):
+        functional.dense_backward(dy, x, w, need_dw=False, dw_out=np.empty((4, 2)))
 
 
 # --- special values ----------------------------------------------------------------------------

@@ -248,6 +248,8 @@ def add_weight_gradient(Program p, name, dw, x, dy, Sink sink=None, Py_ssize_t a
     if sink is not None:
         g.take, g.taker, g.at = sink.take, sink.args, at
     weight_gradient_shape(g, p.arrays((dw, x, dy, sink)), dw, x, dy)
+    if sink is not None:
+        p.moves(sink.moved * g.m * g.n)
     add_gemm(p, name, g)
 
 

@@ -32,6 +32,7 @@ ctypedef void (*fnn_finish)(const void *args, char *c, Py_ssize_t ldc, Py_ssize_
 cdef class Sink:
     cdef fnn_take take
     cdef const void *args
+    cdef double moved          # bytes of each element that it takes
 
 cdef class Source:
     cdef fnn_give give
@@ -41,16 +42,19 @@ cdef class Source:
     cdef const char *memory_beside
     cdef Py_ssize_t ld
     cdef readonly Py_ssize_t rows, cols
+    cdef readonly double nbytes  # that making it reads
 
 cdef class Finish:
     cdef fnn_finish finish
     cdef const void *args
     cdef Py_ssize_t *row_block  # told how many rows of C a block has
+    cdef readonly double nbytes  # that it reads besides
 
 cdef class Program:
     cdef fnn_op *ops
     cdef int64_t count
-    cdef list kept, op_names, op_flops
+    cdef list kept, op_names, op_flops, op_kernel, kernel_names, kernel_bytes
+    cdef double moved
     cdef void **memory
     cdef Py_ssize_t memory_count
     cdef size_t stride, workspace_bytes
@@ -62,6 +66,8 @@ cdef class Program:
     cdef const fnn_kernels *kernels
     cdef State state
     cdef Arrays arrays(self, object owners)
+    cdef int moves(self, double bytes) except -1
+    cdef int _count(self, kernel) except -1
     cdef void *args(self, size_t bytes) except NULL
     cdef char *own(self, size_t bytes) except NULL
     cdef int add(self, object name, fnn_block block, Py_ssize_t blocks, const void *args, double flops,

@@ -39,6 +39,7 @@ cdef class Program:
 
     def __cinit__(self, Py_ssize_t itemsize, Py_ssize_t rows):
         self.kept, self.op_names, self.op_flops = [], [], []
+        self.op_kernel, self.kernel_names, self.kernel_bytes = [], [], []
         self.itemsize = itemsize
         self.kernels = kernels_for(itemsize)
         memset(&self.state, 0, sizeof(State))
@@ -55,11 +56,17 @@ cdef class Program:
             release(self.workspace)
 
     cdef Arrays arrays(self, object owners):
-        """A view of arrays that lives as long as the program does."""
+        """A view of arrays that lives as long as the program does; the next operation moves each once."""
         cdef Arrays arrays = Arrays()
         arrays.itemsize = self.itemsize
         self.kept.append((arrays, owners))
+        self.moved = sum(getattr(owner, "nbytes", 0) for owner in owners)
         return arrays
+
+    cdef int moves(self, double bytes) except -1:
+        """The next operation moves so much more: an array that it reads and writes, or one given later."""
+        self.moved += bytes
+        return 0
 
     cdef char *own(self, size_t bytes) except NULL:
         """Aligned memory that lives as long as the program does."""
@@ -90,8 +97,21 @@ cdef class Program:
         self.count += 1
         self.op_names.append(name)
         self.op_flops.append(flops)
+        self._count(name.partition(":")[0])
         self.flops += flops
         self.stride = max(self.stride, (workspace + 2 * LINE) // LINE * LINE)
+        return 0
+
+    cdef int _count(self, kernel) except -1:
+        """Operations that follow each other and have one name, but for what is after a colon, are a kernel."""
+        cdef Py_ssize_t last = len(self.kernel_names) - 1
+        if last < 0 or self.kernel_names[last] != kernel:
+            self.kernel_names.append(kernel)
+            self.kernel_bytes.append(0.0)
+            last += 1
+        self.op_kernel.append(last)
+        self.kernel_bytes[last] += self.moved
+        self.moved = 0
         return 0
 
     def operations(self):
@@ -123,9 +143,10 @@ cdef class Program:
         return self.done, s.loss_sum, s.last_loss, s.correct, stopped
 
     def profile(self, x, targets, order, rates, int repeats=20):
-        """Seconds of each operation, as (name, flops, seconds), on one thread: the median of `repeats` steps.
+        """Where the time of a step goes, on one thread: (name, flops, bytes, parts) of each kernel.
 
-        The steps train, as those of `run` do.
+        `bytes` is what it must move: each of its arrays once, in and out.  `parts` are its operations as
+        (name, seconds), the median of `repeats` steps.  The steps train, as those of `run` do.
         """
         from statistics import median
         from time import perf_counter
@@ -133,14 +154,20 @@ cdef class Program:
         cdef fnn_run run
         cdef int64_t i
         cdef Arrays arrays = self._prepare(x, targets, order, 0, 1, rates, 1)
-        times = [[] for _ in range(self.count)]
+        times = [[] for _ in range(self.count + 1)]
         for _ in range(repeats):
             for i in range(self.count):
                 start = perf_counter()
                 run_list(&run, self.ops + i, 1, 1, 1, self.workspace, self.stride)
                 times[i].append(perf_counter() - start)
-        return [(name, flops, median(seconds))
-                for name, flops, seconds in zip(self.op_names, self.op_flops, times)]
+            start = perf_counter()
+            times[self.count].append(perf_counter() - start)
+        nothing = median(times[self.count])  # what the clock itself takes
+        flops, parts = [0.0] * len(self.kernel_names), [[] for _ in self.kernel_names]
+        for name, work, kernel, seconds in zip(self.op_names, self.op_flops, self.op_kernel, times):
+            flops[kernel] += work
+            parts[kernel].append((name, max(0.0, median(seconds) - nothing)))
+        return list(zip(self.kernel_names, flops, self.kernel_bytes, parts))
 
     cdef Arrays _prepare(self, x, targets, order, Py_ssize_t first, int64_t steps, rates, int threads):
         """Check and place what a run reads; the arrays returned must outlive it."""
@@ -226,6 +253,7 @@ def gather_source(Program p, Py_ssize_t cols):
     cdef Gather *g = <Gather *>p.args(sizeof(Gather))
     g.kernels, g.state, g.real = p.kernels, &p.state, p.itemsize
     source.give, source.args, source.rows, source.cols = gather_give, g, p.state.rows, cols
+    source.nbytes = p.state.rows * cols * p.itemsize
     return source
 
 
@@ -239,6 +267,7 @@ def add_gather(Program p, x, targets):
     g.targets = arrays.any(targets, True)
     g.target_bytes = arrays.last().len // max(1, p.state.rows)
     g.row_block = 64
+    p.moves(getattr(x, "nbytes", 0) + targets.nbytes)  # the same rows of the data
     p.add("gather", gather_block, (p.state.rows + g.row_block - 1) // g.row_block, g, 0.0, 0)
 
 

@@ -161,6 +161,7 @@ cdef Update *program_update(Program p, Rule rule, w, dw, state, double weight_de
     fill_update(u, rule, p.arrays((w, dw, state)), w, dw, state, weight_decay, l2,
                 INFINITY if clip_value is None else clip_value)
     u.kernels, u.state = p.kernels, &p.state
+    p.moves(w.nbytes + 2 * sum(a.nbytes for a in state if a is not None))  # all are read and written
     return u
 
 
@@ -185,6 +186,7 @@ def sink(Program p, Rule rule, w, state, double weight_decay, double l2, clip_va
     cdef Sink sink = Sink()
     sink.args = program_update(p, rule, w, None, state, weight_decay, l2, clip_value)
     sink.take = take
+    sink.moved = p.itemsize * (2 + 2 * sum(1 for a in state if a is not None))
     return sink
 
 

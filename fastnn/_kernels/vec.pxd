@@ -103,6 +103,7 @@ cdef extern from "vec/table.h" nogil:
         double (*sum_of_squares)(const void *x, Py_ssize_t n, double scale) noexcept nogil
         double (*largest)(const void *x, Py_ssize_t n) noexcept nogil
         double (*fma_loop)(void *sink, int64_t rounds) noexcept nogil
+        void (*scale_loop)(void *y, const void *x, Py_ssize_t n, int64_t rounds) noexcept nogil
     ctypedef struct fnn_table:
         const char *name
         fnn_kernels f32, f64

@@ -33,13 +33,14 @@ def dense_backward(
     y: Array | None = None,
     activation: Activation = None,
     need_dx: bool = True,
+    need_dw: bool = True,
     need_db: bool = True,
     dx_out: Array | None = None,
     dw_out: Array | None = None,
     db_out: Array | None = None,
-) -> tuple[Array | None, Array, Array | None]:
+) -> tuple[Array | None, Array | None, Array | None]:
     parsed, dx, dw, db = contracts.dense_backward(
-        dy, x, w, y, activation, need_dx, need_db, dx_out, dw_out, db_out
+        dy, x, w, y, activation, need_dx, need_dw, need_db, dx_out, dw_out, db_out
     )
     dz = dy
     if parsed[0] is not None:
@@ -47,7 +48,8 @@ def dense_backward(
         dz = activation_kernels.backward(parsed, dy, y, np.empty_like(dy))
     if dx is not None:
         kernels.input_gradient(dx, dz, w)
-    kernels.weight_gradient(dw, x, dz)
+    if dw is not None:
+        kernels.weight_gradient(dw, x, dz)
     if db is not None:
         kernels.bias_gradient(db, dz)
     return dx, dw, db

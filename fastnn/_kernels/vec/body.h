@@ -49,7 +49,7 @@
         .update = {FNN_UPDATE_LIST(FNN_UPDATE_##type)}, .clip = clip_##type,                         \
         .all_finite = all_finite_##type, .sum_of_squares = sum_of_squares_##type,                    \
         .largest = largest_##type,                                                                   \
-        .fma_loop = fma_loop_##type                                                                  \
+        .fma_loop = fma_loop_##type, .scale_loop = scale_loop_##type                                 \
     }
 typedef float f32_t;
 typedef double f64_t;

@@ -181,8 +181,9 @@ typedef struct {
     double (*sum_of_squares)(const void *x, ptrdiff_t n, double scale);
     double (*largest)(const void *x, ptrdiff_t n);
 
-    /* peak.h: multiply-adds in registers, `rounds` times; returns the flops done */
+    /* peak.h: multiply-adds in registers, `rounds` times, returns the flops done; y = a x, `rounds` times */
     double (*fma_loop)(void *sink, int64_t rounds);
+    void (*scale_loop)(void *y, const void *x, ptrdiff_t n, int64_t rounds);
 } fnn_kernels;
 
 typedef struct {
