@@ -33,7 +33,11 @@ INLINE vec FN(leaky_relu_grad)(vec dy, vec y, act_params p) {
 }
 
 /* elu(x) = x where x >= 0, a (exp(x) - 1) elsewhere; dx = dy (y + a) where y < 0, else dy. */
-INLINE vec FN(elu)(vec x, act_params p) { return v_sel(v_lt(x, (vec){0}), p.p[0] * v_expm1_down(x), x); }
+INLINE vec FN(elu)(vec x, act_params p) {
+    vec lost;
+    const vec e = FN(expm1_down_low)(x, &lost);
+    return v_sel(v_lt(x, (vec){0}), v_fused(e, p.p[0], lost * p.p[0]), x);
+}
 INLINE vec FN(elu_grad)(vec dy, vec y, act_params p) { return v_sel(v_le(y, (vec){0}), dy * (y + p.p[0]), dy); }
 
 /* sigmoid(x) = 1 / (1 + exp(-x)), see logistic_of: no overflow, and a small probability keeps all its
@@ -48,16 +52,27 @@ INLINE vec FN(sigmoid_grad)(vec dy, vec y, act_params p) { return (void)p, dy * 
 INLINE vec FN(tanh)(vec x, act_params p) { return (void)p, FN(v_tanh)(x); }
 INLINE vec FN(tanh_grad)(vec dy, vec y, act_params p) { return (void)p, dy * v_fma(-y, y, v_set1(1)); }
 
-/* selu(x) = s x where x > 0, s a (exp(x) - 1) elsewhere (Klambauer et al. 2017). */
-#define SELU_ALPHA ((real)1.6732632423543772)
+/* selu(x) = s x where x > 0, s a (exp(x) - 1) elsewhere (Klambauer et al. 2017); s a in two parts. */
 #define SELU_SCALE ((real)1.0507009873554805)
+#undef SELU_LEAST
+#undef SELU_LEAST_LOW
+#if FNN_REAL_BITS == 32
+#define SELU_LEAST ((real)1.7580993408473766)
+#define SELU_LEAST_LOW ((real)(1.7580993408473766 - SELU_LEAST))
+#else
+#define SELU_LEAST 1.7580993408473766
+#define SELU_LEAST_LOW 5.75014648756476e-17
+#endif
 INLINE vec FN(selu)(vec x, act_params p) {
     (void)p;
-    return v_sel(v_lt(x, (vec){0}), (SELU_SCALE * SELU_ALPHA) * v_expm1_down(x), SELU_SCALE * x);
+    const vec least = v_set1(SELU_LEAST);
+    vec lost;
+    const vec e = FN(expm1_down_low)(x, &lost);
+    return v_sel(v_lt(x, (vec){0}), v_fused(e, least, v_fma(lost, least, e * SELU_LEAST_LOW)), SELU_SCALE * x);
 }
 INLINE vec FN(selu_grad)(vec dy, vec y, act_params p) {
     (void)p;
-    return v_sel(v_le(y, (vec){0}), dy * (y + SELU_SCALE * SELU_ALPHA), SELU_SCALE * dy);
+    return v_sel(v_le(y, (vec){0}), dy * (y + SELU_LEAST), SELU_SCALE * dy);
 }
 
 /* softplus(x) = log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)); dx = dy (1 - exp(-y)). */
@@ -158,12 +173,12 @@ INLINE FN(logistic) FN(gelu_tanh_gate)(vec x) {
 }
 INLINE vec FN(gelu_tanh)(vec x, act_params p) {
     (void)p;
-    const FN(logistic) s = FN(gelu_tanh_gate)(FN(clamp)(x, -100, 100)); /* 0 or 1 from here on */
-    return FN(times_gate)(FN(cut_below)(x, -100), s);
+    const FN(logistic) s = FN(gelu_tanh_gate)(FN(clamp)(x, -30, 30)); /* 0 or 1 from here on */
+    return FN(times_gate)(FN(cut_below)(x, -30), s);
 }
 INLINE vec FN(gelu_tanh_grad)(vec dy, vec x, act_params p) {
     (void)p;
-    const vec c = FN(clamp)(x, -100, 100);
+    const vec c = FN(clamp)(x, -30, 30);
     const FN(logistic) s = FN(gelu_tanh_gate)(c);
     const vec steep = v_fma(c * c, v_set1(3 * CUBIC), v_set1(TWICE_ROOT)) * (c + x * 0); /* as in silu_grad */
     return dy * FN(times_gate)(FN(times_other)(steep, s) + 1, s);

@@ -92,12 +92,19 @@ INLINE vec v_exp(vec x) {
 }
 
 /* exp(x) - 1 for x <= 0 (and NaN; above, some number or other), without cancellation:
- * 2^n (exp(r) - 1) + (2^n - 1), in which the second part is exact down to where the result is -1. */
-INLINE vec v_expm1_down(vec x) {
+ * 2^n (exp(r) - 1) + (2^n - 1), in which the second part is exact down to where the result is -1; `lost` is
+ * what their sum has lost. */
+INLINE vec FN(expm1_down_low)(vec x, vec *lost) {
     vec n;
     x = v_max(v_set1(FNN_REAL_BITS == 32 ? (real)-30 : (real)-50), x);
-    const vec p = FN(exp_reduced)(x, &n), scale = v_power(n);
-    return v_fma(scale, p, scale - 1);
+    const vec p = FN(exp_reduced)(x, &n), scale = v_power(n), rest = scale - 1;
+    const vec y = v_fma(scale, p, rest);
+    *lost = v_fma(scale, p, rest - y); /* scale * p is exact, and not above rest except where that is 0 */
+    return y;
+}
+INLINE vec v_expm1_down(vec x) {
+    vec lost;
+    return FN(expm1_down_low)(x, &lost);
 }
 
 /* The logistic gate 1 / (1 + exp(-x)) and one minus it, 1 / (1 + exp(x)): the smaller of the two is its value
