@@ -5,23 +5,25 @@ objects are linked into `fastnn._kernels.machine`, which chooses among them at i
 about the package is in pyproject.toml.
 
 Environment: FASTNN_NO_OPENMP=1 builds without OpenMP (one thread); FASTNN_CFLAGS adds compiler flags:
-a sanitizer, say, or -g, which also keeps the symbols for a debugger or a profiler.
+a sanitizer, say, or -g, which also keeps the symbols for a debugger or a profiler; FASTNN_OBJECTS names
+a folder where several builds share the compiled vector code.
 """
 
 from __future__ import annotations
 
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import sha256
 from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 from setuptools.errors import CompileError, LinkError
-from setuptools.modified import newer_group
 
 KERNELS = Path("fastnn/_kernels")
 VEC = KERNELS / "vec"
@@ -73,39 +75,54 @@ class BuildExt(build_ext):
     def build_extensions(self) -> None:
         openmp = [] if os.environ.get("FASTNN_NO_OPENMP") else self._openmp_flags()
         extra = os.environ.get("FASTNN_CFLAGS", "").split()
-        self._rebuild_where_flags_changed([*openmp, *extra])
+        objects = self._vector_objects(extra)
+        # setuptools compares times of files, which do not tell of other flags or older objects.
+        self.force = self._changed("flags", [*openmp, *extra]) or self.force
+        if self._changed("objects", objects):
+            for path in objects:
+                os.utime(path)
         # The dynamic linker needs no names of static functions; a profiler does.
         strip = sys.platform == "linux" and not self.inplace and "-g" not in extra
         for extension in self.extensions:
             extension.extra_compile_args += [*FLAGS, "-O2", "-Wno-unused-function", *openmp, *extra]
             extension.extra_link_args += [*openmp, *extra, *["-Wl,-s"] * strip]
             if extension.name.endswith(".machine"):
-                extension.extra_objects += self._vector_objects(extra)
-                extension.depends += extension.extra_objects
+                extension.extra_objects += objects
+                extension.depends += objects
         super().build_extensions()
 
-    def _rebuild_where_flags_changed(self, flags: list[str]) -> None:
-        """setuptools compares times of files, which do not tell of other flags."""
-        stamp = Path(self.build_temp, "flags")
-        text = " ".join(flags)
-        if not stamp.exists() or stamp.read_text() != text:
-            self.force = True
-            stamp.parent.mkdir(parents=True, exist_ok=True)
-            stamp.write_text(text)
+    def _changed(self, what: str, now: list[str]) -> bool:
+        """Whether this is other than at the last build in this folder."""
+        record = Path(self.build_temp, f"last-{what}")
+        if record.exists() and record.read_text() == "\n".join(now):
+            return False
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text("\n".join(now))
+        return True
 
     def _vector_objects(self, extra: list[str]) -> list[str]:
-        """Compile the variants side by side; they are most of the build's time."""
-        warn = ["-Wall", "-Wextra"]
-        jobs = {f"isa_{name}.c": ["-O3", *warn, *flags] for name, flags in variants().items()}
-        jobs["dispatch.c"] = ["-O2", *warn]
-        headers = [str(path) for path in VEC.glob("*.h")]
+        """Compile the variants side by side: they are most of the build's time.
+
+        They know nothing of Python, so an object is kept under what it depends on (compiler, flags,
+        sources) and serves every build that needs the same one.
+        """
+        jobs = {f"isa_{name}.c": ["-O3", *flags] for name, flags in variants().items()}
+        jobs["dispatch.c"] = ["-O2"]
+        sources = b"".join(path.read_bytes() for path in sorted(VEC.glob("*.[ch]")))
+        kept = Path(os.environ.get("FASTNN_OBJECTS", "build/vec"))
+        kept.mkdir(parents=True, exist_ok=True)
 
         def compile_one(name: str) -> str:
-            source = str(VEC / name)
-            (target,) = self.compiler.object_filenames([source], output_dir=self.build_temp)
-            if self.force or newer_group([source, *headers], target):
-                flags = [*FLAGS, *jobs[name], *extra]
-                self.compiler.compile([source], output_dir=self.build_temp, extra_preargs=flags)
+            flags = [*FLAGS, "-Wall", "-Wextra", *jobs[name], *extra]
+            recipe = repr((self.compiler.compiler_so, flags, sources)).encode()
+            target = kept / f"{Path(name).stem}-{sha256(recipe).hexdigest()[:16]}.o"
+            if not target.exists():
+                (made,) = self.compiler.compile(
+                    [str(VEC / name)], output_dir=self.build_temp, extra_preargs=flags
+                )
+                partial = target.with_suffix(f".{os.getpid()}")
+                shutil.copy(made, partial)
+                partial.replace(target)  # another build may be looking
             return str(target)
 
         with ThreadPoolExecutor(self.parallel) as pool:

@@ -219,7 +219,7 @@ def test_a_worker_is_pinned_and_measures() -> None:
         worker.build(Gemm("forward", (8, 8, 8)))
         assert worker.ask("check")["error"] < oracle.TOLERANCE["float32"]
         count = worker.ask("calibrate", seconds=0.01)["steps"]
-        assert 0.001 < worker.ask("time", steps=count)["seconds"] < 0.5
+        assert count > 1 and worker.ask("time", steps=count)["seconds"] > 0
     assert worker.process.returncode == 0
 
 
