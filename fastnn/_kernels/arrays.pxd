@@ -1,6 +1,18 @@
 from cpython.buffer cimport Py_buffer
 from libc.stdint cimport int64_t
 
+ctypedef struct Plain:
+    # the arrays of a call that wants as little round it as possible; on the stack, given back by `let_go`
+    Py_buffer views[8]
+    int count
+    Py_ssize_t itemsize
+
+cdef bint take(Plain *plain, object x, bint writable) noexcept
+cdef bint same_shape(const Plain *plain, int i, int j) noexcept
+cdef bint apart(const Plain *plain, int i, int j) noexcept
+cdef void let_go(Plain *plain) noexcept
+cdef object fresh(const Plain *plain, int ndim, const Py_ssize_t *shape)
+
 cdef class Arrays:
     cdef Py_buffer views[16]
     cdef int count

@@ -3,12 +3,82 @@
 
 `fastnn.functional` has checked arguments already and says what is wrong in words; what is checked here
 again (float type, layout, writable) is what memory safety depends on.
+
+A small call cannot afford both: its kernel takes the arrays first (`Plain`), and only where one is not
+plainly right it asks the contract, which raises the error in words or accepts what is right all the
+same: a subclass of ndarray, say.
 """
 from cpython.buffer cimport (
     Py_buffer, PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_STRIDES, PyBUF_WRITABLE, PyBuffer_Release,
     PyObject_GetBuffer,
 )
 from libc.stdint cimport int64_t
+
+import numpy as np
+
+cdef extern from "Python.h":
+    int take_buffer "PyObject_GetBuffer" (object x, Py_buffer *view, int flags) noexcept
+    void PyErr_Clear()
+
+cdef type Array = np.ndarray
+cdef object empty = np.empty, FLOAT32 = np.dtype(np.float32), FLOAT64 = np.dtype(np.float64)
+
+
+# --- small calls ---------------------------------------------------------------------------------
+
+
+cdef bint take(Plain *plain, object x, bint writable) noexcept:
+    """Take a C-contiguous, aligned array of the float type of those before; False for anything else."""
+    cdef Py_buffer *view = &plain.views[plain.count]
+    if type(x) is not Array:
+        return False
+    if take_buffer(x, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0)) != 0:
+        PyErr_Clear()
+        return False
+    plain.count += 1
+    if view.format[0] not in (b'f', b'd') or view.format[1] != 0 or <size_t>view.buf % view.itemsize:
+        return False
+    if plain.count == 1:
+        plain.itemsize = view.itemsize
+    return plain.itemsize == view.itemsize
+
+
+cdef bint same_shape(const Plain *plain, int i, int j) noexcept:
+    cdef const Py_buffer *a = &plain.views[i]
+    cdef const Py_buffer *b = &plain.views[j]
+    cdef int axis
+    if a.ndim != b.ndim:
+        return False
+    for axis in range(a.ndim):
+        if a.shape[axis] != b.shape[axis]:
+            return False
+    return True
+
+
+cdef bint apart(const Plain *plain, int i, int j) noexcept:
+    """Whether two arrays share no memory."""
+    cdef const Py_buffer *a = &plain.views[i]
+    cdef const Py_buffer *b = &plain.views[j]
+    return <char *>a.buf + a.len <= <char *>b.buf or <char *>b.buf + b.len <= <char *>a.buf
+
+
+cdef void let_go(Plain *plain) noexcept:
+    cdef int i
+    for i in range(plain.count):
+        PyBuffer_Release(&plain.views[i])
+    plain.count = 0
+
+
+cdef object fresh(const Plain *plain, int ndim, const Py_ssize_t *shape):
+    """A new array of the float type of those taken."""
+    cdef int i
+    kind = FLOAT32 if plain.itemsize == 4 else FLOAT64
+    if ndim == 2:
+        return empty((shape[0], shape[1]), kind)
+    return empty(tuple([shape[i] for i in range(ndim)]), kind)
+
+
+# --- calls with many arrays, and programs --------------------------------------------------------
 
 
 cdef class Arrays:
