@@ -188,8 +188,8 @@ INLINE vec FN(gelu_tanh_grad)(vec dy, vec x, act_params p) {
  * dy outside. */
 INLINE vec FN(hard_swish)(vec x, act_params p) {
     (void)p;
-    const vec c = FN(clamp)(x, -3, 3), sum = c + 3, low = c - (sum - 3), y = c * sum;
-    const vec inside = FN(sixth)(y, v_fma(c, low, v_lost(c, sum, y)));
+    const vec sum = x + 3, low = x - (sum - 3), y = x * sum;
+    const vec inside = FN(sixth)(y, v_fma(x, low, v_lost(x, sum, y)));
     return v_sel(v_le(x, v_set1(-3)), x * 0, v_sel(v_le(v_set1(3), x), x, inside));
 }
 INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
