@@ -13,6 +13,7 @@ from cpython.buffer cimport (
     PyObject_GetBuffer,
 )
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 
 import numpy as np
 
@@ -30,7 +31,7 @@ cdef object empty = np.empty, FLOAT32 = np.dtype(np.float32), FLOAT64 = np.dtype
 cdef bint take(Plain *plain, object x, bint writable) noexcept:
     """Take a C-contiguous, aligned array of the float type of those before; False for anything else."""
     cdef Py_buffer *view = &plain.views[plain.count]
-    if type(x) is not Array:
+    if plain.count == MOST_PLAIN or type(x) is not Array:
         return False
     if take_buffer(x, view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | (PyBUF_WRITABLE if writable else 0)) != 0:
         PyErr_Clear()
@@ -76,6 +77,94 @@ cdef object fresh(const Plain *plain, int ndim, const Py_ssize_t *shape):
     if ndim == 2:
         return empty((shape[0], shape[1]), kind)
     return empty(tuple([shape[i] for i in range(ndim)]), kind)
+
+
+cdef class Fit:
+    """What the arrays of an operation must be, as a signature: "nd dh h? -> nh".
+
+    A word for each array, inputs before outputs; a letter for each axis, the same letter for the same
+    length, or `*` for the shape of the first array.  `?` may be None, `!` is written in place, `=` is an
+    output that may be exactly an input of its shape.
+    """
+
+    def __init__(self, signature):
+        before, _, after = signature.partition("->")
+        words = before.split() + after.split()
+        self.count, self.inputs = len(words), len(before.split())
+        for i, word in enumerate(words):
+            axes = word.rstrip("?!=").encode()
+            if self.count > 12 or len(axes) > 4:
+                raise ValueError(f"a signature has at most 12 words of 4 axes, got {signature!r}")
+            self.rank[i] = -1 if axes == b"*" else len(axes)
+            for j, letter in enumerate(axes):
+                self.axes[i][j] = letter - 97
+            self.optional[i], self.inplace[i] = "?" in word, "=" in word
+            self.written[i] = "!" in word or i >= self.inputs
+
+    cdef bint accept(self, Plain *plain, int i, object x, Py_ssize_t *lengths) noexcept:
+        """Take the next array if it fits its word and those before; `lengths` by letter, 0 not known."""
+        cdef int axis, at = plain.count, j
+        cdef Py_buffer *view = &plain.views[at]
+        cdef Py_ssize_t *length
+        if not take(plain, x, self.written[i]):
+            return False
+        if (view.ndim != self.rank[i]) if self.rank[i] >= 0 else not same_shape(plain, 0, at):
+            return False
+        for axis in range(self.rank[i]):
+            length = &lengths[self.axes[i][axis]]
+            if length[0] == 0:
+                length[0] = view.shape[axis]
+            if length[0] != view.shape[axis] or length[0] == 0:
+                return False
+        if self.written[i]:
+            for j in range(at):
+                if not apart(plain, j, at) and not (
+                        self.inplace[i] and j < plain.inputs and plain.views[j].buf == view.buf
+                        and same_shape(plain, j, at)):
+                    return False
+        return True
+
+    def outputs(self, *arrays):
+        """The outputs: those given, or new ones for None; False for one gives None.
+
+        None in place of them all if anything is not plainly right: the contract of the operation then
+        says what, or accepts it (empty arrays and subclasses, for instance).
+        """
+        cdef Plain plain
+        cdef Py_ssize_t lengths[26]
+        cdef Py_ssize_t shape[4]
+        cdef int i, axis
+        plain.count = plain.inputs = 0
+        memset(lengths, 0, sizeof(lengths))
+        found = []
+        if len(arrays) != self.count:
+            raise TypeError(f"expected {self.count} arrays, got {len(arrays)}")
+        try:
+            for i in range(self.count):
+                x = arrays[i]
+                if i < self.inputs:
+                    if x is None and self.optional[i]:
+                        continue
+                elif x is False:
+                    found.append(None)
+                    continue
+                elif x is None:
+                    if self.rank[i] < 0:
+                        found.append(fresh(&plain, plain.views[0].ndim, plain.views[0].shape))
+                    else:
+                        for axis in range(self.rank[i]):
+                            shape[axis] = lengths[self.axes[i][axis]]
+                        found.append(fresh(&plain, self.rank[i], shape))
+                    continue
+                if not self.accept(&plain, i, x, lengths):
+                    return None
+                if i < self.inputs:
+                    plain.inputs += 1
+                else:
+                    found.append(x)
+        finally:
+            let_go(&plain)
+        return tuple(found)
 
 
 # --- calls with many arrays, and programs --------------------------------------------------------
