@@ -174,6 +174,8 @@ cdef int add_strided(Program p, object name, activation, x, saved, out, bint bac
     s.one.x = arrays.matrix(x, &s.ldx)
     s.rows, s.cols = arrays.rows(), arrays.cols()
     s.one.saved = arrays.matrix(saved, &s.lds)
+    if (arrays.rows() != s.rows or arrays.cols() != s.cols) and (backward or saved is not None):
+        raise ValueError("what was saved does not fit the input")
     s.one.out = arrays.matrix(out, &s.ldo, True)
     if arrays.rows() != s.rows or arrays.cols() != s.cols:
         raise ValueError("the output does not fit the input")

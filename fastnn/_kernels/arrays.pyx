@@ -185,6 +185,10 @@ cdef class Arrays:
     cdef char *_take(self, object x, int flags) except? NULL:
         if self.count == 16:
             raise ValueError("too many arrays for one call")
+        if x is None:  # in its place, an array of no size: whoever needs one finds that it does not fit
+            memset(&self.views[self.count], 0, sizeof(Py_buffer))
+            self.count += 1
+            return NULL
         PyObject_GetBuffer(x, &self.views[self.count], flags | PyBUF_FORMAT)
         self.count += 1
         return <char *>self.views[self.count - 1].buf
@@ -194,6 +198,8 @@ cdef class Arrays:
         cdef char code = v.format[0]
         if v.format[1] != 0 or not ((code == b'f' and v.itemsize == 4) or (code == b'd' and v.itemsize == 8)):
             raise TypeError(f"expected float32 or float64, got the buffer format {v.format.decode()!r}")
+        if <size_t>v.buf % v.itemsize:
+            raise ValueError("expected an aligned array")
         if self.itemsize == 0:
             self.itemsize = v.itemsize
         elif self.itemsize != v.itemsize:
@@ -202,37 +208,41 @@ cdef class Arrays:
 
     cdef char *real(self, object x, bint writable=False) except? NULL:
         """A C-contiguous array of floats, or NULL for None."""
-        if x is None:
-            return NULL
         cdef char *data = self._take(x, PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if writable else 0))
-        self._check_real()
+        if x is not None:
+            self._check_real()
         return data
 
     cdef char *matrix(self, object x, Py_ssize_t *ld, bint writable=False) except? NULL:
         """A matrix whose rows are contiguous and `ld` elements apart, or NULL for None."""
         ld[0] = 0
+        cdef char *data = self._take(x, PyBUF_STRIDES | (PyBUF_WRITABLE if writable else 0))
         if x is None:
             return NULL
-        cdef char *data = self._take(x, PyBUF_STRIDES | (PyBUF_WRITABLE if writable else 0))
         self._check_real()
         cdef Py_buffer *v = self.last()
         if v.ndim != 2:
             raise ValueError(f"expected a matrix, got {v.ndim} axes")
-        ld[0] = v.strides[0] // v.itemsize
-        if (v.strides[1] != v.itemsize and v.shape[1] > 1) or v.strides[0] % v.itemsize or ld[0] < v.shape[1]:
-            if v.shape[0] > 1 and v.shape[1] > 0:
-                raise ValueError("expected a matrix with contiguous rows")
+        if v.len and v.shape[1] > 1 and v.strides[1] != v.itemsize:
+            raise ValueError("expected a matrix with contiguous rows")
+        if v.len and v.shape[0] > 1:
+            if v.strides[0] % v.itemsize or v.strides[0] < v.shape[1] * v.itemsize:
+                raise ValueError("expected a matrix whose rows follow each other")
+            ld[0] = v.strides[0] // v.itemsize
+        else:
             ld[0] = v.shape[1]
         return data
 
     cdef int64_t *whole(self, object x, bint writable=False) except? NULL:
         """A C-contiguous array of int64, or NULL for None."""
-        if x is None:
-            return NULL
         cdef char *data = self._take(x, PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if writable else 0))
         cdef Py_buffer *v = self.last()
+        if x is None:
+            return NULL
         if v.itemsize != 8 or v.format[1] != 0 or v.format[0] not in (b'l', b'q'):
             raise TypeError(f"expected int64, got the buffer format {v.format.decode()!r}")
+        if <size_t>data % 8:
+            raise ValueError("expected an aligned array")
         return <int64_t *>data
 
     cdef char *any(self, object x, bint writable=False) except? NULL:
@@ -242,12 +252,14 @@ cdef class Arrays:
     cdef Py_buffer *last(self) noexcept:
         return &self.views[self.count - 1]
 
+    # -1 where the last array is None
+
     cdef Py_ssize_t rows(self) noexcept:
-        return self.last().shape[0]
+        return self.last().shape[0] if self.last().ndim > 0 else -1
 
     cdef Py_ssize_t cols(self) noexcept:
-        return self.last().shape[1]
+        return self.last().shape[1] if self.last().ndim > 1 else -1
 
     cdef Py_ssize_t size(self) noexcept:
         cdef Py_buffer *v = self.last()
-        return v.len // v.itemsize
+        return v.len // v.itemsize if v.itemsize else -1

@@ -172,6 +172,15 @@ cdef int forward_ops(Norm *b, fnn_op *ops) noexcept:
     return 3
 
 
+cdef char *vector(Norm *b, Arrays arrays, x, bint writable=False) except? NULL:
+    """One number for each column."""
+    cdef char *data = arrays.real(x, writable)
+    if arrays.size() != b.cols:
+        raise ValueError(f"expected a vector of {b.cols} columns, got "
+                         + ("None" if x is None else f"{arrays.size()} elements"))
+    return data
+
+
 cdef int forward_arrays(Norm *b, Arrays arrays, x, gamma, beta, running_mean, running_var, y, mean,
                         rstd) except -1:
     b.x = arrays.matrix(x, &b.ldx)
@@ -180,11 +189,11 @@ cdef int forward_arrays(Norm *b, Arrays arrays, x, gamma, beta, running_mean, ru
     b.y = arrays.matrix(y, &b.ldy, True)
     if arrays.rows() != b.rows or arrays.cols() != b.cols:
         raise ValueError("y does not fit x")
-    b.gamma, b.beta = arrays.real(gamma), arrays.real(beta)
-    if arrays.size() != b.cols:
-        raise ValueError("beta does not fit x")
-    b.running_mean, b.running_var = arrays.real(running_mean, b.training), arrays.real(running_var, b.training)
-    b.mean, b.rstd = arrays.real(mean, True), arrays.real(rstd, True)
+    b.gamma, b.beta = vector(b, arrays, gamma), vector(b, arrays, beta)
+    if running_mean is not None or running_var is not None or not b.training:
+        b.running_mean = vector(b, arrays, running_mean, b.training)
+        b.running_var = vector(b, arrays, running_var, b.training)
+    b.mean, b.rstd = vector(b, arrays, mean, True), vector(b, arrays, rstd, True)
     return 0
 
 
@@ -225,10 +234,8 @@ def reapply(x, gamma, beta, mean, rstd, activation, y):
     b.y = arrays.matrix(y, &b.ldy, True)
     if arrays.rows() != b.rows or arrays.cols() != b.cols:
         raise ValueError("y does not fit x")
-    b.gamma, b.beta, b.mean, b.rstd = (arrays.real(gamma), arrays.real(beta), arrays.real(mean),
-                                       arrays.real(rstd))
-    if arrays.size() != b.cols:
-        raise ValueError("rstd does not fit x")
+    b.gamma, b.beta = vector(&b, arrays, gamma), vector(&b, arrays, beta)
+    b.mean, b.rstd = vector(&b, arrays, mean), vector(&b, arrays, rstd)
     b.kernels = kernels_for(b.real)
     borrow(&scratch, plan(&b))
     try:
@@ -358,11 +365,9 @@ cdef int backward_arrays(Norm *b, Arrays arrays, dy, x, gamma, mean, rstd, beta,
     b.dx = arrays.matrix(dx, &b.lddx, True)
     if arrays.rows() != b.rows or arrays.cols() != b.cols:
         raise ValueError("dx does not fit dy")
-    b.gamma, b.beta = arrays.real(gamma), arrays.real(beta)
-    b.mean, b.rstd = arrays.real(mean), arrays.real(rstd)
-    if arrays.size() != b.cols:
-        raise ValueError("rstd does not fit dy")
-    b.dgamma, b.dbeta = arrays.real(dgamma, True), arrays.real(dbeta, True)
+    b.gamma, b.beta = vector(b, arrays, gamma), NULL if beta is None else vector(b, arrays, beta)
+    b.mean, b.rstd = vector(b, arrays, mean), vector(b, arrays, rstd)
+    b.dgamma, b.dbeta = vector(b, arrays, dgamma, True), vector(b, arrays, dbeta, True)
     return 0
 
 

@@ -42,7 +42,7 @@ cdef int run_rows(Rows *r, Arrays arrays, out, bint backward) except -1:
     cdef fnn_op op
     cdef Py_ssize_t size = arrays.size()
     r.out = arrays.real(out, True)
-    if arrays.size() != size or size != r.rows * r.cols:
+    if size < 0 or arrays.size() != size or size != r.rows * r.cols:
         raise ValueError("the output does not fit the input")
     r.real = arrays.itemsize
     r.kernels = kernels_for(r.real)
@@ -72,6 +72,8 @@ def softmax_backward(dy, y, Py_ssize_t cols, bint logarithm, dx):
     r.x, r.cols, r.logarithm = arrays.real(dy), cols, logarithm
     r.rows = arrays.size() // max(1, cols)
     r.y = arrays.real(y)
+    if arrays.size() != r.rows * r.cols:
+        raise ValueError("y does not fit dy")
     run_rows(&r, arrays, dx, True)
     return dx
 
@@ -248,6 +250,8 @@ def add_softmax_cross_entropy(Program p, name, logits, labels, double smoothing,
     cdef Arrays arrays = p.arrays((logits, labels, gradient))
     loss_arrays(s, arrays, logits, gradient)
     s.labels = arrays.whole(labels)
+    if arrays.size() != s.rows:
+        raise ValueError("labels do not fit logits")
     s.smoothing, s.scale = smoothing, 1.0 / s.rows
     place(p, s)
     p.add(name, cross_entropy_block, s.blocks, s, FLOPS * s.rows * s.cols, 0)
@@ -260,6 +264,8 @@ def add_mean_squared_error(Program p, name, pred, target, gradient):
     cdef Arrays arrays = p.arrays((pred, target, gradient))
     loss_arrays(s, arrays, pred, gradient)
     s.target = arrays.real(target)
+    if arrays.size() != s.rows * s.cols:
+        raise ValueError("target does not fit pred")
     s.scale = 1.0 / (s.rows * s.cols)
     place(p, s)
     p.add(name, squared_error_block, s.blocks, s, FLOPS * s.rows * s.cols, 0)

@@ -43,6 +43,8 @@ cdef inline void sgd_range(const Sgd *s, Py_ssize_t begin, Py_ssize_t end, doubl
 cdef int sgd_arrays(Sgd *s, Arrays arrays, w, dw, v) except -1:
     s.w = arrays.real(w, True)
     s.n = arrays.size()
+    if w is None:
+        raise TypeError("w must be an array")
     s.real = arrays.itemsize
     s.dw = arrays.real(dw)
     if dw is not None and arrays.size() != s.n:
@@ -121,6 +123,8 @@ def add_penalty(Program p, w, double factor):
     cdef Arrays arrays = p.arrays((w,))
     a.kernels, a.state, a.real, a.factor = p.kernels, &p.state, p.itemsize, factor
     a.w = arrays.real(w)
+    if w is None:
+        raise TypeError("w must be an array")
     a.n = arrays.size()
     p.add("penalty", penalty_block, 1, a, 2.0 * a.n, 0)
 
@@ -129,6 +133,8 @@ def sum_of_squares(w):
     """sum(w^2), in float64."""
     cdef Arrays arrays = Arrays()
     cdef const char *data = arrays.real(w)
+    if w is None:
+        raise TypeError("w must be an array")
     return kernels_for(arrays.itemsize).sum_of_squares(data, arrays.size())
 
 
@@ -136,4 +142,6 @@ def all_finite(x):
     """True if no element of a float array is NaN or infinite."""
     cdef Arrays arrays = Arrays()
     cdef const char *data = arrays.real(x)
+    if x is None:
+        raise TypeError("x must be an array")
     return bool(kernels_for(arrays.itemsize).all_finite(data, arrays.size()))

@@ -61,9 +61,12 @@ INLINE vec FN(exp_poly)(vec r) {
 INLINE vec FN(whole_powers)(vec x) {
     return v_fma(x, v_set1(LOG2E), v_set1(FN(whole_magic))) - FN(whole_magic);
 }
-INLINE vec FN(exp_reduced)(vec x, vec *n) {
+INLINE vec FN(exp_reduction)(vec x, vec *n) { /* r */
     *n = FN(whole_powers)(x);
-    const vec r = v_fma(*n, v_set1(-LN2_LOW), v_fma(*n, v_set1(-LN2_HIGH), x));
+    return v_fma(*n, v_set1(-LN2_LOW), v_fma(*n, v_set1(-LN2_HIGH), x));
+}
+INLINE vec FN(exp_reduced)(vec x, vec *n) { /* p */
+    const vec r = FN(exp_reduction)(x, n);
     return v_fma(FN(exp_poly)(r), r * r, r);
 }
 /* The same for x + low with |low| << |x|; *lost (where asked for) is what p has lost by rounding. */
@@ -87,8 +90,8 @@ INLINE vec v_exp(vec x) {
     vec n;
     x = v_max(v_set1(LOWEST), x); /* the constant first: NaN must come through */
     x = v_min(v_set1(HIGHEST), x);
-    const vec p = FN(exp_reduced)(x, &n);
-    return v_scale(p + 1, n);
+    const vec r = FN(exp_reduction)(x, &n), s = r + 1; /* what s lost joins the small terms: half an ulp saved */
+    return v_scale(s + v_fma(FN(exp_poly)(r), r * r, r - (s - 1)), n);
 }
 
 /* exp(x) - 1 for x <= 0 (and NaN; above, some number or other), without cancellation:
