@@ -317,21 +317,26 @@ def unit(true: Array, dtype: Any) -> Array:
 
 
 def errors(y: Array, true: Array) -> Array:
-    """|y - true| in ulp; 0 where both are NaN or the same infinity, infinite where only one is."""
+    """|y - true| in ulp; 0 where both are NaN or the same infinity, infinite where only one is NaN.
+
+    An infinite y counts as the number that would follow the largest.
+    """
     wide = y.astype(true.dtype)
     size = unit(true, y.dtype.type)
     off = np.abs(wide - true) / size
     odd = ~np.isfinite(off) | (np.abs(true) > np.finfo(y.dtype).max)
     if odd.any():
-        off[odd] = _odd_errors(wide[odd], true[odd], size[odd], np.finfo(y.dtype).max)
+        off[odd] = _odd_errors(wide[odd], true[odd], size[odd], np.finfo(y.dtype))
     return off.astype(np.float64, copy=False)
 
 
-def _odd_errors(wide: Array, true: Array, size: Array, most: Any) -> Array:
-    beyond = np.abs(true) >= true.dtype.type(most) + size / 2  # rounds to infinity
-    true = np.where(beyond, np.copysign(true.dtype.type(np.inf), true), true)
+def _odd_errors(wide: Array, true: Array, size: Array, info: Any) -> Array:
+    kind = true.dtype.type
+    beyond = np.abs(true) >= kind(info.max) + size / 2  # rounds to infinity
+    true = np.where(beyond, np.copysign(kind(np.inf), true), true)
     same = (wide == true) | (np.isnan(wide) & np.isnan(true))
-    off = np.abs(wide - true) / size
+    next_one = np.copysign(np.ldexp(kind(1), info.maxexp), wide)
+    off = np.abs(np.where(np.isinf(wide) & np.isfinite(true), next_one, wide) - true) / size
     return np.where(same, 0, np.where(np.isnan(off), np.inf, off))
 
 
