@@ -1,15 +1,21 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Batch normalisation of the columns of x (rows, cols): cuts for caches and threads.
+"""Batch normalisation of x (rows, cols, inner), a channel for each of `cols`: cuts for caches and threads.
 
 Design
 ------
-Two routes, chosen by shape alone:
-- columns: blocks of columns narrow enough for all their rows to stay in L2; statistics, coefficients
-  and result of a block in one operation.
-- rows: for more rows than that.  Operation 1 takes statistics of blocks of rows, operation 2 (one
-  block) merges them in row order, operation 3 applies them.
+Whatever the rank and the channel axis, x is (rows, cols, inner): all axes before the channels, the channels,
+all axes after them.  With inner = 1 the vectors lie across channels (vec/batchnorm.h), else along the run of
+`inner` elements that a channel has in a row (vec/batchnorm_runs.h).  Two routes, chosen by shape alone:
+- channels: blocks of channels; statistics, coefficients and result of a block in one operation.  For matrices
+  that fit into L2 as a whole, and for images, whose blocks fit.
+- rows: everything else.  Operation 1 takes statistics of blocks of rows, operation 2
+  (one block) merges them in row order, operation 3 applies them, the last rows first: they are still in cache.
+With frozen statistics nothing has to be known of all rows before the first result: one pass, in small blocks.
+
+Results far larger than the caches are made in a piece of L1 and stored past the caches (`streams`).
 """
 from libc.stddef cimport size_t
+from libc.stdint cimport uintptr_t
 from libc.string cimport memset
 
 from fastnn._kernels.activations cimport parse
@@ -19,14 +25,20 @@ from fastnn._kernels.program cimport Program
 from fastnn._kernels.vec cimport fnn_kernels, fnn_op, fnn_run
 
 
-cdef Py_ssize_t L2_BYTES = 524288   # what a block may take of the second-level cache
-cdef double FLOPS = 24.0            # what an element is counted as, for the choice of threads
+cdef Py_ssize_t L2_BYTES = 524288       # what a block may take of the second-level cache
+cdef Py_ssize_t STRIP_BYTES = 1024      # of a row, at least, where a matrix is cut between columns
+cdef Py_ssize_t STREAM_BYTES = 6291456  # results of this size leave the cache before anybody reads them
+cdef Py_ssize_t MOST_ROW_BLOCKS = 128   # each has statistics of its own
+cdef enum:
+    STAGE_BYTES = 8192                  # of L1, where results are made before they are streamed
+cdef double FLOPS = 24.0                # what an element is counted as, for the choice of threads
 
 ctypedef struct Norm:
     const fnn_kernels *kernels
-    Py_ssize_t real, rows, cols
+    Py_ssize_t real, rows, cols, inner
     bint training
     bint needs_input      # the activation is differentiated from its input, computed again
+    bint streams
     int activation
     double params[2]
     double momentum, eps
@@ -52,7 +64,7 @@ ctypedef struct Norm:
     char *dbeta
     # the plan
     Py_ssize_t col_block, col_blocks, row_block, row_blocks
-    # workspace: per row block, two doubles a column; then `real` coefficients of all columns
+    # workspace: per row block, two doubles a channel; then `real` coefficients of all channels
     double *sums          # (row_blocks, 2, cols): mean and M2, or sum g and sum g (x - mean)
     char *scale
     char *shift
@@ -61,30 +73,114 @@ ctypedef struct Norm:
     char *c_1
 
 
-cdef size_t plan(Norm *b) noexcept nogil:
-    """Choose the route; returns the bytes of workspace."""
-    cdef Py_ssize_t strip = 4 * b.kernels.lanes
-    b.row_blocks = 1
-    b.row_block = max(1, b.rows)
-    b.col_block = max(strip, L2_BYTES // (b.real * max(1, b.rows)) // strip * strip)
-    # a few blocks, for threads to share, even where the whole fits
-    while b.col_block > strip and b.col_block * 4 > b.cols and b.rows * b.col_block > 8192:
-        b.col_block = (b.col_block // 2 + strip - 1) // strip * strip
-    if b.rows * strip * b.real > L2_BYTES:  # too many rows for a strip of columns
-        b.row_block = max(64, L2_BYTES // 2 // (b.real * max(1, b.cols)) // 32 * 32)
-        b.row_blocks = (b.rows + b.row_block - 1) // b.row_block
-        b.col_block = b.cols
-    b.col_blocks = (b.cols + b.col_block - 1) // b.col_block if b.cols else 0
-    return <size_t>(b.row_blocks * 2 * b.cols * sizeof(double) + 5 * (b.cols * b.real + 64))
+cdef inline Py_ssize_t cuts(Py_ssize_t n, Py_ssize_t block) noexcept nogil:
+    return (n + block - 1) // block
+
+
+cdef size_t plan(Norm *b, Py_ssize_t operands) noexcept nogil:
+    """Choose the route for `operands` arrays that are read twice; returns the bytes of workspace."""
+    cdef Py_ssize_t rows = max(1, b.rows), cols = max(1, b.cols)
+    cdef Py_ssize_t channel = operands * b.real * b.inner * rows  # bytes of one
+    cdef Py_ssize_t strip = 1  # the fewest channels in a block
+    cdef bint by_channels
+    if b.inner == 1:
+        # Strips of a matrix that does not fit as a whole were tried: to walk down narrow columns of long rows
+        # costs six times what a second pass over memory does (most of it address translation).
+        strip = min(STRIP_BYTES // b.real, cols)
+        by_channels = channel * cols <= L2_BYTES
+    else:
+        by_channels = channel <= L2_BYTES or rows == 1 or cols >= 16
+    if not b.training:
+        plan_elementwise(b)
+    elif by_channels:
+        b.row_block, b.row_blocks = rows, 1
+        b.col_block = max(strip, L2_BYTES // channel)
+        # a few blocks, for threads to share, even where the whole fits
+        while b.col_block >= 2 * strip and b.col_block * 4 > cols and rows * b.inner * b.col_block > 8192:
+            b.col_block //= 2
+        b.col_block = min(cuts(b.col_block, strip) * strip, cols)
+        b.col_blocks = cuts(cols, b.col_block)
+    else:
+        b.row_block = max(cuts(rows, MOST_ROW_BLOCKS), L2_BYTES // 4 // (b.real * b.inner * cols))
+        if b.inner == 1:  # whole chunks of statistics
+            b.row_block = cuts(b.row_block, 128) * 128
+        b.row_block = min(b.row_block, rows)
+        b.row_blocks = cuts(rows, b.row_block)
+        b.col_block, b.col_blocks = cols, 1
+    return <size_t>((2 * b.row_blocks * sizeof(double) + 5 * b.real) * cols + 6 * 64)
+
+
+cdef void plan_elementwise(Norm *b) noexcept nogil:
+    """Blocks for what needs nothing but its own elements; where rows are wide they are cut between channels."""
+    cdef Py_ssize_t cols = max(1, b.cols), channel = b.real * b.inner, block = L2_BYTES // 4
+    b.row_block = max(1, block // (channel * cols))
+    if b.inner == 1:
+        b.row_block = cuts(b.row_block, 64) * 64  # their sums in double are then a small part of them
+    b.row_block = min(b.row_block, max(1, b.rows))
+    b.col_block = cols
+    if b.row_block * channel * cols > 2 * block:
+        b.col_block = min(cols, max(1 if b.inner > 1 else 4 * b.kernels.lanes, block // (channel * b.row_block)))
+    b.row_blocks, b.col_blocks = cuts(max(1, b.rows), b.row_block), cuts(cols, b.col_block)
+
+
+cdef inline char *carve(char **memory, size_t bytes) noexcept nogil:
+    """The next piece, up to a cache line."""
+    cdef char *piece = memory[0]
+    memory[0] += (bytes + 63) // 64 * 64
+    return piece
 
 
 cdef void place(Norm *b, char *memory) noexcept nogil:
     """Lay the workspace out."""
-    cdef size_t each = (b.cols * b.real + 63) // 64 * 64
-    b.sums = <double *>memory
-    memory += b.row_blocks * 2 * b.cols * sizeof(double)
-    b.scale, b.shift, b.c_g, b.c_x, b.c_1 = (memory, memory + each, memory + 2 * each, memory + 3 * each,
-                                             memory + 4 * each)
+    cdef size_t each = b.cols * b.real
+    b.sums = <double *>carve(&memory, 2 * b.row_blocks * b.cols * sizeof(double))
+    b.scale, b.shift = carve(&memory, each), carve(&memory, each)
+    b.c_g, b.c_x, b.c_1 = carve(&memory, each), carve(&memory, each), carve(&memory, each)
+
+
+cdef inline bint is_far_larger(const Norm *b, const char *out, const char *a, const char *c, const char *d) noexcept nogil:
+    """Whether `out` is to be stored past the caches: not in place, where its lines are there already."""
+    return out != a and out != c and out != d and b.rows * b.cols * b.inner * b.real >= STREAM_BYTES
+
+
+cdef inline const char *at(const Norm *b, const char *x, Py_ssize_t ld, Py_ssize_t i, Py_ssize_t j) noexcept nogil:
+    """Row i, channel j of x."""
+    return x + (i * ld + j * b.inner) * b.real
+
+
+cdef int check_channels(const Norm *b, Arrays arrays) except -1:
+    if arrays.size() != b.cols:
+        raise ValueError(f"expected an entry for each of {b.cols} channels, got {arrays.size()}")
+    return 0
+
+
+cdef char *vector(const Norm *b, Arrays arrays, object x, bint writable=False) except? NULL:
+    """An array with one entry a channel."""
+    if x is None:
+        raise TypeError("expected an array with an entry for each channel, got None")
+    cdef char *data = arrays.real(x, writable)
+    check_channels(b, arrays)
+    return data
+
+
+cdef int shape(Norm *b, Arrays arrays, object gamma) except -1:
+    """Rows, channels and inner from the matrix taken last and gamma."""
+    cdef Py_ssize_t width = arrays.cols()
+    b.rows, b.real = arrays.rows(), arrays.itemsize
+    b.gamma = arrays.real(gamma)
+    if gamma is None:
+        raise TypeError("gamma must be an array")
+    b.cols = arrays.size()
+    b.inner = max(1, width // max(1, b.cols))
+    if b.cols * b.inner != width and b.rows:
+        raise ValueError(f"{width} columns are no multiple of {b.cols} channels")
+    return 0
+
+
+cdef int check_shape(const Norm *b, Arrays arrays, str name) except -1:
+    if arrays.rows() != b.rows or arrays.cols() != b.cols * b.inner and b.rows:
+        raise ValueError(f"{name} does not fit x")
+    return 0
 
 
 # --- forward -------------------------------------------------------------------------------------
@@ -92,8 +188,12 @@ cdef void place(Norm *b, char *memory) noexcept nogil:
 
 cdef inline void statistics(const Norm *b, Py_ssize_t i, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
     cdef double *sums = b.sums + i * 2 * b.cols
-    b.kernels.batchnorm_statistics(sums + j, sums + b.cols + j, b.x + (i * b.row_block * b.ldx + j) * b.real,
-                                   b.ldx, min(b.row_block, b.rows - i * b.row_block), cols)
+    cdef Py_ssize_t i0 = i * b.row_block, rows = min(b.row_block, b.rows - i * b.row_block)
+    if b.inner == 1:
+        b.kernels.batchnorm_statistics(sums + j, sums + b.cols + j, at(b, b.x, b.ldx, i0, j), b.ldx, rows, cols)
+    else:
+        b.kernels.batchnorm_run_statistics(sums + j, sums + b.cols + j, at(b, b.x, b.ldx, i0, j), b.ldx, rows,
+                                           cols, b.inner)
 
 
 cdef inline void finalize(const Norm *b, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
@@ -101,18 +201,70 @@ cdef inline void finalize(const Norm *b, Py_ssize_t j, Py_ssize_t cols) noexcept
     b.kernels.batchnorm_finalize(
         b.mean + at, b.rstd + at, b.scale + at, b.shift + at, b.sums + j, b.sums + b.cols + j, b.gamma + at,
         b.beta + at, b.running_mean + at if b.running_mean != NULL else NULL,
-        b.running_var + at if b.running_mean != NULL else NULL, <double>b.rows, b.momentum, b.eps, cols)
+        b.running_var + at if b.running_mean != NULL else NULL, <double>(b.rows * b.inner), b.momentum, b.eps, cols)
 
 
-cdef inline void apply(const Norm *b, const char *shift, Py_ssize_t i, Py_ssize_t j,
-                       Py_ssize_t cols) noexcept nogil:
-    cdef Py_ssize_t at = j * b.real, i0 = i * b.row_block
-    b.kernels.batchnorm_apply[b.activation](
-        b.y + (i0 * b.ldy + j) * b.real, b.ldy, b.x + (i0 * b.ldx + j) * b.real, b.ldx, b.mean + at,
-        b.scale + at, shift + at, min(b.row_block, b.rows - i0), cols, b.params)
+cdef inline void apply_to(const Norm *b, char *y, Py_ssize_t ldy, const char *shift, Py_ssize_t i, Py_ssize_t j,
+                          Py_ssize_t k, Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t inner) noexcept nogil:
+    """Rows from i, channels from j, of each `inner` elements from k (of one channel, if not all)."""
+    cdef Py_ssize_t c = j * b.real
+    cdef const char *x = at(b, b.x, b.ldx, i, j) + k * b.real
+    if b.inner == 1:
+        b.kernels.batchnorm_apply[b.activation](y, ldy, x, b.ldx, b.mean + c, b.scale + c, shift + c, rows, cols,
+                                                b.params)
+    else:
+        b.kernels.batchnorm_run_apply[b.activation](y, ldy, x, b.ldx, b.mean + c, b.scale + c, shift + c, rows,
+                                                    cols, inner, b.params)
 
 
-cdef void forward_columns(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+cdef inline void apply(const Norm *b, const char *shift, Py_ssize_t i, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
+    """The result of block i of the rows, for channels from j."""
+    cdef Tile t
+    cdef char stage[STAGE_BYTES]
+    cdef Py_ssize_t i0 = i * b.row_block, rows = min(b.row_block, b.rows - i * b.row_block)
+    cdef char *y
+    if not b.streams:
+        apply_to(b, <char *>at(b, b.y, b.ldy, i0, j), b.ldy, shift, i0, j, 0, rows, cols, b.inner)
+        return
+    first_tile(b, &t, i0, rows, j, cols)
+    while next_tile(&t):
+        y = <char *>at(b, b.y, b.ldy, t.i, t.j) + t.k * b.real
+        apply_to(b, stage, t.cols * t.inner, shift, t.i, t.j, t.k, t.rows, t.cols, t.inner)
+        b.kernels.stream_rows(y, b.ldy, stage, t.rows, t.cols * t.inner)
+
+
+cdef struct Tile:
+    # a piece of a block that fits into the stage; then where the block ends and how it is cut
+    Py_ssize_t i, j, k, rows, cols, inner
+    Py_ssize_t row_end, col_start, col_end, run, row_step, col_step, run_step
+
+
+cdef void first_tile(const Norm *b, Tile *t, Py_ssize_t i, Py_ssize_t rows, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
+    """Cut rows and channels of a block into tiles: several rows, or else several channels, or else a part of one."""
+    cdef Py_ssize_t most = STAGE_BYTES // b.real
+    t.run_step = min(most, b.inner)
+    t.col_step = min(max(1, most // b.inner), cols)
+    t.row_step = max(1, most // (t.col_step * b.inner)) if t.col_step == cols else 1
+    t.i, t.row_end, t.col_start, t.col_end, t.run = i, i + rows, j, j + cols, b.inner
+    t.j, t.k = j, 0
+    t.rows, t.cols, t.inner = min(t.row_step, rows), 0, 0
+
+
+cdef inline bint next_tile(Tile *t) noexcept nogil:
+    """Move on along the run, the channels and the rows; false at the end."""
+    t.k += t.inner
+    if t.k >= t.run or t.inner == 0:
+        t.j, t.k = (t.j + t.cols if t.inner else t.j), 0
+        if t.j >= t.col_end:
+            t.i, t.j = t.i + t.rows, t.col_start
+    if t.i >= t.row_end:
+        return False
+    t.rows, t.cols = min(t.row_step, t.row_end - t.i), min(t.col_step, t.col_end - t.j)
+    t.inner = min(t.run_step, t.run - t.k)
+    return True
+
+
+cdef void forward_channels(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Norm *b = <const Norm *>op.args
     cdef Py_ssize_t j = block * b.col_block, cols = min(b.col_block, b.cols - block * b.col_block)
     statistics(b, 0, j, cols)
@@ -133,8 +285,8 @@ cdef void forward_merge(const fnn_op *op, Py_ssize_t block, void *workspace, fnn
     cdef double before = 0, rows, delta, share
     cdef const double *sums
     for i in range(1, b.row_blocks):
-        before = <double>(i * b.row_block)
-        rows = <double>min(b.row_block, b.rows - i * b.row_block)
+        before = <double>(i * b.row_block * b.inner)
+        rows = <double>(min(b.row_block, b.rows - i * b.row_block) * b.inner)
         share = rows / (before + rows)
         sums = b.sums + i * 2 * b.cols
         for j in range(b.cols):
@@ -146,13 +298,14 @@ cdef void forward_merge(const fnn_op *op, Py_ssize_t block, void *workspace, fnn
 
 cdef void forward_apply(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Norm *b = <const Norm *>op.args
-    apply(b, b.shift, block, 0, b.cols)
+    apply(b, b.shift, b.row_blocks - 1 - block, 0, b.cols)
 
 
 cdef void forward_frozen(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
-    """Inference: running statistics, one block of rows."""
+    """From statistics that are given."""
     cdef const Norm *b = <const Norm *>op.args
-    apply(b, b.beta, block, 0, b.cols)
+    cdef Py_ssize_t j = block % b.col_blocks * b.col_block
+    apply(b, b.beta, block // b.col_blocks, j, min(b.col_block, b.cols - j))
 
 
 cdef int forward_ops(Norm *b, fnn_op *ops) noexcept:
@@ -160,36 +313,51 @@ cdef int forward_ops(Norm *b, fnn_op *ops) noexcept:
     cdef int i
     for i in range(3):
         ops[i].args = b
-        ops[i].blocks = max(1, b.row_blocks)
+        ops[i].blocks = max(1, b.row_blocks * b.col_blocks)
     if not b.training:
         ops[0].block = forward_frozen
         return 1
     if b.row_blocks == 1:
-        ops[0].block, ops[0].blocks = forward_columns, max(1, b.col_blocks)
+        ops[0].block = forward_channels
         return 1
     ops[0].block, ops[1].block, ops[2].block = forward_statistics, forward_merge, forward_apply
     ops[1].blocks = 1
     return 3
 
 
-cdef char *vector(Norm *b, Arrays arrays, x, bint writable=False) except? NULL:
-    """One number for each column."""
-    cdef char *data = arrays.real(x, writable)
-    if arrays.size() != b.cols:
-        raise ValueError(f"expected a vector of {b.cols} columns, got "
-                         + ("None" if x is None else f"{arrays.size()} elements"))
-    return data
+cdef int run_forward(Norm *b) except -1:
+    """Run what is set up in b, with scratch memory of this call."""
+    cdef fnn_op ops[3]
+    cdef Scratch scratch
+    b.kernels = kernels_for(b.real)
+    b.streams = is_far_larger(b, b.y, b.x, NULL, NULL)
+    borrow(&scratch, plan(b, 1))
+    try:
+        place(b, scratch.memory)
+        if not b.training:
+            frozen_scale(b)
+        if b.rows and b.cols:
+            run_now(ops, forward_ops(b, ops), threads_for(FLOPS * b.rows * b.cols * b.inner), NULL, 0)
+    finally:
+        give_back(&scratch)
+    return 0
+
+
+cdef void frozen_scale(Norm *b) noexcept nogil:
+    """scale of given statistics: running ones, or mean and rstd that a forward has returned."""
+    if b.running_mean != NULL:
+        b.kernels.batchnorm_frozen(b.mean, b.rstd, b.scale, b.running_mean, b.running_var, b.gamma, b.eps, b.cols)
+    else:
+        scale_from_rstd(b, 0, b.cols)
 
 
 cdef int forward_arrays(Norm *b, Arrays arrays, x, gamma, beta, running_mean, running_var, y, mean,
                         rstd) except -1:
     b.x = arrays.matrix(x, &b.ldx)
-    b.rows, b.cols = arrays.rows(), arrays.cols()
-    b.real = arrays.itemsize
+    shape(b, arrays, gamma)
     b.y = arrays.matrix(y, &b.ldy, True)
-    if arrays.rows() != b.rows or arrays.cols() != b.cols:
-        raise ValueError("y does not fit x")
-    b.gamma, b.beta = vector(b, arrays, gamma), vector(b, arrays, beta)
+    check_shape(b, arrays, "y")
+    b.beta = vector(b, arrays, beta)
     if running_mean is not None or running_var is not None or not b.training:
         b.running_mean = vector(b, arrays, running_mean, b.training)
         b.running_var = vector(b, arrays, running_var, b.training)
@@ -199,90 +367,85 @@ cdef int forward_arrays(Norm *b, Arrays arrays, x, gamma, beta, running_mean, ru
 
 def forward(x, gamma, beta, running_mean, running_var, bint training, double momentum, double eps, activation,
             y, mean, rstd):
-    """Batch norm of a matrix; `activation` as `checks.parse_activation` gives it; y may be x."""
+    """Batch norm of x (rows, channels * inner); `activation` as `checks.parse_activation` gives it; y may be x."""
     cdef Norm b
-    cdef fnn_op ops[3]
-    cdef Scratch scratch
     cdef Arrays arrays = Arrays()
     memset(&b, 0, sizeof(Norm))
     b.training, b.momentum, b.eps = training, momentum, eps
     parse(activation, &b.activation, b.params)
     forward_arrays(&b, arrays, x, gamma, beta, running_mean, running_var, y, mean, rstd)
-    b.kernels = kernels_for(b.real)
-    borrow(&scratch, plan(&b))
-    try:
-        place(&b, scratch.memory)
-        if not training:
-            plan_frozen(&b)
-            b.kernels.batchnorm_frozen(b.mean, b.rstd, b.scale, b.running_mean, b.running_var, b.gamma, eps, b.cols)
-        if b.rows and b.cols:
-            run_now(ops, forward_ops(&b, ops), threads_for(FLOPS * b.rows * b.cols), NULL, 0)
-    finally:
-        give_back(&scratch)
+    run_forward(&b)
 
 
 def reapply(x, gamma, beta, mean, rstd, activation, y):
     """The output again from saved statistics: for a backward that was not given it."""
     cdef Norm b
-    cdef fnn_op op
-    cdef Scratch scratch
     cdef Arrays arrays = Arrays()
     memset(&b, 0, sizeof(Norm))
     parse(activation, &b.activation, b.params)
     b.x = arrays.matrix(x, &b.ldx)
-    b.rows, b.cols, b.real = arrays.rows(), arrays.cols(), arrays.itemsize
+    shape(&b, arrays, gamma)
     b.y = arrays.matrix(y, &b.ldy, True)
-    if arrays.rows() != b.rows or arrays.cols() != b.cols:
-        raise ValueError("y does not fit x")
-    b.gamma, b.beta = vector(&b, arrays, gamma), vector(&b, arrays, beta)
-    b.mean, b.rstd = vector(&b, arrays, mean), vector(&b, arrays, rstd)
-    b.kernels = kernels_for(b.real)
-    borrow(&scratch, plan(&b))
-    try:
-        place(&b, scratch.memory)
-        plan_frozen(&b)
-        scale_from_rstd(&b, 0, b.cols)
-        op.block, op.blocks, op.args = forward_frozen, b.row_blocks, &b
-        if b.rows and b.cols:
-            run_now(&op, 1, threads_for(FLOPS * b.rows * b.cols), NULL, 0)
-    finally:
-        give_back(&scratch)
-
-
-cdef void plan_frozen(Norm *b) noexcept nogil:
-    """Elementwise work: blocks of rows of about half of L2.  (The workspace keeps its place.)"""
-    b.row_block = max(1, L2_BYTES // 4 // (b.real * max(1, b.cols)))
-    b.row_blocks = (b.rows + b.row_block - 1) // b.row_block
+    check_shape(&b, arrays, "y")
+    b.beta, b.mean, b.rstd = vector(&b, arrays, beta), vector(&b, arrays, mean), vector(&b, arrays, rstd)
+    run_forward(&b)
 
 
 # --- backward ------------------------------------------------------------------------------------
 
 
 cdef inline void backward_sum(const Norm *b, Py_ssize_t i, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
-    cdef double *sums = b.sums + i * 2 * b.cols
-    cdef Py_ssize_t at = j * b.real, i0 = i * b.row_block
-    b.kernels.batchnorm_backward_sums[b.activation](
-        sums + j, sums + b.cols + j, b.dy + (i0 * b.lddy + j) * b.real, b.lddy,
-        b.x + (i0 * b.ldx + j) * b.real, b.ldx,
-        b.saved + (i0 * b.lds + j) * b.real, b.lds, b.mean + at, b.scale + at,
-        b.beta + at if b.beta != NULL else b.mean + at, min(b.row_block, b.rows - i0), cols, b.params)
+    cdef double *sum_g = b.sums + i * 2 * b.cols + j
+    cdef Py_ssize_t c = j * b.real, i0 = i * b.row_block, rows = min(b.row_block, b.rows - i * b.row_block)
+    cdef const char *shift = b.beta + c if b.beta != NULL else b.mean + c
+    if b.inner == 1:
+        b.kernels.batchnorm_backward_sums[b.activation](
+            sum_g, sum_g + b.cols, at(b, b.dy, b.lddy, i0, j), b.lddy, at(b, b.x, b.ldx, i0, j), b.ldx,
+            at(b, b.saved, b.lds, i0, j), b.lds, b.mean + c, b.scale + c, shift, rows, cols, b.params)
+    else:
+        b.kernels.batchnorm_run_backward_sums[b.activation](
+            sum_g, sum_g + b.cols, at(b, b.dy, b.lddy, i0, j), b.lddy, at(b, b.x, b.ldx, i0, j), b.ldx,
+            at(b, b.saved, b.lds, i0, j), b.lds, b.mean + c, b.scale + c, shift, rows, cols, b.inner, b.params)
 
 
 cdef inline void backward_coefficients(const Norm *b, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
     cdef Py_ssize_t at = j * b.real
     b.kernels.batchnorm_coefficients(
         b.dgamma + at, b.dbeta + at, b.c_g + at, b.c_x + at, b.c_1 + at, b.sums + j, b.sums + b.cols + j,
-        b.gamma + at, b.rstd + at, <double>b.rows, b.training, cols)
+        b.gamma + at, b.rstd + at, <double>(b.rows * b.inner), b.training, cols)
+
+
+cdef inline void backward_apply_to(const Norm *b, char *dx, Py_ssize_t lddx, Py_ssize_t i, Py_ssize_t j, Py_ssize_t k,
+                                   Py_ssize_t rows, Py_ssize_t cols, Py_ssize_t inner) noexcept nogil:
+    """As `apply_to`."""
+    cdef Py_ssize_t c = j * b.real, part = k * b.real
+    cdef const char *shift = b.beta + c if b.beta != NULL else b.mean + c
+    if b.inner == 1:
+        b.kernels.batchnorm_backward_apply[b.activation](
+            dx, lddx, at(b, b.dy, b.lddy, i, j), b.lddy, at(b, b.x, b.ldx, i, j), b.ldx,
+            at(b, b.saved, b.lds, i, j), b.lds, b.mean + c, b.scale + c, shift, b.c_g + c, b.c_x + c, b.c_1 + c,
+            rows, cols, b.params)
+    else:
+        b.kernels.batchnorm_run_backward_apply[b.activation](
+            dx, lddx, at(b, b.dy, b.lddy, i, j) + part, b.lddy, at(b, b.x, b.ldx, i, j) + part, b.ldx,
+            at(b, b.saved, b.lds, i, j) + part, b.lds, b.mean + c, b.scale + c, shift, b.c_g + c, b.c_x + c,
+            b.c_1 + c, rows, cols, inner, b.params)
 
 
 cdef inline void backward_apply(const Norm *b, Py_ssize_t i, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
-    cdef Py_ssize_t at = j * b.real, i0 = i * b.row_block
-    b.kernels.batchnorm_backward_apply[b.activation](
-        b.dx + (i0 * b.lddx + j) * b.real, b.lddx, b.dy + (i0 * b.lddy + j) * b.real, b.lddy,
-        b.x + (i0 * b.ldx + j) * b.real, b.ldx,
-        b.saved + (i0 * b.lds + j) * b.real, b.lds, b.mean + at, b.scale + at,
-        b.beta + at if b.beta != NULL else b.mean + at, b.c_g + at, b.c_x + at, b.c_1 + at,
-        min(b.row_block, b.rows - i0), cols, b.params)
+    """As `apply`."""
+    cdef Tile t
+    cdef char stage[STAGE_BYTES]
+    cdef Py_ssize_t i0 = i * b.row_block, rows = min(b.row_block, b.rows - i * b.row_block)
+    cdef char *dx
+    if not b.streams:
+        backward_apply_to(b, <char *>at(b, b.dx, b.lddx, i0, j), b.lddx, i0, j, 0, rows, cols, b.inner)
+        return
+    first_tile(b, &t, i0, rows, j, cols)
+    while next_tile(&t):
+        dx = <char *>at(b, b.dx, b.lddx, t.i, t.j) + t.k * b.real
+        backward_apply_to(b, stage, t.cols * t.inner, t.i, t.j, t.k, t.rows, t.cols, t.inner)
+        b.kernels.stream_rows(dx, b.lddx, stage, t.rows, t.cols * t.inner)
 
 
 cdef inline void scale_from_rstd(const Norm *b, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
@@ -295,7 +458,7 @@ cdef inline void scale_from_rstd(const Norm *b, Py_ssize_t j, Py_ssize_t cols) n
             (<double *>b.scale)[q] = (<const double *>b.gamma)[q] * (<const double *>b.rstd)[q]
 
 
-cdef void backward_columns(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+cdef void backward_channels(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Norm *b = <const Norm *>op.args
     cdef Py_ssize_t j = block * b.col_block, cols = min(b.col_block, b.cols - block * b.col_block)
     if b.needs_input:
@@ -305,9 +468,14 @@ cdef void backward_columns(const fnn_op *op, Py_ssize_t block, void *workspace, 
     backward_apply(b, 0, j, cols)
 
 
-cdef void backward_scale(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+cdef void backward_prepare(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    """What is known before the sums are."""
     cdef const Norm *b = <const Norm *>op.args
-    scale_from_rstd(b, 0, b.cols)
+    if b.needs_input:
+        scale_from_rstd(b, 0, b.cols)
+    if not b.training:  # dx = c_g g; what else this writes, the merge writes again
+        memset(b.sums, 0, 2 * b.cols * sizeof(double))
+        backward_coefficients(b, 0, b.cols)
 
 
 cdef void backward_sums(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -326,49 +494,60 @@ cdef void backward_merge(const fnn_op *op, Py_ssize_t block, void *workspace, fn
 
 cdef void backward_rows(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Norm *b = <const Norm *>op.args
-    backward_apply(b, block, 0, b.cols)
+    backward_apply(b, b.row_blocks - 1 - block, 0, b.cols)
+
+
+cdef void backward_frozen(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    """Sums and result of a block while it is in cache."""
+    cdef const Norm *b = <const Norm *>op.args
+    cdef Py_ssize_t i = block // b.col_blocks, j = block % b.col_blocks * b.col_block
+    cdef Py_ssize_t cols = min(b.col_block, b.cols - j)
+    backward_sum(b, i, j, cols)
+    backward_apply(b, i, j, cols)
 
 
 cdef int backward_ops(Norm *b, fnn_op *ops) noexcept:
     """The operations of the chosen route, at most four; returns how many."""
-    cdef int i, count = 0
+    cdef int i
     for i in range(4):
         ops[i].args = b
-        ops[i].blocks = max(1, b.row_blocks)
-    if b.row_blocks == 1:
-        ops[0].block, ops[0].blocks = backward_columns, max(1, b.col_blocks)
+        ops[i].blocks = max(1, b.row_blocks * b.col_blocks)
+    if b.training and b.row_blocks == 1:
+        ops[0].block = backward_channels
         return 1
-    if b.needs_input:
-        ops[count].block, ops[count].blocks = backward_scale, 1
-        count += 1
-    ops[count].block, ops[count + 1].block, ops[count + 2].block = backward_sums, backward_merge, backward_rows
-    ops[count + 1].blocks = 1
-    return count + 3
+    ops[0].block, ops[0].blocks = backward_prepare, 1
+    ops[2].block, ops[2].blocks = backward_merge, 1
+    if not b.training:
+        ops[1].block = backward_frozen
+        return 3
+    ops[1].block, ops[3].block = backward_sums, backward_rows
+    return 4
 
 
 cdef int backward_arrays(Norm *b, Arrays arrays, dy, x, gamma, mean, rstd, beta, saved, dx, dgamma,
                          dbeta) except -1:
     b.dy = arrays.matrix(dy, &b.lddy)
-    b.rows, b.cols = arrays.rows(), arrays.cols()
-    b.real = arrays.itemsize
+    shape(b, arrays, gamma)
     b.x = arrays.matrix(x, &b.ldx)
-    if arrays.rows() != b.rows or arrays.cols() != b.cols:
-        raise ValueError("x does not fit dy")
+    check_shape(b, arrays, "dy")
     b.saved, b.lds = b.x, b.ldx
     b.needs_input = saved is None and b.activation != 0
     if saved is not None:
         b.saved = arrays.matrix(saved, &b.lds)
-        if arrays.rows() != b.rows or arrays.cols() != b.cols:
-            raise ValueError("saved does not fit dy")
+        check_shape(b, arrays, "saved")
     elif b.needs_input and beta is None:
         raise ValueError("an activation needs saved or beta")
     b.dx = arrays.matrix(dx, &b.lddx, True)
-    if arrays.rows() != b.rows or arrays.cols() != b.cols:
-        raise ValueError("dx does not fit dy")
-    b.gamma, b.beta = vector(b, arrays, gamma), NULL if beta is None else vector(b, arrays, beta)
+    check_shape(b, arrays, "dx")
+    b.beta = NULL if beta is None else vector(b, arrays, beta)
     b.mean, b.rstd = vector(b, arrays, mean), vector(b, arrays, rstd)
     b.dgamma, b.dbeta = vector(b, arrays, dgamma, True), vector(b, arrays, dbeta, True)
     return 0
+
+
+cdef size_t plan_backward(Norm *b) noexcept nogil:
+    b.streams = is_far_larger(b, b.dx, b.dy, b.x, b.saved)
+    return plan(b, 2 if b.saved == b.x else 3)
 
 
 def backward(dy, x, gamma, mean, rstd, beta, saved, bint training, activation, dx, dgamma, dbeta):
@@ -382,11 +561,11 @@ def backward(dy, x, gamma, mean, rstd, beta, saved, bint training, activation, d
     parse(activation, &b.activation, b.params)
     backward_arrays(&b, arrays, dy, x, gamma, mean, rstd, beta, saved, dx, dgamma, dbeta)
     b.kernels = kernels_for(b.real)
-    borrow(&scratch, plan(&b))
+    borrow(&scratch, plan_backward(&b))
     try:
         place(&b, scratch.memory)
         if b.cols:
-            run_now(ops, backward_ops(&b, ops), threads_for(FLOPS * b.rows * b.cols), NULL, 0)
+            run_now(ops, backward_ops(&b, ops), threads_for(FLOPS * b.rows * b.cols * b.inner), NULL, 0)
     finally:
         give_back(&scratch)
 
@@ -406,13 +585,14 @@ def add_forward(Program p, name, x, gamma, beta, running_mean, running_var, doub
                 activation, y, mean, rstd):
     """y = act(batch norm of x), training."""
     cdef Norm *b = <Norm *>p.args(sizeof(Norm))
-    cdef fnn_op ops[4]
+    cdef fnn_op ops[3]
     b.training, b.momentum, b.eps = True, momentum, eps
     parse(activation, &b.activation, b.params)
     forward_arrays(b, p.arrays((x, gamma, beta, running_mean, running_var, y, mean, rstd)), x, gamma, beta,
                    running_mean, running_var, y, mean, rstd)
     b.kernels = p.kernels
-    place(b, p.own(plan(b)))
+    b.streams = is_far_larger(b, b.y, b.x, NULL, NULL)
+    place(b, p.own(plan(b, 1)))
     add(p, name, b, ops, forward_ops(b, ops))
 
 
@@ -425,5 +605,5 @@ def add_backward(Program p, name, dy, x, gamma, mean, rstd, beta, saved, activat
     backward_arrays(b, p.arrays((dy, x, gamma, mean, rstd, beta, saved, dx, dgamma, dbeta)), dy, x, gamma, mean,
                     rstd, beta, saved, dx, dgamma, dbeta)
     b.kernels = p.kernels
-    place(b, p.own(plan(b)))
+    place(b, p.own(plan_backward(b)))
     add(p, name, b, ops, backward_ops(b, ops))

@@ -9,11 +9,12 @@ cdef extern from "vec/table.h" nogil:
         int lanes, mr, nr
         void (*pack_b)(void *panels, Py_ssize_t panel_stride, const void *b, Py_ssize_t ld, int transposed, Py_ssize_t k,
                        Py_ssize_t n) noexcept nogil
-        void (*pack_a)(void *tiles, Py_ssize_t tile_stride, const void *a, Py_ssize_t ld, int column_mode, Py_ssize_t m,
+        void (*pack_a)(void *tiles, Py_ssize_t tile_stride, const void *a, Py_ssize_t ld, Py_ssize_t m,
                        Py_ssize_t k) noexcept nogil
         void (*gemm_block)(void *c, Py_ssize_t ldc, const void *a, Py_ssize_t sa, int column_mode,
                            Py_ssize_t tile_stride, const void *b, Py_ssize_t sb, Py_ssize_t panel_stride,
-                           const void *bias, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, int start) noexcept nogil
+                           const void *bias, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, int start,
+                           const void *next, Py_ssize_t next_ld, Py_ssize_t beside) noexcept nogil
         void (*column_sums)(void *sums, const void *x, Py_ssize_t ld, Py_ssize_t rows,
                             Py_ssize_t cols) noexcept nogil
         void (*gather_rows)(void *out, Py_ssize_t ldo, const void *x, Py_ssize_t ldx,
@@ -45,6 +46,22 @@ cdef extern from "vec/table.h" nogil:
             const void *saved, Py_ssize_t lds, const void *mean, const void *scale, const void *shift,
             const void *c_g, const void *c_x, const void *c_1, Py_ssize_t rows, Py_ssize_t cols,
             const double *params) noexcept nogil
+        void (*batchnorm_run_statistics)(double *mean, double *m2, const void *x, Py_ssize_t ld, Py_ssize_t rows,
+                                         Py_ssize_t channels, Py_ssize_t inner) noexcept nogil
+        void (**batchnorm_run_apply)(void *y, Py_ssize_t ldy, const void *x, Py_ssize_t ldx, const void *mean,
+                                     const void *scale, const void *shift, Py_ssize_t rows, Py_ssize_t channels,
+                                     Py_ssize_t inner, const double *params) noexcept nogil
+        void (**batchnorm_run_backward_sums)(
+            double *sum_g, double *sum_gx, const void *dy, Py_ssize_t lddy, const void *x, Py_ssize_t ldx,
+            const void *saved, Py_ssize_t lds, const void *mean, const void *scale, const void *shift,
+            Py_ssize_t rows, Py_ssize_t channels, Py_ssize_t inner, const double *params) noexcept nogil
+        void (**batchnorm_run_backward_apply)(
+            void *dx, Py_ssize_t lddx, const void *dy, Py_ssize_t lddy, const void *x, Py_ssize_t ldx,
+            const void *saved, Py_ssize_t lds, const void *mean, const void *scale, const void *shift,
+            const void *c_g, const void *c_x, const void *c_1, Py_ssize_t rows, Py_ssize_t channels,
+            Py_ssize_t inner, const double *params) noexcept nogil
+        void (*stream_rows)(void *out, Py_ssize_t ld, const void *data, Py_ssize_t rows,
+                            Py_ssize_t cols) noexcept nogil
         void (*softmax_forward)(void *y, const void *x, Py_ssize_t rows, Py_ssize_t cols,
                                 int logarithm) noexcept nogil
         void (*softmax_backward)(void *dx, const void *dy, const void *y, Py_ssize_t rows, Py_ssize_t cols,

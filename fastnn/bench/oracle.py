@@ -28,12 +28,12 @@ def inputs(task: Gemm | Kernel, seed: int = 2) -> Arrays:
         return {"x": normal(n, d), "w": normal(d, h), "dy": normal(n, h)}
     arrays = {"x": normal(*task.shape), "dy": normal(*task.shape)}
     if task.op.startswith("batchnorm"):
-        channels = task.shape[1]
+        channels, others = task.shape[1], (0, *range(2, len(task.shape)))
         arrays["gamma"] = rng.uniform(0.5, 1.5, channels).astype(task.dtype)
         arrays["beta"] = normal(channels)
         x = arrays["x"].astype(np.float64)
-        arrays["mean"] = x.mean(axis=0).astype(task.dtype)
-        arrays["rstd"] = (1 / np.sqrt(x.var(axis=0) + 1e-5)).astype(task.dtype)
+        arrays["mean"] = x.mean(axis=others).astype(task.dtype)
+        arrays["rstd"] = (1 / np.sqrt(x.var(axis=others) + 1e-5)).astype(task.dtype)
     elif task.op.endswith("_backward"):
         forward = getattr(reference, task.op.removesuffix("_backward"))
         arrays["y"] = forward(arrays["x"])

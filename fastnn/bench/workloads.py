@@ -6,6 +6,7 @@ Every task is a small frozen dataclass that travels to the worker processes as J
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import asdict, dataclass
 from itertools import pairwise, product
@@ -181,10 +182,10 @@ GEMM_GRID = tuple(dict.fromkeys(_SHAPES))  # each once, in this order
 
 @dataclass(frozen=True)
 class Kernel:
-    """One call of `fastnn.functional`, forward or backward, on an (N, C) array."""
+    """One call of `fastnn.functional`, forward or backward, on an array with C on axis 1."""
 
     op: str
-    shape: tuple[int, int]
+    shape: tuple[int, ...]
     dtype: str = "float32"
 
     @property
@@ -193,12 +194,11 @@ class Kernel:
 
     @property
     def bytes(self) -> int:
-        """Bytes that must move at least: each (N, C) operand once."""
-        n, c = self.shape
-        return KERNEL_OPERANDS[self.op] * n * c * np.dtype(self.dtype).itemsize
+        """Bytes that must move at least: each operand of this shape once."""
+        return KERNEL_OPERANDS[self.op] * math.prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
-# How many (N, C) arrays the call reads and writes.
+# How many arrays of the shape the call reads and writes.
 KERNEL_OPERANDS = {
     "relu": 2,
     "leaky_relu": 2,
@@ -214,7 +214,17 @@ KERNEL_OPERANDS = {
 }
 
 ELEMENTWISE_SHAPES = ((1, 64), (8, 512), (128, 512), (1000, 500), (4096, 1024))
-BATCHNORM_SHAPES = ((64, 128), (128, 512), (1000, 500), (4096, 1024), (65536, 64))
+# Matrices, and images (N, C, H, W).
+BATCHNORM_SHAPES: tuple[tuple[int, ...], ...] = (
+    (64, 128),
+    (128, 512),
+    (1000, 500),
+    (4096, 1024),
+    (65536, 64),
+    (32, 64, 56, 56),
+    (128, 256, 14, 14),
+    (64, 512, 7, 7),
+)
 
 KERNELS = tuple(
     Kernel(op, shape)

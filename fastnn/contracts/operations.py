@@ -183,7 +183,8 @@ def _channels(x: Any, axis: Any, training: bool) -> tuple[int, int]:
         raise ValueError(f"x must have at least 2 axes, got {x.ndim}: shape {x.shape}")
     axis = check_axis(axis, x.ndim)
     channels = x.shape[axis]
-    if training and math.prod(x.shape[:axis] + x.shape[axis + 1 :]) < 2:
+    others = x.size if channels else math.prod(x.shape[:axis] + x.shape[axis + 1 :])
+    if training and others < 2 * max(1, channels):
         raise ValueError(
             f"training needs at least 2 values per channel, got shape {x.shape} with channel axis "
             f"{axis}: pass a larger batch, or training=False"
@@ -215,14 +216,15 @@ def batchnorm_forward(
     if (running_mean is None) != (running_var is None):
         raise ValueError("give running_mean and running_var together, or neither")
     if running_mean is not None:
-        check_array(running_mean, "running_mean", dtype=x.dtype, shape=shape)
-        check_array(running_var, "running_var", dtype=x.dtype, shape=shape)
         if training:
             check_writable(running_mean, "running_mean", dtype=x.dtype, shape=shape)
             check_writable(running_var, "running_var", dtype=x.dtype, shape=shape)
             inputs = {"x": x, "gamma": gamma, "beta": beta}
             check_overlap(running_mean, "running_mean", {}, {**inputs, "running_var": running_var})
             check_overlap(running_var, "running_var", {}, inputs)
+        else:
+            check_array(running_mean, "running_mean", dtype=x.dtype, shape=shape)
+            check_array(running_var, "running_var", dtype=x.dtype, shape=shape)
     elif not training:
         raise ValueError("training=False normalises with running_mean and running_var: pass both")
     check_fraction(momentum, "momentum", closed=True)
@@ -231,16 +233,21 @@ def batchnorm_forward(
     y = check_out(y_out, x.shape, x.dtype, "y_out")
     mean = check_out(mean_out, shape, x.dtype, "mean_out")
     rstd = check_out(rstd_out, shape, x.dtype, "rstd_out")
+    # Only what was given can overlap anything: comparing two arrays costs a microsecond.
     if y_out is not None or mean_out is not None or rstd_out is not None:
-        small = {
+        apart = {
             "gamma": gamma,
             "beta": beta,
             "running_mean": running_mean,
             "running_var": running_var,
+            "rstd_out": rstd_out,
         }
-        check_overlap(y, "y_out", {"x": x}, {**small, "mean_out": mean, "rstd_out": rstd})
-        check_overlap(mean, "mean_out", {}, {**small, "x": x, "rstd_out": rstd})
-        check_overlap(rstd, "rstd_out", {}, {**small, "x": x})
+        if y_out is not None:
+            check_overlap(y, "y_out", {"x": x}, {**apart, "mean_out": mean_out})
+        if mean_out is not None:
+            check_overlap(mean, "mean_out", {}, {**apart, "x": x})
+        if rstd_out is not None:
+            check_overlap(rstd, "rstd_out", {}, {**apart, "rstd_out": None, "x": x})
     return axis, parsed, y, mean, rstd
 
 
@@ -290,9 +297,13 @@ def batchnorm_backward(
         if name_ is not None:
             large["y"] = y
             small["beta"] = beta
-        check_overlap(dx, "dx_out", large, {**small, "dgamma_out": dgamma, "dbeta_out": dbeta})
-        check_overlap(dgamma, "dgamma_out", {}, {**small, **large, "dbeta_out": dbeta})
-        check_overlap(dbeta, "dbeta_out", {}, {**small, **large})
+        if dx_out is not None:
+            apart = {**small, "dgamma_out": dgamma_out, "dbeta_out": dbeta_out}
+            check_overlap(dx, "dx_out", large, apart)
+        if dgamma_out is not None:
+            check_overlap(dgamma, "dgamma_out", {}, {**small, **large, "dbeta_out": dbeta_out})
+        if dbeta_out is not None:
+            check_overlap(dbeta, "dbeta_out", {}, {**small, **large})
     return axis, parsed, dx, dgamma, dbeta
 
 

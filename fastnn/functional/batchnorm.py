@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+
 import numpy as np
 
 from fastnn import contracts
@@ -31,13 +34,11 @@ def batchnorm_forward(
         x, gamma, beta, running_mean, running_var, training, momentum, eps, activation, axis,
         y_out, mean_out, rstd_out,
     )  # fmt: skip
-    flat = _columns(x, axis)
-    flat_y = _columns(y, axis) if axis == x.ndim - 1 else np.empty_like(flat)
+    rows = _rows(x, axis)
     kernels.forward(
-        flat, gamma, beta, running_mean, running_var, training, momentum, eps, parsed,
-        flat_y, mean, rstd,
+        rows(x), gamma, beta, running_mean, running_var, training, momentum, eps, parsed,
+        rows(y), mean, rstd,
     )  # fmt: skip
-    _put_back(y, flat_y, axis)
     return y, mean, rstd
 
 
@@ -61,33 +62,26 @@ def batchnorm_backward(
     axis, parsed, dx, dgamma, dbeta = contracts.batchnorm_backward(
         dy, x, gamma, mean, rstd, beta, y, training, activation, axis, dx_out, dgamma_out, dbeta_out
     )
-    flat_x = _columns(x, axis)
+    rows = _rows(x, axis)
+    flat = rows(x)
     saved = None
     if parsed[0] is not None and parsed[0] not in NEEDS_INPUT:
-        saved = _columns(y, axis) if y is not None else np.empty_like(flat_x)
-        if y is None:  # compute the output again
+        if y is not None:
+            saved = rows(y)
+        else:  # compute the output again
             assert beta is not None  # contracts has checked it
-            kernels.reapply(flat_x, gamma, beta, mean, rstd, parsed, saved)
-    flat_dx = _columns(dx, axis) if axis == x.ndim - 1 else np.empty_like(flat_x)
+            saved = np.empty_like(flat)
+            kernels.reapply(flat, gamma, beta, mean, rstd, parsed, saved)
     kernels.backward(
-        _columns(dy, axis), flat_x, gamma, mean, rstd, beta, saved, training, parsed,
-        flat_dx, dgamma, dbeta,
+        rows(dy), flat, gamma, mean, rstd, beta, saved, training, parsed,
+        rows(dx), dgamma, dbeta,
     )  # fmt: skip
-    _put_back(dx, flat_dx, axis)
     return dx, dgamma, dbeta
 
 
-# The kernels take matrices with one channel a column; another channel axis is brought there and back.
-
-
-def _columns(x: Array, axis: int) -> Array:
-    """x as (values, channels): a view where the channels come last, else a copy."""
-    channels = x.shape[axis]
-    rows = x.size // channels if channels else 0
-    return np.ascontiguousarray(np.moveaxis(x, axis, -1)).reshape(rows, channels)
-
-
-def _put_back(x: Array, flat: Array, axis: int) -> None:
-    if axis != x.ndim - 1:
-        shape = x.shape[:axis] + x.shape[axis + 1 :] + (x.shape[axis],)
-        x[...] = np.moveaxis(flat.reshape(shape), -1, axis)
+def _rows(x: Array, axis: int) -> Callable[[Array], Array]:
+    """What brings arrays into the shape that the kernels take: axes before the channels, all others."""
+    if x.ndim == 2 and axis == 1:
+        return lambda array: array
+    shape = math.prod(x.shape[:axis]), math.prod(x.shape[axis:])
+    return lambda array: array.reshape(shape)

@@ -9,58 +9,79 @@
  *
  * Accuracy: x - mean is taken before anything is multiplied (never E[x^2] - E[x]^2, never a x + b with
  * a large b), and what rounding takes from the mean the caller puts into `shift`.  Statistics are
- * means and M2 of CHUNK rows, taken from their first row as the origin, and merged in row order in
- * double (Chan, Golub and LeVeque 1979).
+ * means and M2 of CHUNK rows, merged in row order in double (Chan, Golub and LeVeque 1979).
  * Split over threads by columns, or by blocks of rows whose statistics are merged in order.
+ * For channels that are runs of several elements see batchnorm_runs.h.
  */
-#define CHUNK 32 /* rows: 32 rows of a strip stay in L1 between the two passes over them */
-#define STRIP 4  /* vectors of columns: enough independent sums to hide the adder's latency */
+#undef PANEL
+#define CHUNK 128                           /* rows whose sums are taken in the type of x */
+#define START 8                             /* rows whose mean is the first origin */
+#define PANEL ((int)(4096 / sizeof(real))) /* columns whose sums stay in L1 */
 
-/* One strip of `vecs` vectors, the last of which has `last` lanes. */
-INLINE void FN(strip_statistics)(const int vecs, double *restrict mean, double *restrict m2,
-                                 const real *restrict x, ptrdiff_t ld, ptrdiff_t rows, int last) {
-    const ptrdiff_t cols = (vecs - 1) * VL + last;
-    for (ptrdiff_t i0 = 0; i0 < rows; i0 += CHUNK) {
-        const ptrdiff_t n = rows - i0 < CHUNK ? rows - i0 : CHUNK;
-        const real *restrict first = x + i0 * ld;
-        vec origin[STRIP], sum[STRIP], square[STRIP];
-#define LOAD(p) (v < vecs - 1 || last == VL ? v_load((p) + v * VL) : v_load_part((p) + v * VL, last))
-#pragma GCC unroll 4
-        for (int v = 0; v < vecs; v++) origin[v] = LOAD(first), sum[v] = square[v] = (vec){0};
-        for (ptrdiff_t i = 0; i < n; i++)
-#pragma GCC unroll 4
-            for (int v = 0; v < vecs; v++) sum[v] += LOAD(first + i * ld) - origin[v];
-#pragma GCC unroll 4
-        for (int v = 0; v < vecs; v++) sum[v] = sum[v] * (real)(1.0 / (double)n);
-        for (ptrdiff_t i = 0; i < n; i++)
-#pragma GCC unroll 4
-            for (int v = 0; v < vecs; v++) {
-                const vec d = LOAD(first + i * ld) - origin[v] - sum[v];
-                square[v] = v_fma(d, d, square[v]);
-            }
-#undef LOAD
-        real offset[STRIP * VL] = {0}, chunk_m2[STRIP * VL] = {0};
-#pragma GCC unroll 4
-        for (int v = 0; v < vecs; v++) v_store(offset + v * VL, sum[v]), v_store(chunk_m2 + v * VL, square[v]);
-        const double share = (double)n / (double)(i0 + n), weight = (double)i0 * share;
-        for (ptrdiff_t j = 0; j < cols; j++) {
-            const double delta = first[j] - mean[j] + offset[j];
-            mean[j] += delta * share;
-            m2[j] += chunk_m2[j] + delta * delta * weight;
-        }
-    }
+/* The pieces of a row that every kernel below goes through: whole vectors, then the rest. */
+#define EACH_VECTOR(body)                                     \
+    do {                                                      \
+        ptrdiff_t j = 0;                                      \
+        for (; j + VL <= cols; j += VL) {                     \
+            const int whole = 1, n = VL;                      \
+            body                                              \
+        }                                                     \
+        if (j < cols) {                                       \
+            const int whole = 0, n = (int)(cols - j);         \
+            body                                              \
+        }                                                     \
+    } while (0)
+#define GET(p) (whole ? v_load((p) + j) : v_load_part((p) + j, n))
+#define PUT(p, v) (whole ? v_store((p) + j, v) : v_store_part((p) + j, v, n))
+
+/* sum += x - origin and square += (x - origin)^2 over some rows: the sums go to L1 and back once for all of
+ * them, and memory is read along the rows, which is how it is fast. */
+INLINE void FN(sums_around)(real *restrict sum, real *restrict square, const real *restrict origin,
+                            const real *restrict x, ptrdiff_t ld, const int rows, ptrdiff_t cols) {
+    EACH_VECTOR(const vec o = v_load(origin + j); vec s = v_load(sum + j); vec q = v_load(square + j);
+                for (int r = 0; r < rows; r++) {
+                    const vec d = GET(x + r * ld) - o;
+                    s += d;
+                    q = v_fma(d, d, q);
+                } v_store(sum + j, s);
+                v_store(square + j, q););
 }
 
-/* mean and M2 = sum((x - mean)^2) of each column. */
-static void FN(batchnorm_statistics)(double *mean, double *m2, const void *x_, ptrdiff_t ld, ptrdiff_t rows,
-                                     ptrdiff_t cols) {
-    const real *x = x_;
-    for (ptrdiff_t j = 0; j < cols; j++) mean[j] = m2[j] = 0;
-    ptrdiff_t j = 0;
-    for (; j + STRIP * VL <= cols; j += STRIP * VL)
-        FN(strip_statistics)(STRIP, mean + j, m2 + j, x + j, ld, rows, VL);
-    for (; j < cols; j += VL)
-        FN(strip_statistics)(1, mean + j, m2 + j, x + j, ld, rows, cols - j >= VL ? VL : (int)(cols - j));
+/* mean and M2 = sum((x - mean)^2) of each column, in one pass over x: every chunk is summed around an origin,
+ * the mean of the rows before it.  M2 = square - sum^2 / n cancels what lies between that origin and the mean of
+ * the chunk, but this is no more than twice what the merge then adds to M2 for the same distance.  The first
+ * chunk has the mean of its first START rows, which stand apart from the rest by as much: there the loss is
+ * CHUNK / START at the very most, and for rows in no particular order nothing. */
+static void FN(batchnorm_statistics)(double *restrict mean, double *restrict m2, const void *x_, ptrdiff_t ld,
+                                     ptrdiff_t rows, ptrdiff_t all_cols) {
+    real origin[PANEL], sum[PANEL], square[PANEL];
+    for (ptrdiff_t j = 0; j < all_cols; j++) mean[j] = m2[j] = 0;
+    for (ptrdiff_t j0 = 0; j0 < all_cols && rows; j0 += PANEL, mean += PANEL, m2 += PANEL) {
+        const ptrdiff_t cols = all_cols - j0 < PANEL ? all_cols - j0 : PANEL;
+        const size_t bytes = (size_t)((cols + VL - 1) / VL) * FNN_VBYTES; /* of the sums that are used */
+        const real *restrict x = (const real *)x_ + j0;
+        const int first = rows < START ? (int)rows : START;
+        EACH_VECTOR(const vec o = GET(x); vec s = {0};
+                    for (int r = 1; r < first; r++) s += GET(x + r * ld) - o;
+                    v_store(origin + j, o + s * (real)(1.0 / first)););
+        for (ptrdiff_t i0 = 0; i0 < rows; i0 += CHUNK, x += CHUNK * ld) {
+            const int n = rows - i0 < CHUNK ? (int)(rows - i0) : CHUNK;
+            if (i0)
+                for (ptrdiff_t j = 0; j < cols; j++) origin[j] = (real)mean[j];
+            memset(sum, 0, bytes);
+            memset(square, 0, bytes);
+            int i = 0;
+            for (; i + 8 <= n; i += 8) FN(sums_around)(sum, square, origin, x + i * ld, ld, 8, cols);
+            if (i < n) FN(sums_around)(sum, square, origin, x + i * ld, ld, n - i, cols);
+            const double each = 1.0 / n, share = (double)n / (double)(i0 + n), weight = (double)i0 * share;
+            for (ptrdiff_t j = 0; j < cols; j++) {
+                const double total = sum[j], offset = total * each, inside = square[j] - total * offset;
+                const double delta = origin[j] - mean[j] + offset;
+                mean[j] += delta * share;
+                m2[j] += (inside < 0 ? 0 : inside) + delta * delta * weight;
+            }
+        }
+    }
 }
 
 /* What the statistics give per channel, in double (plain loops: the compiler makes vectors of them).
@@ -120,88 +141,125 @@ static void FN(batchnorm_coefficients)(void *dgamma_, void *dbeta_, void *c_g_, 
     }
 }
 
-/* The pieces of a row that every kernel below goes through: whole vectors, then the rest. */
-#define EACH_VECTOR(body)                                     \
-    do {                                                      \
-        ptrdiff_t j = 0;                                      \
-        for (; j + VL <= cols; j += VL) {                     \
-            const int whole = 1, n = VL;                      \
-            body                                              \
-        }                                                     \
-        if (j < cols) {                                       \
-            const int whole = 0, n = (int)(cols - j);         \
-            body                                              \
-        }                                                     \
-    } while (0)
-#define GET(p) (whole ? v_load((p) + j) : v_load_part((p) + j, n))
-#define PUT(p, v) (whole ? v_store((p) + j, v) : v_store_part((p) + j, v, n))
-
 /* What an activation's derivative is taken from: its saved output, or z computed again.  (saved is any
  * matrix of the shape of x where the activation does not read it.) */
-#define SAVED_OUTPUT GET(s)
-#define SAVED_INPUT v_fma(xc, GET(scale), GET(shift))
+#define SAVED_OUTPUT(r) GET(s + (r) * lds)
+#define SAVED_INPUT(r) v_fma(xc, GET(scale), GET(shift))
+
+/* Rows that are done side by side: they share what is loaded per channel, and their operations overlap.  A long
+ * activation keeps the units busy by itself, and its code is not worth repeating. */
+#define MOST_ABREAST 4
+#ifndef FNN_ABREAST
+#define FNN_ABREAST
+enum {
+    FNN_ABREAST_identity = 4, FNN_ABREAST_relu = 4, FNN_ABREAST_leaky_relu = 4, FNN_ABREAST_elu = 1,
+    FNN_ABREAST_sigmoid = 1, FNN_ABREAST_tanh = 1, FNN_ABREAST_selu = 1, FNN_ABREAST_softplus = 1,
+    FNN_ABREAST_relu6 = 4, FNN_ABREAST_hard_tanh = 4, FNN_ABREAST_hard_sigmoid = 1, FNN_ABREAST_silu = 1,
+    FNN_ABREAST_gelu = 1, FNN_ABREAST_gelu_tanh = 1, FNN_ABREAST_hard_swish = 1
+};
+#endif
 
 #define X(name, saves)                                                                               \
+    INLINE void FN(apply_rows_##name)(real *y, ptrdiff_t ldy, const real *x, ptrdiff_t ldx, const real *mean, \
+                                      const real *scale, const real *shift, const int rows, ptrdiff_t cols, \
+                                      const act_params p) {                                          \
+        EACH_VECTOR(const vec m = GET(mean); const vec a = GET(scale); const vec b = GET(shift); vec v[MOST_ABREAST]; \
+                    for (int r = 0; r < rows; r++) v[r] = FN(name)(v_fma(GET(x + r * ldx) - m, a, b), p); \
+                    for (int r = 0; r < rows; r++) PUT(y + r * ldy, v[r]););                         \
+    }                                                                                                \
     static void FN(batchnorm_apply_##name)(void *y_, ptrdiff_t ldy, const void *x_, ptrdiff_t ldx,   \
-                                           const void *mean_, const void *scale_, const void *shift_, \
+                                           const void *mean, const void *scale, const void *shift,   \
                                            ptrdiff_t rows, ptrdiff_t cols, const double *params) {   \
         real *y = y_;                                                                                \
-        const real *x = x_, *mean = mean_, *scale = scale_, *shift = shift_;                         \
+        const real *x = x_;                                                                          \
         const act_params p = FN(spread)(params);                                                     \
-        for (ptrdiff_t i = 0; i < rows; i++, x += ldx, y += ldy)                                     \
-            EACH_VECTOR(PUT(y, FN(name)(v_fma(GET(x) - GET(mean), GET(scale), GET(shift)), p)););    \
+        ptrdiff_t i = 0;                                                                             \
+        for (; FNN_ABREAST_##name > 1 && i + FNN_ABREAST_##name <= rows; i += FNN_ABREAST_##name)                                     \
+            FN(apply_rows_##name)(y + i * ldy, ldy, x + i * ldx, ldx, mean, scale, shift, FNN_ABREAST_##name, cols, p); \
+        for (; i < rows; i++)                                                                        \
+            FN(apply_rows_##name)(y + i * ldy, ldy, x + i * ldx, ldx, mean, scale, shift, 1, cols, p); \
+    }                                                                                                \
+    INLINE void FN(backward_sum_rows_##name)(                                                        \
+        real *restrict sum_g, real *restrict sum_gx, const real *dy, ptrdiff_t lddy, const real *x, ptrdiff_t ldx, \
+        const real *s, ptrdiff_t lds, const real *mean, const real *scale, const real *shift, const int rows, \
+        ptrdiff_t cols, const act_params p) {                                                        \
+        (void)s, (void)lds, (void)scale, (void)shift;                                                \
+        EACH_VECTOR(const vec m = GET(mean); vec total = v_load(sum_g + j); vec total_x = v_load(sum_gx + j); \
+                    for (int r = 0; r < rows; r++) {                                                 \
+                        const vec xc = GET(x + r * ldx) - m;                                         \
+                        const vec g = FN(name##_grad)(GET(dy + r * lddy), SAVED_##saves(r), p);      \
+                        total += g;                                                                  \
+                        total_x = v_fma(g, xc, total_x);                                             \
+                    } v_store(sum_g + j, total);                                                     \
+                    v_store(sum_gx + j, total_x););                                                  \
     }                                                                                                \
     /* sum_g and sum_gx = sum(g (x - mean)): CHUNK rows in the type of x, those in double */         \
     static void FN(batchnorm_backward_sums_##name)(                                                  \
-        double *sum_g, double *sum_gx, const void *dy_, ptrdiff_t lddy, const void *x_, ptrdiff_t ldx, \
-        const void *saved_, ptrdiff_t lds, const void *mean_, const void *scale_, const void *shift_, \
-        ptrdiff_t rows, ptrdiff_t cols, const double *params) {                                      \
-        const real *mean = mean_, *scale = scale_, *shift = shift_;                                  \
+        double *restrict sum_g, double *restrict sum_gx, const void *dy_, ptrdiff_t lddy, const void *x_, \
+        ptrdiff_t ldx, const void *saved_, ptrdiff_t lds, const void *mean_, const void *scale_,     \
+        const void *shift_, ptrdiff_t rows, ptrdiff_t all_cols, const double *params) {              \
         const act_params p = FN(spread)(params);                                                     \
-        (void)scale, (void)shift;                                                                    \
-        EACH_VECTOR(                                                                                 \
-            double total_g[VL]; double total_gx[VL];                                                 \
-            for (int q = 0; q < VL; q++) total_g[q] = total_gx[q] = 0;                               \
+        real g_sum[PANEL], gx_sum[PANEL];                                                            \
+        for (ptrdiff_t j = 0; j < all_cols; j++) sum_g[j] = sum_gx[j] = 0;                           \
+        for (ptrdiff_t j0 = 0; j0 < all_cols; j0 += PANEL) {                                         \
+            const ptrdiff_t cols = all_cols - j0 < PANEL ? all_cols - j0 : PANEL;                    \
+            const size_t bytes = (size_t)((cols + VL - 1) / VL) * FNN_VBYTES;                        \
+            const real *mean = (const real *)mean_ + j0, *scale = (const real *)scale_ + j0;         \
+            const real *shift = (const real *)shift_ + j0;                                           \
             for (ptrdiff_t i0 = 0; i0 < rows; i0 += CHUNK) {                                         \
                 const ptrdiff_t end = rows - i0 < CHUNK ? rows : i0 + CHUNK;                         \
-                const real *dy = (const real *)dy_ + i0 * lddy;                                      \
-                const real *x = (const real *)x_ + i0 * ldx;                                         \
-                const real *s = (const real *)saved_ + i0 * lds;                                     \
-                vec g_sum = {0}; vec gx_sum = {0};                                                   \
-                for (ptrdiff_t i = i0; i < end; i++, dy += lddy, x += ldx, s += lds) {               \
-                    const vec xc = GET(x) - GET(mean);                                               \
-                    const vec g = FN(name##_grad)(GET(dy), SAVED_##saves, p);                        \
-                    g_sum += g;                                                                      \
-                    gx_sum = v_fma(g, xc, gx_sum);                                                   \
-                }                                                                                    \
-                for (int q = 0; q < VL; q++) total_g[q] += g_sum[q];                                 \
-                for (int q = 0; q < VL; q++) total_gx[q] += gx_sum[q];                               \
+                memset(g_sum, 0, bytes);                                                             \
+                memset(gx_sum, 0, bytes);                                                            \
+                ptrdiff_t i = i0;                                                                    \
+                if (FNN_ABREAST_##name > 1) AT_ROWS(name, FNN_ABREAST_##name)                                              \
+                AT_ROWS(name, 1)                                                                     \
+                for (ptrdiff_t j = 0; j < cols; j++) sum_g[j0 + j] += g_sum[j];                      \
+                for (ptrdiff_t j = 0; j < cols; j++) sum_gx[j0 + j] += gx_sum[j];                    \
             }                                                                                        \
-            for (int q = 0; q < n; q++) sum_g[j + q] = total_g[q];                                   \
-            for (int q = 0; q < n; q++) sum_gx[j + q] = total_gx[q];                                 \
-            (void)whole;);                                                                           \
+        }                                                                                            \
+    }                                                                                                \
+    INLINE void FN(backward_apply_rows_##name)(                                                      \
+        real *dx, ptrdiff_t lddx, const real *dy, ptrdiff_t lddy, const real *x, ptrdiff_t ldx, const real *s, \
+        ptrdiff_t lds, const real *mean, const real *scale, const real *shift, const real *c_g, const real *c_x, \
+        const real *c_1, const int rows, ptrdiff_t cols, const act_params p) {                       \
+        (void)s, (void)lds, (void)scale, (void)shift;                                                \
+        EACH_VECTOR(const vec m = GET(mean); const vec a = GET(c_g); const vec b = GET(c_x);         \
+                    const vec c = GET(c_1); vec v[MOST_ABREAST];                                       \
+                    for (int r = 0; r < rows; r++) {                                                 \
+                        const vec xc = GET(x + r * ldx) - m;                                         \
+                        const vec g = FN(name##_grad)(GET(dy + r * lddy), SAVED_##saves(r), p);      \
+                        v[r] = v_fma(g, a, v_fma(xc, b, c));                                         \
+                    } for (int r = 0; r < rows; r++) PUT(dx + r * lddx, v[r]););                     \
     }                                                                                                \
     static void FN(batchnorm_backward_apply_##name)(                                                 \
         void *dx_, ptrdiff_t lddx, const void *dy_, ptrdiff_t lddy, const void *x_, ptrdiff_t ldx,   \
-        const void *saved_, ptrdiff_t lds, const void *mean_, const void *scale_, const void *shift_, \
-        const void *c_g_, const void *c_x_, const void *c_1_, ptrdiff_t rows, ptrdiff_t cols,        \
+        const void *saved_, ptrdiff_t lds, const void *mean, const void *scale, const void *shift,   \
+        const void *c_g, const void *c_x, const void *c_1, ptrdiff_t rows, ptrdiff_t cols,           \
         const double *params) {                                                                      \
         real *dx = dx_;                                                                              \
-        const real *dy = dy_, *x = x_, *s = saved_, *mean = mean_, *scale = scale_, *shift = shift_; \
-        const real *c_g = c_g_, *c_x = c_x_, *c_1 = c_1_;                                            \
+        const real *dy = dy_, *x = x_, *s = saved_;                                                  \
         const act_params p = FN(spread)(params);                                                     \
-        (void)scale, (void)shift;                                                                    \
-        for (ptrdiff_t i = 0; i < rows; i++, dy += lddy, x += ldx, s += lds, dx += lddx)             \
-            EACH_VECTOR(const vec xc = GET(x) - GET(mean);                                           \
-                        const vec g = FN(name##_grad)(GET(dy), SAVED_##saves, p);                    \
-                        PUT(dx, v_fma(g, GET(c_g), v_fma(xc, GET(c_x), GET(c_1)))););                \
+        ptrdiff_t i = 0;                                                                             \
+        for (; FNN_ABREAST_##name > 1 && i + FNN_ABREAST_##name <= rows; i += FNN_ABREAST_##name)                                     \
+            FN(backward_apply_rows_##name)(dx + i * lddx, lddx, dy + i * lddy, lddy, x + i * ldx, ldx, s + i * lds, \
+                                           lds, mean, scale, shift, c_g, c_x, c_1, FNN_ABREAST_##name, cols, p); \
+        for (; i < rows; i++)                                                                        \
+            FN(backward_apply_rows_##name)(dx + i * lddx, lddx, dy + i * lddy, lddy, x + i * ldx, ldx, s + i * lds, \
+                                           lds, mean, scale, shift, c_g, c_x, c_1, 1, cols, p);      \
     }
+#define AT_ROWS(name, at_once)                                                                       \
+    for (; i + at_once <= end; i += at_once)                                                         \
+        FN(backward_sum_rows_##name)(g_sum, gx_sum, (const real *)dy_ + i * lddy + j0, lddy,         \
+                                     (const real *)x_ + i * ldx + j0, ldx, (const real *)saved_ + i * lds + j0, lds, \
+                                     mean, scale, shift, at_once, cols, p);
 FNN_ACTIVATION_LIST(X)
 #undef X
+#undef AT_ROWS
 #undef EACH_VECTOR
 #undef GET
 #undef PUT
 #undef SAVED_OUTPUT
 #undef SAVED_INPUT
+#undef MOST_ABREAST
 #undef CHUNK
-#undef STRIP
+#undef START

@@ -35,6 +35,11 @@
         .batchnorm_apply = {FNN_ACTIVATION_LIST(FNN_BN_APPLY_##type)},                               \
         .batchnorm_backward_sums = {FNN_ACTIVATION_LIST(FNN_BN_SUMS_##type)},                        \
         .batchnorm_backward_apply = {FNN_ACTIVATION_LIST(FNN_BN_BACKWARD_##type)},                   \
+        .batchnorm_run_statistics = batchnorm_run_statistics_##type,                                 \
+        .batchnorm_run_apply = {FNN_ACTIVATION_LIST(FNN_BN_RUN_APPLY_##type)},                       \
+        .batchnorm_run_backward_sums = {FNN_ACTIVATION_LIST(FNN_BN_RUN_SUMS_##type)},                \
+        .batchnorm_run_backward_apply = {FNN_ACTIVATION_LIST(FNN_BN_RUN_BACKWARD_##type)},           \
+        .stream_rows = stream_rows_##type,                                                           \
         .softmax_forward = softmax_forward_##type, .softmax_backward = softmax_backward_##type,      \
         .softmax_cross_entropy = softmax_cross_entropy_##type,                                       \
         .soft_cross_entropy = soft_cross_entropy_##type,                                             \
@@ -54,6 +59,12 @@ typedef double f64_t;
 #define FNN_BN_SUMS_f64(name, saved) batchnorm_backward_sums_##name##_f64,
 #define FNN_BN_BACKWARD_f32(name, saved) batchnorm_backward_apply_##name##_f32,
 #define FNN_BN_BACKWARD_f64(name, saved) batchnorm_backward_apply_##name##_f64,
+#define FNN_BN_RUN_APPLY_f32(name, saved) batchnorm_run_apply_##name##_f32,
+#define FNN_BN_RUN_APPLY_f64(name, saved) batchnorm_run_apply_##name##_f64,
+#define FNN_BN_RUN_SUMS_f32(name, saved) batchnorm_run_backward_sums_##name##_f32,
+#define FNN_BN_RUN_SUMS_f64(name, saved) batchnorm_run_backward_sums_##name##_f64,
+#define FNN_BN_RUN_BACKWARD_f32(name, saved) batchnorm_run_backward_apply_##name##_f32,
+#define FNN_BN_RUN_BACKWARD_f64(name, saved) batchnorm_run_backward_apply_##name##_f64,
 
 const fnn_table FNN_PASTE(fnn_table_, FNN_ISA_NAME) = {
     .name = FNN_STRING(FNN_ISA_NAME), .f32 = FNN_KERNELS(f32), .f64 = FNN_KERNELS(f64)};

@@ -5,6 +5,8 @@
 #include "softmax.h"
 #include "losses.h"
 #include "batchnorm.h"
+#include "batchnorm_runs.h"
+#include "stream.h"
 #include "gemm.h"
 #include "updates.h"
 #include "peak.h"

@@ -45,10 +45,11 @@ typedef struct {
 
     /* gemm.h */
     void (*pack_b)(void *panels, ptrdiff_t panel_stride, const void *b, ptrdiff_t ld, int transposed, ptrdiff_t k, ptrdiff_t n);
-    void (*pack_a)(void *tiles, ptrdiff_t tile_stride, const void *a, ptrdiff_t ld, int column_mode, ptrdiff_t m, ptrdiff_t k);
+    void (*pack_a)(void *tiles, ptrdiff_t tile_stride, const void *a, ptrdiff_t ld, ptrdiff_t m, ptrdiff_t k);
     void (*gemm_block)(void *c, ptrdiff_t ldc, const void *a, ptrdiff_t sa, int column_mode, ptrdiff_t tile_stride,
                        const void *b, ptrdiff_t sb, ptrdiff_t panel_stride, const void *bias, ptrdiff_t m,
-                       ptrdiff_t n, ptrdiff_t k, int start);
+                       ptrdiff_t n, ptrdiff_t k, int start, const void *next, ptrdiff_t next_ld,
+                       ptrdiff_t beside);
     void (*column_sums)(void *sums, const void *x, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t cols);
     void (*gather_rows)(void *out, ptrdiff_t ldo, const void *x, ptrdiff_t ldx, const int64_t *rows_wanted,
                         ptrdiff_t rows, ptrdiff_t cols);
@@ -83,6 +84,26 @@ typedef struct {
                                                       const void *shift, const void *c_g, const void *c_x,
                                                       const void *c_1, ptrdiff_t rows, ptrdiff_t cols,
                                                       const double *params);
+
+    /* batchnorm_runs.h: the same of x (rows, channels, inner) */
+    void (*batchnorm_run_statistics)(double *mean, double *m2, const void *x, ptrdiff_t ld, ptrdiff_t rows,
+                                     ptrdiff_t channels, ptrdiff_t inner);
+    void (*batchnorm_run_apply[FNN_ACTIVATIONS])(void *y, ptrdiff_t ldy, const void *x, ptrdiff_t ldx,
+                                                 const void *mean, const void *scale, const void *shift,
+                                                 ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t inner,
+                                                 const double *params);
+    void (*batchnorm_run_backward_sums[FNN_ACTIVATIONS])(double *sum_g, double *sum_gx, const void *dy, ptrdiff_t lddy,
+                                                         const void *x, ptrdiff_t ldx, const void *saved,
+                                                         ptrdiff_t lds, const void *mean, const void *scale,
+                                                         const void *shift, ptrdiff_t rows, ptrdiff_t channels,
+                                                         ptrdiff_t inner, const double *params);
+    void (*batchnorm_run_backward_apply[FNN_ACTIVATIONS])(
+        void *dx, ptrdiff_t lddx, const void *dy, ptrdiff_t lddy, const void *x, ptrdiff_t ldx, const void *saved,
+        ptrdiff_t lds, const void *mean, const void *scale, const void *shift, const void *c_g, const void *c_x,
+        const void *c_1, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t inner, const double *params);
+
+    /* stream.h */
+    void (*stream_rows)(void *out, ptrdiff_t ld, const void *in, ptrdiff_t rows, ptrdiff_t cols);
 
     /* softmax.h */
     void (*softmax_forward)(void *y, const void *x, ptrdiff_t rows, ptrdiff_t cols, int logarithm);

@@ -163,17 +163,27 @@ class JaxScan(Jax):
         return None if small else "compared on networks of less than 10 Mflop a step"
 
 
+def _per_channel(x: jax.Array, *vectors: jax.Array) -> tuple[Any, ...]:
+    """The axes of x but the channels (axis 1), and each vector in a shape that fits x."""
+    shape = (1, -1, *[1] * (x.ndim - 2))
+    return (0, *range(2, x.ndim)), *(v.reshape(shape) for v in vectors)
+
+
 def _batchnorm(x: jax.Array, gamma: jax.Array, beta: jax.Array) -> jax.Array:
-    return (x - x.mean(axis=0)) * (jax.lax.rsqrt(x.var(axis=0) + 1e-5) * gamma) + beta
+    others, gamma, beta = _per_channel(x, gamma, beta)
+    mean, var = x.mean(axis=others, keepdims=True), x.var(axis=others, keepdims=True)
+    return (x - mean) * (jax.lax.rsqrt(var + 1e-5) * gamma) + beta
 
 
 def _batchnorm_backward(
     dy: jax.Array, x: jax.Array, gamma: jax.Array, mean: jax.Array, rstd: jax.Array
 ) -> tuple[jax.Array, ...]:
+    others, gamma, mean, rstd = _per_channel(x, gamma, mean, rstd)
     xhat = (x - mean) * rstd
-    dgamma, dbeta = (dy * xhat).sum(axis=0), dy.sum(axis=0)
-    dx = (dy - (xhat * dgamma + dbeta) / len(x)) * (gamma * rstd)
-    return dx, dgamma, dbeta
+    dgamma = (dy * xhat).sum(axis=others, keepdims=True)
+    dbeta = dy.sum(axis=others, keepdims=True)
+    dx = (dy - (xhat * dgamma + dbeta) / (x.size // x.shape[1])) * (gamma * rstd)
+    return dx, dgamma.ravel(), dbeta.ravel()
 
 
 _NORM = ("x", "gamma", "beta")

@@ -5,6 +5,7 @@ It doubles as a readable account of what one step computes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -249,14 +250,17 @@ class NumPy(Contender):
         self, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, **_: Any
     ) -> Call:
         out = np.empty_like(x)
-        n = x.dtype.type(len(x))
+        terms, axes, flat = _flattened(x.ndim)
+        x, y, gamma, beta = flat(x), flat(out), flat(gamma), flat(beta)
+        n = x.dtype.type(x.size // gamma.size)
         eps = x.dtype.type(1e-5)
 
         def batchnorm() -> tuple[np.ndarray]:
-            np.subtract(x, np.add.reduce(x, axis=0) / n, out=out)
-            scale = gamma / np.sqrt(np.einsum("nc,nc->c", out, out) / n + eps)
-            np.multiply(out, scale, out=out)
-            return (np.add(out, beta, out=out),)
+            np.subtract(x, np.add.reduce(x, axis=axes, keepdims=True) / n, out=y)
+            square = np.einsum(f"{terms},{terms}->c", y, y).reshape(gamma.shape)
+            np.multiply(y, gamma / np.sqrt(square / n + eps), out=y)
+            np.add(y, beta, out=y)
+            return (out,)
 
         return batchnorm
 
@@ -280,16 +284,28 @@ class NumPy(Contender):
         **_: Any,
     ) -> Call:
         out, xhat = np.empty_like(x), np.empty_like(x)
-        n = x.dtype.type(len(x))
+        terms, axes, flat = _flattened(x.ndim)
+        x, dy, xhat, dx = flat(x), flat(dy), flat(xhat), flat(out)
+        gamma, mean, rstd = flat(gamma), flat(mean), flat(rstd)
+        n = x.dtype.type(x.size // gamma.size)
 
         def batchnorm_backward() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             np.subtract(x, mean, out=xhat)
             np.multiply(xhat, rstd, out=xhat)
-            dgamma = np.einsum("nc,nc->c", dy, xhat)
-            dbeta = np.add.reduce(dy, axis=0)
-            np.multiply(xhat, dgamma / n, out=xhat)
-            np.subtract(dy, xhat, out=out)
-            np.subtract(out, dbeta / n, out=out)
-            return np.multiply(out, gamma * rstd, out=out), dgamma, dbeta
+            dgamma = np.einsum(f"{terms},{terms}->c", dy, xhat)
+            dbeta = np.add.reduce(dy, axis=axes)
+            np.multiply(xhat, dgamma.reshape(gamma.shape) / n, out=xhat)
+            np.subtract(dy, xhat, out=dx)
+            np.subtract(dx, dbeta.reshape(gamma.shape) / n, out=dx)
+            np.multiply(dx, gamma * rstd, out=dx)
+            return out, dgamma, dbeta
 
         return batchnorm_backward
+
+
+def _flattened(ndim: int) -> tuple[str, tuple[int, ...], Callable[[np.ndarray], np.ndarray]]:
+    """Images as (N, C, H·W): the einsum of such an array, the axes but the channels, and what brings
+    arrays and vectors of channels into this shape (a view)."""
+    if ndim == 2:
+        return "nc", (0,), lambda a: a
+    return "ncl", (0, 2), lambda a: a.reshape(*a.shape[:2], -1) if a.ndim > 1 else a[:, None]
