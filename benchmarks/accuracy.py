@@ -4,8 +4,8 @@
     python benchmarks/accuracy.py --full --write docs/accuracy.md
     python benchmarks/accuracy.py --isa avx2 --function gelu sigmoid --dtype float32
 
-`--full` takes all 2^32 float32 (three minutes a function, GELU twenty) and 10^8 float64 numbers (five); `--write`
-puts the rows into a file, beside the rows of other functions that it holds already.
+`--full` takes all 2^32 float32 (three minutes a function, GELU twenty) and 10^8 float64 numbers (five);
+`--write` puts the rows into a file, beside the rows of other functions that it holds already.
 
 The error of y is |y - true| in units of the last place that a number of the size of the true value
 has in that float type; the best rounding has at most 0.5. The true value of a float32 is computed in

@@ -115,8 +115,12 @@ def _weight_sum(weight: Any, like: Array, name: str, count: int) -> float:
 
 def _check_divisor(total: float, name: str, dtype: Any) -> None:
     least = float(np.finfo(dtype).tiny)
-    if total < least:  # subnormal: its reciprocal may be infinite, and products with it lose their digits
-        raise ValueError(f"{name} must add up to at least {least:.3g}, got {total:.3g}: scale it up")
+    if (
+        total < least
+    ):  # subnormal: its reciprocal may be infinite, and products with it lose their digits
+        raise ValueError(
+            f"{name} must add up to at least {least:.3g}, got {total:.3g}: scale it up"
+        )
 
 
 def _total_weight(targets: Array, sample_weight: Any, class_weight: Any, rows: int) -> float:
