@@ -155,9 +155,9 @@ cdef int check_channels(const Norm *b, Arrays arrays) except -1:
 
 
 cdef char *vector(const Norm *b, Arrays arrays, object x, bint writable=False) except? NULL:
-    """An array with one entry a channel, or NULL for None."""
+    """An array with one entry a channel."""
     if x is None:
-        return NULL
+        raise TypeError("expected an array with an entry for each channel, got None")
     cdef char *data = arrays.real(x, writable)
     check_channels(b, arrays)
     return data
@@ -168,6 +168,8 @@ cdef int shape(Norm *b, Arrays arrays, object gamma) except -1:
     cdef Py_ssize_t width = arrays.cols()
     b.rows, b.real = arrays.rows(), arrays.itemsize
     b.gamma = arrays.real(gamma)
+    if gamma is None:
+        raise TypeError("gamma must be an array")
     b.cols = arrays.size()
     b.inner = max(1, width // max(1, b.cols))
     if b.cols * b.inner != width and b.rows:
@@ -356,8 +358,9 @@ cdef int forward_arrays(Norm *b, Arrays arrays, x, gamma, beta, running_mean, ru
     b.y = arrays.matrix(y, &b.ldy, True)
     check_shape(b, arrays, "y")
     b.beta = vector(b, arrays, beta)
-    b.running_mean, b.running_var = (vector(b, arrays, running_mean, b.training),
-                                     vector(b, arrays, running_var, b.training))
+    if running_mean is not None or running_var is not None or not b.training:
+        b.running_mean = vector(b, arrays, running_mean, b.training)
+        b.running_var = vector(b, arrays, running_var, b.training)
     b.mean, b.rstd = vector(b, arrays, mean, True), vector(b, arrays, rstd, True)
     return 0
 
@@ -536,7 +539,7 @@ cdef int backward_arrays(Norm *b, Arrays arrays, dy, x, gamma, mean, rstd, beta,
         raise ValueError("an activation needs saved or beta")
     b.dx = arrays.matrix(dx, &b.lddx, True)
     check_shape(b, arrays, "dx")
-    b.beta = vector(b, arrays, beta)
+    b.beta = NULL if beta is None else vector(b, arrays, beta)
     b.mean, b.rstd = vector(b, arrays, mean), vector(b, arrays, rstd)
     b.dgamma, b.dbeta = vector(b, arrays, dgamma, True), vector(b, arrays, dbeta, True)
     return 0

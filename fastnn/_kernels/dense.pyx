@@ -159,6 +159,8 @@ def input_gradient(dx, dy, w):
 
 def weight_gradient(dw, x, dy):
     """dw = x.T @ dy"""
+    if dw is None:
+        raise TypeError("dw must be an array")
     cdef Gemm g
     cdef Arrays arrays = Arrays()
     memset(&g, 0, sizeof(Gemm))

@@ -6,6 +6,8 @@ from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
 ctypedef struct State:
     # what changes from run to run, read by the operations of a program
     Py_ssize_t rows             # of a mini-batch
+    bint gathers                # of x and targets rows of so many columns and bytes
+    Py_ssize_t cols, target_bytes
     const char *x               # the data, rows ldx elements apart
     Py_ssize_t ldx
     const char *targets
@@ -59,6 +61,7 @@ cdef class Program:
     cdef Py_ssize_t memory_count
     cdef size_t stride, workspace_bytes
     cdef char *workspace
+    cdef bint running
     cdef readonly double flops
     cdef readonly int64_t done  # steps of the last run, also of one that was interrupted
     cdef readonly size_t owned_bytes

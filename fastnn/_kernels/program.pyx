@@ -133,8 +133,10 @@ cdef class Program:
         self.done = 0
         cdef Arrays arrays = self._prepare(x, targets, order, first, steps, rates, threads)
         s.counted = counted
+        self.running = True
         with nogil:
             run_list(&run, self.ops, self.count, steps, threads, self.workspace, self.stride)
+        self.running = False
         self.done = min(steps, fnn_round_of(&run)) if run.stop else steps
         if run.stop == FNN_STOP_CANCEL:
             PyErr_CheckSignals()
@@ -174,20 +176,26 @@ cdef class Program:
         cdef Arrays arrays = Arrays()
         cdef State *s = &self.state
         cdef Py_ssize_t available
+        if self.running:
+            raise RuntimeError("this program is being run by another thread: give each thread a model of its own")
         arrays.itemsize = self.itemsize
         s.x = arrays.matrix(x, &s.ldx)
         available = arrays.rows()
+        if s.gathers and arrays.cols() != s.cols:
+            raise ValueError(f"x must have {s.cols} columns, got {arrays.cols()}")
         arrays.any(targets)
         if arrays.rows() != available:
             raise ValueError(f"x has {available} rows, targets {arrays.rows()}")
+        if s.gathers and arrays.last().len != s.target_bytes * available:
+            raise ValueError("targets do not fit those that the program was made for")
         s.targets = <const char *>arrays.last().buf
         s.order = arrays.whole(order)
-        if first < 0 or steps < 1 or first + s.rows * steps > arrays.size():
+        if first < 0 or steps < 1 or s.rows < 1 or steps > (arrays.size() - first) // s.rows:
             raise ValueError(f"order has {arrays.size()} rows, asked for {s.rows * steps} from {first}")
         self._check_order(s.order + first, s.rows * steps, available)
         s.order += first
         s.rates = <const double *>arrays.any(rates)
-        if arrays.last().itemsize != 8 or arrays.size() < steps:
+        if arrays.last().format == NULL or arrays.last().format[0] != b'd' or arrays.size() < steps:
             raise ValueError(f"rates must be {steps} float64")
         s.loss_sum = s.last_loss = 0
         s.correct = 0
@@ -266,6 +274,7 @@ def add_gather(Program p, x, targets):
     g.cols = arrays.cols() if x is not None else 0
     g.targets = arrays.any(targets, True)
     g.target_bytes = arrays.last().len // max(1, p.state.rows)
+    p.state.gathers, p.state.cols, p.state.target_bytes = True, g.cols, g.target_bytes
     g.row_block = 64
     p.moves(getattr(x, "nbytes", 0) + targets.nbytes)  # the same rows of the data
     p.add("gather", gather_block, (p.state.rows + g.row_block - 1) // g.row_block, g, 0.0, 0)

@@ -135,6 +135,8 @@ cdef int fill_update(Update *u, Rule rule, Arrays arrays, w, dw, state, double w
     memset(u, 0, sizeof(Update))
     if len(state) != rule.states:
         raise ValueError(f"the update needs {rule.states} arrays of state, got {len(state)}")
+    if w is None:
+        raise TypeError("w must be an array")
     u.w = arrays.real(w, True)
     u.n = arrays.size()
     u.real = arrays.itemsize
@@ -338,6 +340,8 @@ def sum_of_squares(w):
     """sum(w^2), in float64."""
     cdef Arrays arrays = Arrays()
     cdef const char *data = arrays.real(w)
+    if w is None:
+        raise TypeError("w must be an array")
     return kernels_for(arrays.itemsize).sum_of_squares(data, arrays.size(), 1)
 
 
@@ -345,4 +349,6 @@ def all_finite(x):
     """True if no element of a float array is NaN or infinite."""
     cdef Arrays arrays = Arrays()
     cdef const char *data = arrays.real(x)
+    if x is None:
+        raise TypeError("x must be an array")
     return bool(kernels_for(arrays.itemsize).all_finite(data, arrays.size()))

@@ -117,7 +117,18 @@ def _weight_sum(weight: Any, like: Array, name: str, count: int) -> float:
         raise ValueError(f"{name} must be finite and not negative")
     if total == 0.0:
         raise ValueError(f"{name} is zero everywhere: at least one weight must be greater than 0")
+    _check_divisor(total, name, weight.dtype)
     return total
+
+
+def _check_divisor(total: float, name: str, dtype: Any) -> None:
+    least = float(np.finfo(dtype).tiny)
+    if (
+        total < least
+    ):  # subnormal: its reciprocal may be infinite, and products with it lose their digits
+        raise ValueError(
+            f"{name} must add up to at least {least:.3g}, got {total:.3g}: scale it up"
+        )
 
 
 def _total_weight(targets: Array, sample_weight: Any, class_weight: Any, rows: int) -> float:
@@ -131,6 +142,8 @@ def _total_weight(targets: Array, sample_weight: Any, class_weight: Any, rows: i
     total = float(weight.sum())
     if total == 0.0:
         raise ValueError("the weights of all rows are zero: nothing is left of the loss")
+    given = class_weight if sample_weight is None else sample_weight
+    _check_divisor(total, "the weights of all rows", given.dtype)
     return total
 
 

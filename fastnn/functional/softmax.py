@@ -9,25 +9,26 @@ import numpy as np
 from fastnn import contracts
 from fastnn._kernels import maxout as maxout_kernels
 from fastnn._kernels import softmax as kernels
-from fastnn.checks import Array
+from fastnn._kernels.arrays import Fit
+from fastnn.checks import Array, check_axis
 from fastnn.functional._twins import documented
+
+_FORWARD = Fit("* -> *=")
+_BACKWARD = Fit("* * -> *=")
 
 
 @documented
 def softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
-    axis, out = contracts.softmax(x, axis, out)
     return _forward(x, axis, False, out)
 
 
 @documented
 def softmax_backward(dy: Array, y: Array, axis: int = -1, *, dx_out: Array | None = None) -> Array:
-    axis, dx = contracts.softmax_backward(dy, y, axis, dx_out)
-    return _backward(dy, y, axis, False, dx)
+    return _backward(dy, y, axis, False, dx_out)
 
 
 @documented
 def log_softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
-    axis, out = contracts.softmax(x, axis, out)
     return _forward(x, axis, True, out)
 
 
@@ -35,14 +36,18 @@ def log_softmax(x: Array, axis: int = -1, *, out: Array | None = None) -> Array:
 def log_softmax_backward(
     dy: Array, y: Array, axis: int = -1, *, dx_out: Array | None = None
 ) -> Array:
-    axis, dx = contracts.softmax_backward(dy, y, axis, dx_out)
-    return _backward(dy, y, axis, True, dx)
+    return _backward(dy, y, axis, True, dx_out)
 
 
 # The kernels take the columns of a matrix; another axis is brought there, and back.
 
 
-def _forward(x: Array, axis: int, logarithm: bool, out: Array) -> Array:
+def _forward(x: Array, axis: int, logarithm: bool, given: Array | None) -> Array:
+    outs = _FORWARD.outputs(x, given)
+    if outs is None or x.ndim == 0:
+        axis, out = contracts.softmax(x, axis, given)
+    else:
+        axis, (out,) = check_axis(axis, x.ndim), outs
     if axis == x.ndim - 1:
         kernels.forward(_rows(x), logarithm, _rows(out))
         return out
@@ -52,7 +57,12 @@ def _forward(x: Array, axis: int, logarithm: bool, out: Array) -> Array:
     return out
 
 
-def _backward(dy: Array, y: Array, axis: int, logarithm: bool, dx: Array) -> Array:
+def _backward(dy: Array, y: Array, axis: int, logarithm: bool, given: Array | None) -> Array:
+    outs = _BACKWARD.outputs(dy, y, given)
+    if outs is None or dy.ndim == 0:
+        axis, dx = contracts.softmax_backward(dy, y, axis, given)
+    else:
+        axis, (dx,) = check_axis(axis, dy.ndim), outs
     if axis == dy.ndim - 1:
         kernels.backward(_rows(dy), _rows(y), logarithm, _rows(dx))
         return dx

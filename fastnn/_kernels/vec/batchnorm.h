@@ -136,8 +136,8 @@ static void FN(batchnorm_coefficients)(void *dgamma_, void *dbeta_, void *c_g_, 
         dgamma[j] = (real)(sum_gx[j] * r);
         dbeta[j] = (real)sum_g[j];
         c_g[j] = (real)a;
-        c_x[j] = (real)(-a * r * r * sum_gx[j] * share);
-        c_1[j] = (real)(-a * sum_g[j] * share);
+        c_x[j] = training ? (real)(-a * r * r * sum_gx[j] * share) : 0; /* not 0 times a sum that is NaN */
+        c_1[j] = training ? (real)(-a * sum_g[j] * share) : 0;
     }
 }
 
