@@ -146,7 +146,8 @@ class BuildExt(build_ext):
 
 
 MODULES = [
-    "machine", "arrays", "program", "activations", "gemm", "dense", "batchnorm", "losses", "updates",
+    "machine", "arrays", "program", "activations", "gemm", "dense", "batchnorm", "fusion", "losses",
+    "updates",
 ]  # fmt: skip
 extensions = [
     Extension(

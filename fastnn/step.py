@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn._kernels import activations, batchnorm, dense, losses, program, updates
+from fastnn._kernels import activations, batchnorm, dense, fusion, losses, program, updates
 from fastnn.checks import NEEDS_INPUT, Parsed, parse_activation
 from fastnn.flat import ALIGNMENT, aligned_zeros
 from fastnn.layers import Activation, BatchNorm, Dense, Layer
@@ -29,6 +29,15 @@ if TYPE_CHECKING:
     from fastnn.models import Sequential
 
 NONE: Parsed = (None, {})
+#: What a product of matrices reads: a matrix, or what makes one as it is packed.
+Operand = np.ndarray | program.Source
+
+#: Batch norms of more bytes than this go into the products on either side: what fits into a core's cache
+#: is passed over faster than it is packed.  (Measured: see `NormStage`.)
+FUSED_BYTES = 1 << 19
+#: Products of more bytes than that read the shuffled rows straight from the data.
+#: Activations that cost less to make again than to read from memory.
+CHEAP = {None, "relu", "leaky_relu", "relu6", "hard_tanh", "hard_sigmoid", "hard_swish"}
 
 
 class NotCompilable(Exception):
@@ -43,12 +52,16 @@ class Stage:
     activation: Parsed
     width: int
 
-    def forward(self, p: program.Program, x: np.ndarray, y: np.ndarray) -> None:
+    def forward(self, p: program.Program, x: Operand, y: np.ndarray) -> Operand:
+        """Write y, and return what the next stage reads."""
         raise NotImplementedError
 
-    def backward(self, p: program.Program, dy: np.ndarray, dx: np.ndarray | None, before: Stage | None,
-                 x: np.ndarray, y: np.ndarray) -> None:  # fmt: skip
-        """From dy to dx; dy is already past the derivative of this stage's activation."""
+    def backward(self, p: program.Program, dy: Operand, dx: np.ndarray | None, before: Stage | None,
+                 x: Operand, y: np.ndarray) -> Operand | None:  # fmt: skip
+        """From dy to dx; dy is already past the derivative of this stage's activation.
+
+        Returns what the stage before takes as its dy: dx, or something in the place of dy.
+        """
         raise NotImplementedError
 
 
@@ -57,86 +70,132 @@ class DenseStage(Stage):
 
     sink: program.Sink | None = None  # where the gradient of the weights goes if nobody reads it
     offset = 0  # of the weights among the flat parameters
+    norm: fusion.FusedNorm | None = None  # of a batch norm that goes into this product
     #: A batch norm follows and takes the mean away: the gradient of the bias is 0, exactly.  Adding dy
     #: up gives rounding errors instead, at 2% of a step.
     normed = False
 
-    def forward(self, p: program.Program, x: np.ndarray, y: np.ndarray) -> None:
+    def forward(self, p: program.Program, x: Operand, y: np.ndarray) -> Operand:
         params = self.layer.parameters
+        finish = self.norm.statistics() if self.norm else None
         dense.add_forward(
             p, f"{self.layer.name} dense forward", x, params["weight"], params.get("bias"),
-            self.activation, y,
+            self.activation, y, finish,
         )  # fmt: skip
+        return y
 
-    def backward(self, p: program.Program, dy: np.ndarray, dx: np.ndarray | None, before: Stage | None,
-                 x: np.ndarray, y: np.ndarray) -> None:  # fmt: skip
+    def backward(self, p: program.Program, dy: Operand, dx: np.ndarray | None, before: Stage | None,
+                 x: Operand, y: np.ndarray) -> Operand | None:  # fmt: skip
         name, gradients = self.layer.name, self.layer.gradients
         if dx is not None:
             # x is the output of the dense stage before, if it is one: its derivative on the way out
             through = before.activation if isinstance(before, DenseStage) else NONE
             saved = x if through[0] else None
+            norm = before.norm if isinstance(before, NormStage) else None
             dense.add_input_gradient(
-                p, f"{name} dense dx", dx, dy, self.layer.parameters["weight"], through, saved
-            )
+                p, f"{name} dense dx", dx, dy, self.layer.parameters["weight"], through, saved,
+                norm.gradient_sums(dx) if norm else None,
+            )  # fmt: skip
         dw = gradients["weight"] if self.sink is None else None
         dense.add_weight_gradient(p, f"{name} dense dw", dw, x, dy, self.sink, self.offset)
-        if "bias" not in gradients:
-            return
-        if self.normed:
+        if self.normed and "bias" in gradients:
             program.add_zero(p, f"{name} dense db", gradients["bias"])
-        else:
+        elif "bias" in gradients:
             dense.add_bias_gradient(p, f"{name} dense db", gradients["bias"], dy)
+        return dx
 
 
 class NormStage(Stage):
-    """y = act(batch norm of x)."""
+    """y = act(batch norm of x).
 
-    def forward(self, p: program.Program, x: np.ndarray, y: np.ndarray) -> None:
+    Between two dense layers, a batch norm of more than FUSED_BYTES is done inside their products.
+    """
+
+    norm: fusion.FusedNorm | None = None
+
+    def __init__(
+        self, layer: BatchNorm, activation: Parsed, width: int, dtype: np.dtype[Any]
+    ) -> None:
+        super().__init__(layer, activation, width)
+        self.mean, self.rstd = (aligned_zeros(width, dtype) for _ in range(2))
+
+    def fuse(self, p: program.Program, dense_before: DenseStage, x: np.ndarray) -> None:
         layer = self.layer
         assert isinstance(layer, BatchNorm)
-        self.mean, self.rstd = (aligned_zeros(self.width, x.dtype) for _ in range(2))
-        batchnorm.add_forward(
-            p, f"{layer.name} batch norm forward", x, layer.parameters["gamma"], layer.parameters["beta"],
-            layer.buffers["running_mean"], layer.buffers["running_var"], layer.momentum, layer.eps,
-            self.activation, y, self.mean, self.rstd,
+        self.norm = dense_before.norm = fusion.FusedNorm(
+            p, x, layer.parameters["gamma"], layer.parameters["beta"], layer.buffers["running_mean"],
+            layer.buffers["running_var"], layer.momentum, layer.eps, self.activation, self.mean, self.rstd,
+            layer.gradients["gamma"], layer.gradients["beta"],
         )  # fmt: skip
 
-    def backward(self, p: program.Program, dy: np.ndarray, dx: np.ndarray | None, before: Stage | None,
-                 x: np.ndarray, y: np.ndarray) -> None:  # fmt: skip
+    @property
+    def made_again(self) -> bool:
+        """y and dx are made where they are read, and never in memory."""
+        return self.norm is not None and self.activation[0] in CHEAP
+
+    def forward(self, p: program.Program, x: Operand, y: np.ndarray) -> Operand:
         layer = self.layer
+        assert isinstance(layer, BatchNorm)
+        name = f"{layer.name} batch norm forward"
+        if self.norm:
+            self.norm.add_merge(f"{name}: statistics")
+            if self.made_again:
+                return self.norm.output()
+            self.norm.add_output(name, y)
+        else:
+            batchnorm.add_forward(
+                p, name, x, layer.parameters["gamma"], layer.parameters["beta"],
+                layer.buffers["running_mean"], layer.buffers["running_var"], layer.momentum, layer.eps,
+                self.activation, y, self.mean, self.rstd,
+            )  # fmt: skip
+        return y
+
+    def backward(self, p: program.Program, dy: Operand, dx: np.ndarray | None, before: Stage | None,
+                 x: Operand, y: np.ndarray) -> Operand | None:  # fmt: skip
+        layer = self.layer
+        name = f"{layer.name} batch norm backward"
+        if self.norm:
+            self.norm.add_gradient_merge(f"{name}: sums")
+            if self.made_again:
+                return self.norm.gradient()
+            self.norm.add_gradient(name)
+            return dy
         from_output = self.activation[0] is not None and self.activation[0] not in NEEDS_INPUT
         batchnorm.add_backward(
-            p, f"{layer.name} batch norm backward", dy, x, layer.parameters["gamma"], self.mean, self.rstd,
+            p, name, dy, x, layer.parameters["gamma"], self.mean, self.rstd,
             layer.parameters["beta"], y if from_output else None, self.activation,
             dy if dx is None else dx, layer.gradients["gamma"], layer.gradients["beta"],
         )  # fmt: skip
         if dx is not None:
             differentiate(p, dx, before, x)
+        return dx
 
 
 class ActivationStage(Stage):
     """y = act(x), where there is nothing to fuse it with."""
 
-    def forward(self, p: program.Program, x: np.ndarray, y: np.ndarray) -> None:
+    def forward(self, p: program.Program, x: Operand, y: np.ndarray) -> Operand:
         activations.add_forward(p, f"{self.layer.name} activation", self.activation, x, y)
+        return y
 
-    def backward(self, p: program.Program, dy: np.ndarray, dx: np.ndarray | None, before: Stage | None,
-                 x: np.ndarray, y: np.ndarray) -> None:  # fmt: skip
+    def backward(self, p: program.Program, dy: Operand, dx: np.ndarray | None, before: Stage | None,
+                 x: Operand, y: np.ndarray) -> Operand | None:  # fmt: skip
         if dx is not None:
             saved = x if self.activation[0] in NEEDS_INPUT else y
             name = f"{self.layer.name} activation backward"
             activations.add_backward(p, name, self.activation, dy, saved, dx)
             differentiate(p, dx, before, x)
+        return dx
 
 
-def differentiate(p: program.Program, dy: np.ndarray, stage: Stage | None, y: np.ndarray) -> None:
+def differentiate(p: program.Program, dy: np.ndarray, stage: Stage | None, y: Operand) -> None:
     """Take dy past the activation of a dense stage, where nothing did it on the way."""
     if isinstance(stage, DenseStage) and stage.activation[0]:
         name = f"{stage.layer.name} activation backward"
         activations.add_backward(p, name, stage.activation, dy, y, dy)
 
 
-def stages_of(layers: list[Layer]) -> list[Stage]:
+def stages_of(layers: list[Layer], dtype: np.dtype[Any]) -> list[Stage]:
     """Group the layers; NotCompilable where one is unknown."""
     stages: list[Stage] = []
     for layer in layers:
@@ -149,7 +208,7 @@ def stages_of(layers: list[Layer]) -> list[Stage]:
         elif type(layer) is BatchNorm:
             if stages and isinstance(stages[-1], DenseStage) and not stages[-1].activation[0]:
                 stages[-1].normed = True
-            stages.append(NormStage(layer, NONE, width))
+            stages.append(NormStage(layer, NONE, width, dtype))
         elif isinstance(layer, Activation) and layer.operation in activations.NAMES:
             parsed = parse_activation(layer.activation)
             last = stages[-1] if stages else None
@@ -211,11 +270,17 @@ class CompiledStep:
         if model.input_shape is None or len(model.input_shape) != 1:
             raise NotCompilable("the input is not a matrix")
         self.model, self.rows, self.keeps_gradients = model, rows, keep_gradients
-        self.stages = stages_of(model.layers)
         flat, dtype = model.flat, model.dtype
+        self.stages = stages_of(model.layers, dtype)
         optimizer.bind(flat)
         widths = [model.input_shape[0], *(stage.width for stage in self.stages)]
         self.values = [aligned_matrix(rows, width, dtype) for width in widths]
+        self.fused = {
+            i for i in range(1, len(self.stages) - 1)
+            if isinstance(self.stages[i], NormStage) and rows * widths[i] * dtype.itemsize > FUSED_BYTES
+            and all(isinstance(self.stages[j], DenseStage) for j in (i - 1, i + 1))
+            and not self.stages[i - 1].activation[0]
+        }  # fmt: skip
         self.buffers_before = np.zeros_like(flat.buffers)
         self.program = p = program.Program(dtype.itemsize, rows)
 
@@ -228,8 +293,11 @@ class CompiledStep:
         program.add_gather(p, self.values[0], targets)
         if flat.buffers.size:
             program.add_copy(p, "keep running statistics", flat.buffers, self.buffers_before)
-        for stage, x, y in zip(self.stages, self.values[:-1], self.values[1:], strict=True):
-            stage.forward(p, x, y)
+        for i in self.fused:
+            self.stages[i].fuse(p, self.stages[i - 1], self.values[i])
+        self.operands: list[Operand] = [self.values[0]]
+        for stage, y in zip(self.stages, self.values[1:], strict=True):
+            self.operands.append(stage.forward(p, self.operands[-1], y))
         if l2:
             updates.add_penalty(p, flat.values[: flat.decayed], 0.5 * l2 / rows)
         velocity = optimizer.state.get("velocity")
@@ -262,7 +330,7 @@ class CompiledStep:
     ) -> None:
         """Loss and gradients; the gradients of the outputs take turns in two buffers."""
         turns = [aligned_matrix(self.rows, max(widths), self.model.dtype) for _ in range(2)]
-        dy = turns[0][:, : widths[-1]]
+        dy: Operand = turns[0][:, : widths[-1]]
         if isinstance(loss, SoftmaxCrossEntropy):
             losses.add_softmax_cross_entropy(p, "loss", self.values[-1], targets, 0.0, dy)
         else:
@@ -270,11 +338,10 @@ class CompiledStep:
         differentiate(p, dy, self.stages[-1], self.values[-1])
         for i in reversed(range(len(self.stages))):
             stage, before = self.stages[i], self.stages[i - 1] if i else None
-            turns.reverse()
-            dx = turns[0][:, : widths[i]] if i else None
-            stage.backward(p, dy, dx, before, self.values[i], self.values[i + 1])
-            if dx is not None:
-                dy = dx
+            dx = turns[1][:, : widths[i]] if i else None
+            dy = stage.backward(p, dy, dx, before, self.operands[i], self.values[i + 1])
+            if dy is dx:
+                turns.reverse()
 
     def run(
         self,

@@ -76,6 +76,34 @@ def test_it_equals_the_plain_step(name, isa, keep, data):
         np.testing.assert_allclose(got[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
 
 
+@pytest.mark.parametrize("activation", [None, "ReLU", "LeakyReLU", "Tanh", "ELU"])
+@pytest.mark.parametrize("rows", [24, 700])
+def test_batch_norm_inside_the_products_equals_the_plain_step(activation, rows, isa, monkeypatch):
+    # What batches beyond the cache are done by; `rows` takes one block of rows, and several.
+    monkeypatch.setattr("fastnn.step.FUSED_BYTES", 0)
+    monkeypatch.setattr(f"{__name__}.ROWS", rows)
+    rng = np.random.default_rng(6)
+    data = (
+        rng.standard_normal((800, 45)) + 3,
+        rng.integers(0, 10, 800),
+        np.arange(rows * STEPS) % 800,
+    )
+
+    def layers():
+        act = [] if activation is None else [getattr(fnn, activation)()]
+        again = [] if activation is None else [getattr(fnn, activation)()]
+        return [
+            fnn.Dense(37), fnn.BatchNorm(), *act, fnn.Dense(300), fnn.BatchNorm(), *again, fnn.Dense(10),
+        ]  # fmt: skip
+
+    plain, expected = trained(PlainStep, layers(), data)
+    compiled, got = trained(CompiledStep, layers(), data)
+    assert (compiled.steps, compiled.correct) == (plain.steps, plain.correct)
+    assert compiled.loss == pytest.approx(plain.loss, rel=1e-11)
+    for key, value in expected.items():
+        np.testing.assert_allclose(got[key], value, rtol=1e-9, atol=1e-9, err_msg=key)
+
+
 def test_a_regression_equals_the_plain_step(data):
     X, _, order = data
     y = np.stack([X[:, 0] - X[:, 1], X[:, 2] ** 2], axis=1)

@@ -7,7 +7,7 @@ from fastnn._kernels.activations cimport parse
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.gemm cimport KB_BYTES, Gemm, gemm_block, gemm_flops, pack_a_block, pack_b_block, plan_gemm, widest_block
 from fastnn._kernels.machine cimport Scratch, borrow, give_back, kernels_for, run_now, threads_for
-from fastnn._kernels.program cimport Program, Sink
+from fastnn._kernels.program cimport Finish, Program, Sink, Source
 from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
 
 ctypedef struct ColumnSums:
@@ -30,10 +30,33 @@ cdef inline void set_op(fnn_op *op, fnn_block block, const void *args, Py_ssize_
     op.block, op.args, op.blocks = block, args, max(1, blocks)
 
 
+cdef int left_operand(Gemm *g, Arrays arrays, x, Py_ssize_t *rows, Py_ssize_t *cols) except -1:
+    """A: a matrix, or what makes one."""
+    cdef Source source
+    if isinstance(x, Source):
+        source = x
+        g.a_give, g.a_giver, rows[0], cols[0] = source.give, source.args, source.rows, source.cols
+        return 0
+    g.a = arrays.matrix(x, &g.lda)
+    rows[0], cols[0] = arrays.rows(), arrays.cols()
+    return 0
+
+
+cdef int right_operand(Gemm *g, Arrays arrays, y, Py_ssize_t *rows, Py_ssize_t *cols) except -1:
+    """B: the same."""
+    cdef Source source
+    if isinstance(y, Source):
+        source = y
+        g.b_give, g.b_giver, rows[0], cols[0] = source.give, source.args, source.rows, source.cols
+        return 0
+    g.b = arrays.matrix(y, &g.ldb)
+    rows[0], cols[0] = arrays.rows(), arrays.cols()
+    return 0
+
+
 cdef int forward_shape(Gemm *g, Arrays arrays, x, w, b, y) except -1:
     """C = y (N, H), A = x (N, D), B = w (D, H)."""
-    g.a = arrays.matrix(x, &g.lda)
-    g.m, g.k = arrays.rows(), arrays.cols()
+    left_operand(g, arrays, x, &g.m, &g.k)
     g.b = arrays.matrix(w, &g.ldb)
     g.n = arrays.cols()
     if arrays.rows() != g.k:
@@ -50,8 +73,7 @@ cdef int forward_shape(Gemm *g, Arrays arrays, x, w, b, y) except -1:
 
 cdef int input_gradient_shape(Gemm *g, Arrays arrays, dx, dy, w) except -1:
     """C = dx (N, D), A = dy (N, H), B = w.T: the packing transposes."""
-    g.a = arrays.matrix(dy, &g.lda)
-    g.m, g.k = arrays.rows(), arrays.cols()
+    left_operand(g, arrays, dy, &g.m, &g.k)
     g.b = arrays.matrix(w, &g.ldb)
     g.b_transposed = True
     g.n = arrays.rows()
@@ -66,12 +88,11 @@ cdef int input_gradient_shape(Gemm *g, Arrays arrays, dx, dy, w) except -1:
 
 cdef int weight_gradient_shape(Gemm *g, Arrays arrays, dw, x, dy) except -1:
     """C = dw (D, H), A = x.T read by columns, B = dy (N, H)."""
-    g.a = arrays.matrix(x, &g.lda)
+    cdef Py_ssize_t rows
+    left_operand(g, arrays, x, &g.k, &g.m)
     g.a_columns = True
-    g.k, g.m = arrays.rows(), arrays.cols()
-    g.b = arrays.matrix(dy, &g.ldb)
-    g.n = arrays.cols()
-    if arrays.rows() != g.k:
+    right_operand(g, arrays, dy, &rows, &g.n)
+    if rows != g.k:
         raise ValueError("dy does not fit x")
     g.real = arrays.itemsize
     if dw is None:
@@ -171,37 +192,55 @@ cdef int add_gemm(Program p, object name, Gemm *g) except -1:
     plan_gemm(g)
     if g.panel_bytes:
         g.panels = p.own(g.panel_bytes)
-        p.add(name + ": pack", pack_b_block, g.pack_b_blocks, g, 0.0, 0)
+        p.add(name + ": pack", pack_b_block, g.pack_b_blocks, g, 0.0, g.pack_workspace)
     if g.tile_bytes:
         g.tiles = p.own(g.tile_bytes)
-        p.add(name + ": pack x", pack_a_block, g.pack_a_blocks, g, 0.0, 0)
+        p.add(name + ": pack x", pack_a_block, g.pack_a_blocks, g, 0.0, g.pack_workspace)
     return p.add(name, gemm_block, g.row_blocks * g.col_blocks, g, gemm_flops(g), g.workspace)
 
 
-def add_forward(Program p, name, x, w, b, activation, y):
-    """y = act(x @ w + b)"""
+cdef int finish_with(Gemm *g, Finish finish) except -1:
+    """After the plan: the finish is told how C is cut."""
+    if finish is not None:
+        finish.row_block[0] = g.mb
+    return 0
+
+
+cdef int set_finish(Gemm *g, Finish finish) except -1:
+    if finish is not None:
+        g.finish, g.finisher = finish.finish, finish.args
+    return 0
+
+
+def add_forward(Program p, name, x, w, b, activation, y, Finish finish=None):
+    """y = act(x @ w + b); x may be a Source."""
     cdef Gemm *g = <Gemm *>p.args(sizeof(Gemm))
     parse(activation, &g.activation, g.params)
-    forward_shape(g, p.arrays((x, w, b, y)), x, w, b, y)
+    forward_shape(g, p.arrays((x, w, b, y, finish)), x, w, b, y)
+    set_finish(g, finish)
     add_gemm(p, name, g)
+    finish_with(g, finish)
 
 
-def add_input_gradient(Program p, name, dx, dy, w, activation, saved):
-    """dx = (dy @ w.T) * act'(saved): the derivative of the activation that made x, taken on the way out."""
+def add_input_gradient(Program p, name, dx, dy, w, activation, saved, Finish finish=None):
+    """dx = (dy @ w.T) * act'(saved): the derivative of the activation that made x, taken on the way out.
+    dy may be a Source."""
     cdef Gemm *g = <Gemm *>p.args(sizeof(Gemm))
-    cdef Arrays arrays = p.arrays((dx, dy, w, saved))
+    cdef Arrays arrays = p.arrays((dx, dy, w, saved, finish))
     parse(activation, &g.activation, g.params)
     input_gradient_shape(g, arrays, dx, dy, w)
     g.backward = True
     g.saved = arrays.matrix(saved, &g.lds)
     if g.activation and g.saved == NULL:
         raise ValueError("an activation needs what it saved")
+    set_finish(g, finish)
     add_gemm(p, name, g)
+    finish_with(g, finish)
 
 
 def add_weight_gradient(Program p, name, dw, x, dy, Sink sink=None, Py_ssize_t at=0):
     """dw = x.T @ dy; or with a sink no dw: each finished row goes into the update of the weights, which
-    begin at element `at` of the flat parameters."""
+    begin at element `at` of the flat parameters.  x and dy may be Sources."""
     cdef Gemm *g = <Gemm *>p.args(sizeof(Gemm))
     if (dw is None) == (sink is None):
         raise ValueError("give either dw or a sink")

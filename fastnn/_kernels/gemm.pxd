@@ -1,4 +1,4 @@
-from fastnn._kernels.program cimport fnn_take
+from fastnn._kernels.program cimport fnn_finish, fnn_give, fnn_take
 from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
 
 ctypedef struct Gemm:
@@ -12,6 +12,11 @@ ctypedef struct Gemm:
     const char *b
     Py_ssize_t ldb
     bint b_transposed         # B[p][j] = b[j * ldb + p], else b[p * ldb + j]
+    # an operand that is not in memory: made as it is packed, in the coordinates of the matrix it stands for
+    fnn_give a_give
+    const void *a_giver
+    fnn_give b_give
+    const void *b_giver
     char *c
     Py_ssize_t ldc
     const char *bias
@@ -21,16 +26,21 @@ ctypedef struct Gemm:
     const char *saved
     Py_ssize_t lds
     double params[2]
+    # and, or instead, something that looks at the finished block
+    fnn_finish finish
+    const void *finisher
     # or the update of the weights at element `at`, row by row: C is then scratch, and `c` NULL
     fnn_take take
     const void *taker
     Py_ssize_t at
     # the plan: filled by plan_gemm
     Py_ssize_t mb, nb, kb, row_blocks, col_blocks
-    size_t panel_bytes        # packed B; 0 where it is used as it lies
-    size_t tile_bytes         # packed A; 0 where it is used as it lies, or packed by each thread
-    bint pack_a               # each thread packs what it works on
-    size_t workspace          # per thread
+    size_t panel_bytes        # packed B; 0 where it is used as it lies, or packed by each thread
+    size_t tile_bytes         # packed A; likewise
+    bint pack_a, pack_b       # each thread packs what it works on
+    size_t own_tiles, own_panels, own_scratch, own_c  # bytes of a thread's workspace, in this order
+    size_t workspace          # per thread: their sum
+    size_t pack_workspace     # per thread, of packing by an operation of its own
     Py_ssize_t pack_b_blocks, pack_a_blocks
     char *panels              # given by the caller, of these sizes
     char *tiles
@@ -40,5 +50,5 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
 cdef void pack_b_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil
 cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil
 cdef double gemm_flops(const Gemm *g) noexcept nogil
-cdef Py_ssize_t KB_BYTES
+cdef Py_ssize_t KB_BYTES, GIVE_BYTES, SCRATCH_ROWS
 cdef Py_ssize_t widest_block(Py_ssize_t real) noexcept nogil

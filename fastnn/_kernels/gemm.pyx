@@ -5,18 +5,23 @@ Design
 ------
 1. C is cut into blocks of mb rows and nb columns; a block has one owner, which takes the whole of k in
    chunks of kb.  The cuts depend on the shape alone, so the bits do not depend on the threads.
-2. B is used as it lies where its rows are rows of vectors and few rows of C share them; else it is
-   packed once, by an operation of its own, into panels that all blocks read: chunk after chunk of k,
-   panel after panel of columns.
+2. B is used as it lies where its rows are rows of vectors and few rows of C share them.  Else it is
+   packed into panels of columns: where all rows of C are one block, by the thread that works on it,
+   chunk by chunk, so that the panels never leave its cache; else once, by an operation of its own.
 3. A is used as it lies where its rows run along k.  Read by columns (x.T @ dy) it would touch a new row,
    often a new page, at every step of k, which the prefetchers do not follow: from PACK_A_STEPS steps on
    it is packed once, along its rows, by an operation of its own.  Where rows along k are apart by so
-   many bytes that they share cache sets, each thread packs the chunk it works on.
-4. A chunk of B's block (kb x nb) is meant to stay in L2 while the rows of the block go past it, a tile
+   many bytes that they share cache sets, or where A is made as it is packed, each thread packs the
+   chunk it works on; blocks are then as wide as C, if they may be, so that it is packed once.
+4. An operand may be no matrix in memory but something that makes one (fnn_give): the rows of a
+   shuffled mini-batch, the output of a batch norm from its input.  It is made some rows at a time, in
+   scratch that stays in the first cache, and packed from there.
+5. A chunk of B's block (kb x nb) is meant to stay in L2 while the rows of the block go past it, a tile
    of A (mr x kb) in L1 while the panels go past it.
-5. A finished block gets its epilogue while it is in the cache: an activation, the derivative of one, or
-   the update of the weights.  In the last case C never reaches memory: the block lies in the thread's
-   workspace, and each of its rows goes into the optimizer (measured: see add_weight_gradient).
+6. A finished block gets its epilogue while it is in the cache: an activation, the derivative of one,
+   sums for a batch norm, or the update of the weights.  In the last case C never reaches memory: the
+   block lies in the thread's workspace, and each of its rows goes into the optimizer (measured: see
+   add_weight_gradient).
 """
 from libc.stddef cimport size_t
 
@@ -25,8 +30,10 @@ from fastnn._kernels.vec cimport (
 )
 
 KB_BYTES = 2048      # bytes of k in a chunk: 512 floats, 256 doubles
+GIVE_BYTES = 2560    # of a row of scratch: a chunk of k may be a quarter longer than KB_BYTES
+SCRATCH_ROWS = 33    # of GIVE_BYTES: 32 rows of an operand, each a cache line longer
 cdef Py_ssize_t BLOCK_TILES = 12     # rows of a block, in tiles
-cdef Py_ssize_t BLOCK_BYTES = 1024    # columns of a block: 256 floats, 128 doubles
+cdef Py_ssize_t BLOCK_BYTES = 1024   # columns of a block: 256 floats, 128 doubles
 cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
 cdef Py_ssize_t PACK_A_STEPS = 96    # steps of k from which packing a column-mode A pays
 cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
@@ -50,9 +57,13 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     g.kb = KB_BYTES // g.real
     g.mb = BLOCK_TILES * mr
     g.nb = ceil_to(widest_block(g.real), nr)
-    if g.take != NULL and g.nb < g.n <= 2 * g.nb:
-        # an update wants whole rows, which lie together in the weights: wider blocks, but not larger
-        g.nb, g.kb, g.mb = 2 * g.nb, g.kb // 2, BLOCK_TILES // 2 * mr
+    g.pack_a = not g.a_columns and (g.a_give != NULL or (g.n > 4 * nr and (g.lda * g.real) % 1024 == 0))
+    if g.nb < g.n <= 2 * g.nb and (g.take != NULL or g.pack_a):
+        # an update wants whole rows, which lie together in the weights; rows of A are best packed once:
+        # wider blocks, but not larger
+        g.nb, g.mb = 2 * g.nb, BLOCK_TILES // 2 * mr
+        if g.take != NULL:
+            g.kb = g.kb // 2
     # even chunks: 784 is 2 x 392, not 384 + 384 + 16
     chunks = max(1, (g.k + g.kb // 4) // g.kb)
     g.kb = max(1, ceil_to((g.k + chunks - 1) // chunks, 4))
@@ -62,34 +73,56 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     while True:
         g.row_blocks = max(1, (g.m + g.mb - 1) // g.mb)
         g.col_blocks = max(1, (g.n + g.nb - 1) // g.nb)
-        if g.row_blocks * g.col_blocks > MOST_BLOCKS // 2 or 2.0 * g.mb * g.nb * g.k < 2 * BLOCK_FLOPS:
+        if g.row_blocks * g.col_blocks >= MOST_BLOCKS // 2 or 2.0 * g.mb * g.nb * g.k < 2 * BLOCK_FLOPS:
             break
-        if g.mb > 2 * mr:  # rows first: the chunk of B that stays in L2 keeps its width
+        if g.row_blocks > 1 and g.mb > 2 * mr:  # the chunk of B that stays in L2 keeps its width
             g.mb = ceil_to(g.mb // 2, mr)
-        elif g.nb > 2 * nr:
+        elif g.nb > 2 * nr and g.take == NULL:  # one block of rows: each column of B is read by one block
             g.nb = ceil_to(g.nb // 2, nr)
+        elif g.mb > 2 * mr:
+            g.mb = ceil_to(g.mb // 2, mr)
         else:
             break
-    g.panel_bytes = g.tile_bytes = 0
+    plan_packing(g)
+
+
+cdef void plan_packing(Gemm *g) noexcept nogil:
+    """What is packed, by whom, and the memory that takes."""
+    cdef const fnn_kernels *kn = g.kernels
+    cdef Py_ssize_t mr = kn.mr, nr = kn.nr
+    cdef bint packs_b = g.b_transposed or g.b_give != NULL or g.m >= PACK_B_ROWS
+    cdef bint packs_a = g.a_columns and (g.a_give != NULL or (g.k >= PACK_A_STEPS and g.n > nr))
+    g.panel_bytes = g.tile_bytes = g.own_tiles = g.own_panels = g.own_scratch = g.own_c = 0
     g.pack_b_blocks = g.pack_a_blocks = 0
-    if g.b_transposed or g.m >= PACK_B_ROWS:
+    g.pack_b = packs_b and g.row_blocks == 1 and g.b_give == NULL
+    if packs_b and not g.pack_b:
         g.panel_bytes = <size_t>(ceil_to(g.n, nr) * g.k * g.real)
         g.pack_b_blocks = (g.n + nr - 1) // nr if g.b_transposed else (g.k + PACK_GROUP - 1) // PACK_GROUP
-    if g.a_columns and g.k >= PACK_A_STEPS and g.n > nr:
+    if packs_a:
         g.tile_bytes = <size_t>((ceil_to(g.m, mr) * g.k + kn.lanes) * g.real)
         g.pack_a_blocks = (g.k + PACK_GROUP - 1) // PACK_GROUP
-    g.pack_a = not g.a_columns and g.n > 4 * nr and (g.lda * g.real) % 1024 == 0
-    g.workspace = <size_t>(own_tiles(g) + own_edge(g) + (g.mb * g.nb * g.real if g.take != NULL else 0))
+    if g.pack_a:
+        g.own_tiles = to_lines((g.kb * (g.mb + mr) + kn.lanes) * g.real)
+    if g.pack_b:
+        g.own_panels = to_lines(g.kb * g.nb * g.real)
+    elif not packs_b:  # the last panel of a B that is used as it lies
+        g.own_panels = to_lines(g.kb * nr * g.real)
+    if g.finish != NULL or (g.pack_a and g.a_give != NULL):
+        g.own_scratch = 2 * SCRATCH_ROWS * GIVE_BYTES
+    if g.take != NULL:
+        g.own_c = g.mb * g.nb * g.real
+    g.workspace = g.own_tiles + g.own_panels + g.own_scratch + g.own_c
+    g.pack_workspace = 2 * SCRATCH_ROWS * GIVE_BYTES if g.a_give != NULL or g.b_give != NULL else 0
 
 
-cdef inline Py_ssize_t own_tiles(const Gemm *g) noexcept nogil:
-    """Bytes of the chunk of A that a thread packs for itself."""
-    return ((g.kb * (g.mb + g.kernels.mr) + g.kernels.lanes) * g.real + 63) // 64 * 64 if g.pack_a else 0
+cdef inline size_t to_lines(size_t bytes) noexcept nogil:
+    """Whole cache lines."""
+    return (bytes + 63) // 64 * 64
 
 
-cdef inline Py_ssize_t own_edge(const Gemm *g) noexcept nogil:
-    """Bytes of the last panel of a B that is used as it lies; in whole cache lines."""
-    return (g.kb * g.kernels.nr * g.real + 63) // 64 * 64 if not g.panel_bytes else 0
+cdef inline Py_ssize_t scratch_stride(const Gemm *g) noexcept nogil:
+    """Elements between rows of scratch: GIVE_BYTES and a line, lest the rows share cache sets."""
+    return (GIVE_BYTES + 64) // g.real
 
 
 cdef double gemm_flops(const Gemm *g) noexcept nogil:
@@ -106,7 +139,8 @@ cdef void pack_b_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
     begins at p times the padded width of B."""
     cdef const Gemm *g = <const Gemm *>op.args
     cdef Py_ssize_t nr = g.kernels.nr, width = ceil_to(g.n, nr), j = 0, p = 0, end = g.k, chunk, kk, rows
-    cdef Py_ssize_t cols = g.n
+    cdef Py_ssize_t cols = g.n, ld = scratch_stride(g), most = GIVE_BYTES // g.real, q, n
+    cdef char *panel
     if g.b_transposed:
         j = block * nr
         cols = min(nr, g.n - j)
@@ -117,10 +151,23 @@ cdef void pack_b_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
         chunk = chunk_at(g, p)
         kk = min(g.kb, g.k - chunk)
         rows = min(chunk + kk, end) - p
-        g.kernels.pack_b(g.panels + (chunk * width + j * kk + (p - chunk) * nr) * g.real, kk * nr,
-                         g.b + (j * g.ldb + p if g.b_transposed else p * g.ldb) * g.real, g.ldb,
-                         g.b_transposed, rows, cols)
+        panel = g.panels + (chunk * width + j * kk + (p - chunk) * nr) * g.real
+        if g.b_give == NULL:
+            g.kernels.pack_b(panel, kk * nr, g.b + (j * g.ldb + p if g.b_transposed else p * g.ldb) * g.real,
+                             g.ldb, g.b_transposed, rows, cols)
+        else:
+            q = 0
+            while q < g.n:
+                n = min(most, g.n - q)
+                g.b_give(g.b_giver, <char *>workspace, ld, p, q, rows, n, half_scratch(workspace), run)
+                g.kernels.pack_b(panel + q * kk * g.real, kk * nr, workspace, ld, False, rows, n)
+                q += most
         p += rows
+
+
+cdef inline char *half_scratch(void *scratch) noexcept nogil:
+    """The half of the scratch that a giver may use for itself."""
+    return <char *>scratch + SCRATCH_ROWS * GIVE_BYTES
 
 
 cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -128,6 +175,8 @@ cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
     begins at p times the padded height of A, the tiles of row i in it kk * i further."""
     cdef const Gemm *g = <const Gemm *>op.args
     cdef Py_ssize_t mr = g.kernels.mr, height = ceil_to(g.m, mr), p = block * PACK_GROUP, i, chunk, kk, steps
+    cdef Py_ssize_t ld = scratch_stride(g), m
+    cdef const char *a
     cdef Py_ssize_t end = min(p + PACK_GROUP, g.k)
     while p < end:
         chunk = chunk_at(g, p)
@@ -135,10 +184,30 @@ cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
         steps = min(chunk + kk, end) - p
         i = 0
         while i < g.m:
+            m = min(g.mb, g.m - i)
+            a = g.a + (p * g.lda + i) * g.real
+            if g.a_give != NULL:
+                g.a_give(g.a_giver, <char *>workspace, ld, p, i, steps, m, half_scratch(workspace), run)
+                a = <const char *>workspace
             g.kernels.pack_a(g.tiles + (chunk * height + i * kk + (p - chunk) * mr) * g.real, kk * mr,
-                             g.a + (p * g.lda + i) * g.real, g.lda, True, min(g.mb, g.m - i), steps)
+                             a, ld if g.a_give != NULL else g.lda, True, m, steps)
             i += g.mb
         p += steps
+
+
+cdef void pack_own_a(const Gemm *g, char *tiles, char *scratch, Py_ssize_t i0, Py_ssize_t p, Py_ssize_t m,
+                     Py_ssize_t kk, fnn_run *run) noexcept nogil:
+    """The chunk of a row-mode A that a block works on; a tile at a time where A has to be made."""
+    cdef Py_ssize_t mr = g.kernels.mr, ld = scratch_stride(g), count, t, start, rows
+    if g.a_give == NULL:
+        g.kernels.pack_a(tiles, kk * mr, g.a + (i0 * g.lda + p) * g.real, g.lda, False, m, kk)
+        return
+    count = (m + mr - 1) // mr
+    for t in range(count):  # the rows are cut as gemm.h cuts them
+        start = m * t // count
+        rows = m * (t + 1) // count - start
+        g.a_give(g.a_giver, scratch, ld, i0 + start, p, rows, kk, half_scratch(scratch), run)
+        g.kernels.pack_a(tiles + t * kk * mr * g.real, kk * mr, scratch, ld, False, rows, kk)
 
 
 cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -153,36 +222,41 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
     cdef const char *a
     cdef const char *bias = g.bias + j0 * real if g.bias != NULL else NULL
     cdef Py_ssize_t ldc = g.ldc
-    cdef char *edge = <char *>workspace + own_tiles(g)
+    cdef char *panels = <char *>workspace + g.own_tiles
+    cdef char *scratch = panels + g.own_panels
     cdef char *c
     cdef int start = FNN_FROM_BIAS if bias != NULL else FNN_FROM_ZERO
     if m <= 0 or n <= 0:
         return
     if g.take != NULL:
-        c, ldc = edge + own_edge(g), n
+        c, ldc = scratch + g.own_scratch, n
     else:
         c = g.c + (i0 * ldc + j0) * real
     while True:  # k == 0 goes through once: C is then the bias or zero
         kk = min(g.kb, g.k - p)
         if g.tile_bytes:
             a, sa, tile_stride = g.tiles + (p * height + i0 * kk) * real, mr, kk * mr
+        elif g.pack_a:
+            pack_own_a(g, <char *>workspace, scratch, i0, p, m, kk, run)
+            a, sa, tile_stride = <const char *>workspace, mr, kk * mr
         else:
             a = g.a + (i0 + p * g.lda if g.a_columns else i0 * g.lda + p) * real
             sa, tile_stride = g.lda, 0
-        if g.pack_a:
-            kn.pack_a(workspace, kk * mr, a, g.lda, False, m, kk)
-            a, sa, tile_stride = <const char *>workspace, mr, kk * mr
         if g.panel_bytes:
             kn.gemm_block(c, ldc, a, sa, columns, tile_stride, g.panels + (p * width + j0 * kk) * real, nr,
                           kk * nr, bias, m, n, kk, start)
+        elif g.pack_b:
+            kn.pack_b(panels, kk * nr, g.b + (j0 * g.ldb + p if g.b_transposed else p * g.ldb + j0) * real,
+                      g.ldb, g.b_transposed, kk, n)
+            kn.gemm_block(c, ldc, a, sa, columns, tile_stride, panels, nr, kk * nr, bias, m, n, kk, start)
         else:
             full = n // nr * nr
             if full:
                 kn.gemm_block(c, ldc, a, sa, columns, tile_stride, g.b + (p * g.ldb + j0) * real, g.ldb, nr,
                               bias, m, full, kk, start)
             if full < n:  # the last panel, packed: a row of B may end before its vectors do
-                kn.pack_b(edge, 0, g.b + (p * g.ldb + j0 + full) * real, g.ldb, 0, kk, n - full)
-                kn.gemm_block(c + full * real, ldc, a, sa, columns, tile_stride, edge, nr, 0,
+                kn.pack_b(panels, 0, g.b + (p * g.ldb + j0 + full) * real, g.ldb, 0, kk, n - full)
+                kn.gemm_block(c + full * real, ldc, a, sa, columns, tile_stride, panels, nr, 0,
                               bias + full * real if bias != NULL else NULL, m, n - full, kk, start)
         p += kk
         if p >= g.k:
@@ -197,6 +271,8 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
             g.take(g.taker, g.at + (i0 + i) * g.n + j0, c + i * ldc * real, n, run)
     else:
         epilogue(g, c, i0, j0, m, n)
+        if g.finish != NULL:
+            g.finish(g.finisher, c, ldc, i0, j0, m, n, scratch, run)
 
 
 cdef inline void epilogue(const Gemm *g, char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m,

@@ -26,6 +26,14 @@ cdef class Sink:
     """Where a gradient goes that nobody reads: straight into the update.  Made by an optimizer's module."""
 
 
+cdef class Source:
+    """A matrix that is never in memory as a whole: made row by row for the products that read it."""
+
+
+cdef class Finish:
+    """What is done with the blocks of a product while they are in the cache."""
+
+
 cdef class Program:
     """An empty program for arrays of `itemsize` bytes, on mini-batches of `rows` rows."""
 
@@ -186,7 +194,8 @@ cdef void gather_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
     cdef const State *s = g.state
     cdef Py_ssize_t i0 = block * g.row_block, n = min(g.row_block, s.rows - block * g.row_block), i
     cdef const int64_t *wanted = s.order + fnn_round_of(run) * s.rows + i0
-    g.kernels.gather_rows(g.x + i0 * g.ldx * g.real, g.ldx, s.x, s.ldx, wanted, n, g.cols)
+    if g.x != NULL:
+        g.kernels.gather_rows(g.x + i0 * g.ldx * g.real, g.ldx, s.x, s.ldx, wanted, n, g.cols)
     if g.target_bytes == 8:
         for i in range(n):
             (<int64_t *>g.targets)[i0 + i] = (<const int64_t *>s.targets)[wanted[i]]
@@ -200,13 +209,29 @@ cdef extern from "string.h" nogil:
     void *copy_bytes "memcpy" (void *out, const void *source, size_t bytes)
 
 
+cdef void gather_give(const void *args, char *out, Py_ssize_t ldo, Py_ssize_t i, Py_ssize_t j, Py_ssize_t rows,
+                      Py_ssize_t cols, char *scratch, fnn_run *run) noexcept nogil:
+    cdef const Gather *g = <const Gather *>args
+    cdef const State *s = g.state
+    g.kernels.gather_rows(out, ldo, s.x + j * g.real, s.ldx, s.order + fnn_round_of(run) * s.rows + i, rows, cols)
+
+
+def gather_source(Program p, Py_ssize_t cols):
+    """The rows of the mini-batch as an operand: no copy of them is made but the packed one."""
+    cdef Source source = Source()
+    cdef Gather *g = <Gather *>p.args(sizeof(Gather))
+    g.kernels, g.state, g.real = p.kernels, &p.state, p.itemsize
+    source.give, source.args, source.rows, source.cols = gather_give, g, p.state.rows, cols
+    return source
+
+
 def add_gather(Program p, x, targets):
-    """The rows of the mini-batch: x (rows, D) and targets (rows, ...) are written from the data."""
+    """The rows of the mini-batch: x (rows, D), unless None, and targets (rows, ...) are written from the data."""
     cdef Arrays arrays = p.arrays((x, targets))
     cdef Gather *g = <Gather *>p.args(sizeof(Gather))
     g.kernels, g.state, g.real = p.kernels, &p.state, p.itemsize
     g.x = arrays.matrix(x, &g.ldx, True)
-    g.cols = arrays.cols()
+    g.cols = arrays.cols() if x is not None else 0
     g.targets = arrays.any(targets, True)
     g.target_bytes = arrays.last().len // max(1, p.state.rows)
     g.row_block = 64

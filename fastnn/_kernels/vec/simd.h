@@ -10,6 +10,7 @@
  *   v_load, v_store       any alignment
  *   v_load_part, v_store_part   the first n lanes, 0 < n <= VL; lanes past n read as zero
  *   v_set1, v_fma (a*b+c), v_min, v_max, v_sel, v_lt, v_gt ...
+ *   v_fma_from(a, b, c)   *a * b + c, the scalar read by the multiply-add itself where there is such an instruction
  *   v_lost(a, b, p)       a * b - p exactly, for p within some roundings of a * b
  *   v_fused(a, b, c)     a * b + c for |c| below |a * b|, in one rounding (but for a trifle) on every target
  *   v_near_reciprocal(a)  1 / a for a >= 1, to 2^-14 (float) or 2^-27 (double) at least
@@ -56,6 +57,7 @@ INLINE vec FN(v_set1)(real a) { return a - (vec){0}; }
 #define v_load_part FN(v_load_part)
 #define v_store_part FN(v_store_part)
 #define v_fma FN(v_fma)
+#define v_fma_from FN(v_fma_from)
 #define v_min FN(v_min)
 #define v_max FN(v_max)
 #define v_sel FN(v_sel)
@@ -108,6 +110,14 @@ INLINE vmask v_first(int n) { return PMASK(n); }
 INLINE vec v_load_part(const real *p, int n) { return (vec)P(maskz_loadu)(PMASK(n), p); }
 INLINE void v_store_part(real *p, vec v, int n) { P(mask_storeu)(p, PMASK(n), v); }
 INLINE vec v_fma(vec a, vec b, vec c) { return (vec)P(fmadd)(a, b, c); }
+INLINE vec v_fma_from(const real *a, vec b, vec c) { /* in words: compilers share one broadcast of *a */
+#if FNN_REAL_BITS == 32
+    __asm__("vfmadd231ps %2%{1to16%}, %1, %0" : "+v"(c) : "v"(b), "m"(*a));
+#else
+    __asm__("vfmadd231pd %2%{1to8%}, %1, %0" : "+v"(c) : "v"(b), "m"(*a));
+#endif
+    return c;
+}
 INLINE vec v_min(vec a, vec b) { return (vec)P(min)(a, b); }
 INLINE vec v_max(vec a, vec b) { return (vec)P(max)(a, b); }
 INLINE vec v_sqrt(vec a) { return (vec)P(sqrt)(a); }
@@ -247,6 +257,10 @@ INLINE real v_highest(vec a) {
 }
 #endif
 
+#if FNN_VBYTES != 64
+INLINE vec v_fma_from(const real *a, vec b, vec c) { return v_fma(v_set1(*a), b, c); }
+#endif
+
 /* Stores that do not read the line first and do not keep it.  They are ordered by the fence alone. */
 #if defined(__SSE2__)
 #if FNN_VBYTES == 64
@@ -260,6 +274,7 @@ INLINE void v_streamed(void) { _mm_sfence(); }
 #else
 INLINE void v_stream(real *p, vec v) { v_store(p, v); }
 INLINE void v_streamed(void) {}
+
 #endif
 
 INLINE vec v_fused(vec a, vec b, vec c) {
