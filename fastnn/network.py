@@ -130,6 +130,10 @@ class Network:
 
     def _allocate(self) -> None:
         self._flat = FlatParameters(self.layers, self.dtype)
+        for position, layer in enumerate(self.layers):
+            # A stream apart from the one that the layer's parameters are drawn from.
+            stream = np.random.SeedSequence(self.seed, spawn_key=(position, 1))
+            layer.random_key = int(stream.generate_state(1, np.uint64)[0])
 
     def parameters(self) -> dict[str, np.ndarray]:
         """All parameters, as views: writing into them changes the model ("0.weight": …)."""
@@ -147,8 +151,9 @@ class Network:
             raise RuntimeError("there are no gradients yet: call forward and backward, or train")
         if self._gradients == "used":
             raise RuntimeError(
-                "the last training step used up its gradients in the update; to read them, "
-                "pass keep_gradients=True to compile or fit, or call forward and backward"
+                "the last training step used up its gradients in the update; to read them, pass "
+                "keep_gradients=True to compile or fit (in a callback: set its attribute "
+                "needs_gradients = True), or call forward and backward"
             )
         return self._named("gradients")
 

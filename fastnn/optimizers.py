@@ -1,18 +1,21 @@
 """Optimizers: how gradients become a change of the parameters.
 
-An optimizer works on the flat buffers of a model. A class names its state arrays and applies
-one operation of `fastnn.functional` to a stretch of them; everything else is here in the base.
+An optimizer works on the flat buffers of a model. A class names its state arrays and its rule, the
+kernel that moves a stretch of parameters and the settings it takes; everything else is here in the base.
+The compiled step hands the same rule to its kernels, and knows no optimizer by name.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from . import functional
-from .checks import check_fraction, check_not_negative
+from ._kernels.updates import Rule
+from .checks import check_fraction, check_not_negative, check_positive
 from .flat import FlatParameters, aligned_zeros
 
 Schedule = Callable[[int], float]
@@ -27,6 +30,15 @@ class Optimizer:
         The learning rate, or a schedule: a callable of the step (0, 1, …) that returns it.
     weight_decay : float
         Applied to weight matrices only, never to biases, gamma and beta; not part of the loss.
+    clip_value : float, optional
+        Clip every element of the gradient to [-clip_value, clip_value].
+    clip_norm : float, optional
+        Scale the gradient, where it is longer, to this Euclidean norm over all parameters (Pascanu,
+        Mikolov and Bengio 2013, arXiv:1211.5063, algorithm 1). A norm that is NaN or infinite stops
+        training before the update.
+
+    Clipped is the gradient of the loss, before weight decay and the L2 penalty are added; what
+    `model.gradients()` shows is never clipped.
 
     Attributes
     ----------
@@ -34,11 +46,38 @@ class Optimizer:
         Updates made so far.
     state : dict of str to ndarray
         Flat arrays of the parameters' shape, by name; there once a model uses the optimizer.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A setting is out of range, or both ways of clipping are asked for.
+
+    Examples
+    --------
+    An optimizer of one's own names its state and defines how a stretch of parameters moves (it then
+    runs in the plain step; one that only gives a `rule` of the kernels is compiled):
+
+    >>> class SignDescent(Optimizer):
+    ...     def apply(self, w, dw, state, lr, weight_decay, l2):
+    ...         w -= lr * np.sign(dw + (weight_decay + l2) * w)
+    >>> SignDescent(lr=0.1, clip_norm=1.0)
+    SignDescent(lr=0.1, weight_decay=0.0, clip_norm=1.0)
     """
 
-    def __init__(self, lr: float | Schedule, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self,
+        lr: float | Schedule,
+        weight_decay: float = 0.0,
+        *,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
         self.lr = lr
         self.weight_decay = check_not_negative(weight_decay, "weight_decay")
+        if clip_value is not None and clip_norm is not None:
+            raise ValueError("give clip_value or clip_norm, not both")
+        self.clip_value = None if clip_value is None else check_positive(clip_value, "clip_value")
+        self.clip_norm = None if clip_norm is None else check_positive(clip_norm, "clip_norm")
         self.step_count = 0
         self.state: dict[str, np.ndarray] = {}
         self._flat: FlatParameters | None = None
@@ -58,6 +97,10 @@ class Optimizer:
         """The names of the state arrays these settings need."""
         return ()
 
+    def rule(self) -> Rule | None:
+        """The kernel that makes the update, with its settings; it takes the state in its order."""
+        return None
+
     def apply(
         self,
         w: np.ndarray,
@@ -67,19 +110,34 @@ class Optimizer:
         weight_decay: float,
         l2: float,
     ) -> None:
-        """Update one stretch of the flat buffers in place.
+        """Update one stretch of the flat buffers in place; by default by the `rule`.
 
         `weight_decay` is the optimizer's own, or 0 where the stretch does not decay; `l2` is the
         coefficient of w that an L2 penalty adds to the gradient. They are two, because an optimizer
         may keep its decay apart from the gradient (AdamW).
         """
-        raise NotImplementedError(f"{type(self).__name__} must define apply")
+        rule = self.rule()
+        if rule is None:
+            raise NotImplementedError(f"{type(self).__name__} must define rule or apply")
+        arrays = [state[name] for name in self.state_names()]
+        rule.apply(w, dw, arrays, lr, self.step_count + 1, weight_decay, l2)
+
+    def settings(self) -> dict[str, Any]:
+        """The constructor's arguments beside `lr`, `weight_decay` and the clipping."""
+        return {}
+
+    # ---------------------------------------------------------------------------------------------
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments."""
-        return {"lr": self.lr, "weight_decay": self.weight_decay}
+        config = {"lr": self.lr, **self.settings(), "weight_decay": self.weight_decay}
+        clipping = {"clip_value": self.clip_value, "clip_norm": self.clip_norm}
+        return {**config, **{name: limit for name, limit in clipping.items() if limit is not None}}
 
-    # ---------------------------------------------------------------------------------------------
+    def compiled_rule(self) -> Rule | None:
+        """The rule, if nothing but it makes the update: None where a class brings its own Python."""
+        own = type(self).apply is not Optimizer.apply or type(self).update is not Optimizer.update
+        return None if own else self.rule()
 
     def bind(self, flat: FlatParameters) -> None:
         """Allocate the state for a model's parameters; a second call for the same one keeps it.
@@ -136,8 +194,8 @@ class Optimizer:
             )
         return rates
 
-    def update(self, flat: FlatParameters, lr: float | None = None, l2: float = 0.0) -> None:
-        """One step: change ``flat.values`` by ``flat.gradients``.
+    def update(self, flat: FlatParameters, lr: float | None = None, l2: float = 0.0) -> bool:
+        """One step: change ``flat.values`` by ``flat.gradients``, which stay as they are.
 
         Parameters
         ----------
@@ -147,10 +205,19 @@ class Optimizer:
             The learning rate of this step; the optimizer's own by default.
         l2 : float
             l2 · w is added to the gradient of what decays.
+
+        Returns
+        -------
+        bool
+            Whether it was made: nothing is changed where `clip_norm` is set and the norm of the
+            gradient is NaN or infinite.
         """
         self.bind(flat)
         if lr is None:
             lr = float(self.learning_rates(1)[0])
+        gradients = self._clipped(flat.gradients)
+        if gradients is None:
+            return False
         split = flat.decayed if self.weight_decay or l2 else 0
         for part, decay, penalty in (
             (slice(0, split), self.weight_decay, l2),
@@ -159,8 +226,20 @@ class Optimizer:
             w = flat.values[part]
             if w.size:
                 state = {name: array[part] for name, array in self.state.items()}
-                self.apply(w, flat.gradients[part], state, lr, decay, penalty)
+                self.apply(w, gradients[part], state, lr, decay, penalty)
         self.step_count += 1
+        return True
+
+    def _clipped(self, gradients: np.ndarray) -> np.ndarray | None:
+        """The gradients or a clipped copy of them; None where their norm is not finite."""
+        if self.clip_value is not None:
+            gradients = gradients.copy()
+            functional.clip_by_value(gradients, self.clip_value)
+        elif self.clip_norm is not None:
+            gradients = gradients.copy()
+            if not math.isfinite(functional.clip_by_global_norm(gradients, self.clip_norm)):
+                return None
+        return gradients
 
     def __repr__(self) -> str:
         settings = ", ".join(f"{name}={value!r}" for name, value in self.get_config().items())
@@ -186,6 +265,8 @@ class SGD(Optimizer):
         Look ahead along the velocity; needs a momentum.
     weight_decay : float
         For weight matrices only.
+    clip_value, clip_norm : float, optional
+        One of them clips the gradient; see `Optimizer`.
 
     Raises
     ------
@@ -205,8 +286,11 @@ class SGD(Optimizer):
         momentum: float = 0.0,
         nesterov: bool = False,
         weight_decay: float = 0.0,
+        *,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
     ) -> None:
-        super().__init__(lr, weight_decay)
+        super().__init__(lr, weight_decay, clip_value=clip_value, clip_norm=clip_norm)
         self.momentum = check_fraction(momentum, "momentum")
         self.nesterov = bool(nesterov)
         if self.nesterov and not self.momentum:
@@ -215,35 +299,217 @@ class SGD(Optimizer):
     def state_names(self) -> tuple[str, ...]:
         return ("velocity",) if self.momentum else ()
 
-    def apply(
+    def rule(self) -> Rule:
+        if not self.momentum:
+            return Rule("sgd")
+        return Rule("nesterov" if self.nesterov else "momentum", self.momentum)
+
+    def settings(self) -> dict[str, Any]:
+        return {"momentum": self.momentum, "nesterov": self.nesterov}
+
+
+class Adagrad(Optimizer):
+    """Adagrad: Duchi, Hazan and Singer 2011, JMLR 12, section 1.1 (diagonal form).
+
+    g = dw + weight_decay·w;  h += g²;  w −= lr·g / (√h + eps), as PyTorch does.
+
+    Parameters
+    ----------
+    lr : float or callable
+    eps : float
+        Greater than 0: what divides the first step of a parameter without a gradient.
+    weight_decay, clip_value, clip_norm
+        As in `SGD`.
+
+    Examples
+    --------
+    >>> import fastnn as fnn
+    >>> fnn.Adagrad(lr=0.05)
+    Adagrad(lr=0.05, eps=1e-10, weight_decay=0.0)
+    """
+
+    def __init__(
         self,
-        w: np.ndarray,
-        dw: np.ndarray,
-        state: dict[str, np.ndarray],
-        lr: float,
-        weight_decay: float,
-        l2: float,
+        lr: float | Schedule = 0.01,
+        eps: float = 1e-10,
+        weight_decay: float = 0.0,
+        *,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
     ) -> None:
-        functional.sgd_update(
-            w,
-            dw,
-            state.get("velocity"),
-            lr=lr,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-            weight_decay=weight_decay + l2,
+        super().__init__(lr, weight_decay, clip_value=clip_value, clip_norm=clip_norm)
+        self.eps = _check_eps(eps)
+
+    def state_names(self) -> tuple[str, ...]:
+        return ("square_sum",)
+
+    def rule(self) -> Rule:
+        return Rule("adagrad", eps=self.eps)
+
+    def settings(self) -> dict[str, Any]:
+        return {"eps": self.eps}
+
+
+class RMSProp(Optimizer):
+    """RMSProp: Tieleman and Hinton 2012, Coursera lecture 6.5.
+
+    g = dw + weight_decay·w;  h = rho·h + (1 − rho)·g²;  w −= lr·g / (√h + eps), or with `momentum`
+    v = momentum·v + g / (√h + eps);  w −= lr·v, as PyTorch does (it calls rho alpha).
+
+    Parameters
+    ----------
+    lr : float or callable
+    rho : float, 0 to below 1
+        How much of the mean square is kept at each step.
+    eps : float
+        Greater than 0.
+    momentum : float, 0 to below 1
+    weight_decay, clip_value, clip_norm
+        As in `SGD`.
+
+    Examples
+    --------
+    >>> import fastnn as fnn
+    >>> fnn.RMSProp(lr=0.001, rho=0.9)
+    RMSProp(lr=0.001, rho=0.9, eps=1e-08, momentum=0.0, weight_decay=0.0)
+    """
+
+    def __init__(
+        self,
+        lr: float | Schedule = 0.01,
+        rho: float = 0.99,
+        eps: float = 1e-8,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        *,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(lr, weight_decay, clip_value=clip_value, clip_norm=clip_norm)
+        self.rho = check_fraction(rho, "rho")
+        self.eps = _check_eps(eps)
+        self.momentum = check_fraction(momentum, "momentum")
+
+    def state_names(self) -> tuple[str, ...]:
+        return ("mean_square", "velocity") if self.momentum else ("mean_square",)
+
+    def rule(self) -> Rule:
+        name = "rmsprop_momentum" if self.momentum else "rmsprop"
+        return Rule(name, self.momentum, self.rho, self.eps)
+
+    def settings(self) -> dict[str, Any]:
+        return {"rho": self.rho, "eps": self.eps, "momentum": self.momentum}
+
+
+class Adam(Optimizer):
+    """Adam: Kingma and Ba 2015, arXiv:1412.6980, algorithm 1.
+
+    g = dw + weight_decay·w;  m = beta1·m + (1 − beta1)·g;  v = beta2·v + (1 − beta2)·g²;
+    w −= lr·m̂ / (√v̂ + eps), with m̂ = m / (1 − beta1ᵗ) and v̂ = v / (1 − beta2ᵗ) in step t = 1, 2, …
+
+    Parameters
+    ----------
+    lr : float or callable
+    beta1, beta2 : float, 0 to below 1
+    eps : float
+        Greater than 0.
+    weight_decay : float
+        For weight matrices only, added to the gradient; `AdamW` keeps it apart.
+    clip_value, clip_norm : float, optional
+        As in `SGD`.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn as fnn
+    >>> X = np.random.default_rng(0).standard_normal((200, 2))
+    >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    >>> model = fnn.Sequential([fnn.Dense(16), fnn.ReLU(), fnn.Dense(2)], seed=0)
+    >>> history = model.fit(X, y, optimizer=fnn.Adam(lr=0.02), batch_size=20, epochs=50)
+    >>> bool(model.evaluate(X, y)["accuracy"] > 0.95)
+    True
+    """
+
+    decoupled = False
+
+    def __init__(
+        self,
+        lr: float | Schedule = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.0,
+        *,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(lr, weight_decay, clip_value=clip_value, clip_norm=clip_norm)
+        self.beta1 = check_fraction(beta1, "beta1")
+        self.beta2 = check_fraction(beta2, "beta2")
+        self.eps = _check_eps(eps)
+
+    def state_names(self) -> tuple[str, ...]:
+        return ("mean", "mean_square")
+
+    def rule(self) -> Rule:
+        return Rule("adam", self.beta1, self.beta2, self.eps, self.decoupled)
+
+    def settings(self) -> dict[str, Any]:
+        return {"beta1": self.beta1, "beta2": self.beta2, "eps": self.eps}
+
+
+class AdamW(Adam):
+    """Adam with decoupled weight decay: Loshchilov and Hutter 2019, arXiv:1711.05101, algorithm 2.
+
+    First w −= lr·weight_decay·w for weight matrices, then Adam's update with g = dw.
+
+    Parameters
+    ----------
+    lr, beta1, beta2, eps, clip_value, clip_norm
+        As in `Adam`.
+    weight_decay : float
+
+    Examples
+    --------
+    >>> import fastnn as fnn
+    >>> fnn.AdamW(lr=0.002, clip_norm=1.0)
+    AdamW(lr=0.002, beta1=0.9, beta2=0.999, eps=1e-08, weight_decay=0.01, clip_norm=1.0)
+    """
+
+    decoupled = True
+
+    def __init__(
+        self,
+        lr: float | Schedule = 0.001,
+        beta1: float = 0.9,
+        beta2: float = 0.999,
+        eps: float = 1e-8,
+        weight_decay: float = 0.01,
+        *,
+        clip_value: float | None = None,
+        clip_norm: float | None = None,
+    ) -> None:
+        super().__init__(
+            lr, beta1, beta2, eps, weight_decay, clip_value=clip_value, clip_norm=clip_norm
         )
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "lr": self.lr,
-            "momentum": self.momentum,
-            "nesterov": self.nesterov,
-            "weight_decay": self.weight_decay,
-        }
+
+def _check_eps(eps: Any) -> float:
+    """Return `eps` as a float, or raise unless it is a normal number in float32 too.
+
+    Where a gradient is 0 from the first step on (a dead unit, the gaps between parameters), 0 is
+    divided by eps.
+    """
+    smallest = float(np.finfo(np.float32).tiny)
+    if check_positive(eps, "eps") < smallest:
+        raise ValueError(f"eps must be at least {smallest:.3g}, got {eps!r}")
+    return float(eps)
 
 
-_NAMED: dict[str, Callable[[], Optimizer]] = {"sgd": SGD}
+#: fastnn's own, by the name of the class.
+KNOWN: dict[str, type[Optimizer]] = {
+    kind.__name__: kind for kind in (SGD, Adagrad, RMSProp, Adam, AdamW)
+}
+_NAMED: dict[str, Callable[[], Optimizer]] = {name.lower(): kind for name, kind in KNOWN.items()}
 
 
 def get(optimizer: Any) -> Optimizer:

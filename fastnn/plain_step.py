@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from .losses import Loss
+from .losses import Loss, method
 from .optimizers import Optimizer
 
 if TYPE_CHECKING:
@@ -34,7 +34,8 @@ class Outcome:
         Rows whose highest output was their label (classification).
     failure : str or None
         The name of the layer where a value first became NaN or infinite ("loss" where only the
-        loss did, "input" where the data were not finite); that step was not updated.
+        loss did, "input" where the data were not finite, "gradient" where the norm of the gradient
+        did, which clipping by it looks at); that step was not updated.
     """
 
     steps: int = 0
@@ -90,6 +91,8 @@ class PlainStep:
         They are always kept here.
     l2 : float
         λ of the penalty λ/(2·rows)·Σ‖W‖², which is part of the reported loss.
+    soft : bool
+        Whether the targets are probabilities of classes; here any targets are taken as they come.
     """
 
     keeps_gradients = True
@@ -102,6 +105,7 @@ class PlainStep:
         rows: int,
         keep_gradients: bool = True,
         l2: float = 0.0,
+        soft: bool = False,
     ) -> None:
         self.model = model
         self.loss = loss
@@ -145,11 +149,14 @@ class PlainStep:
             outcome.failure = self._where(x, outputs)
             return
         model.backward_all(dout, need_dx=False)
-        self.optimizer.update(flat, lr, self.l2)
+        if not self.optimizer.update(flat, lr, self.l2):
+            flat.buffers[:] = self._buffers_before
+            outcome.failure = "gradient"
+            return
         outcome.steps += 1
         outcome.loss += loss
         if self.counts_correct:
-            outcome.correct += int((outputs[-1].argmax(axis=1) == target).sum())
+            outcome.correct += method(self.loss, "count_correct")(outputs[-1], target)
 
     def _where(self, x: np.ndarray, outputs: list[np.ndarray]) -> str:
         if not np.isfinite(x).all():

@@ -1,6 +1,7 @@
 """When numbers stop being finite: noticing it, saying where, and going back.
 
-A step whose loss is NaN or infinite is not made, so the model keeps the parameters from before it.
+A step whose loss is NaN or infinite is not made, so the model keeps the parameters from before it; nor is
+one whose gradient is so, where the optimizer clips gradients by their norm and so looks at it.
 An update can still overflow a parameter while the loss is finite; then the start of the epoch comes
 back.
 """
@@ -26,7 +27,8 @@ class NonFiniteError(FloatingPointError):
     Attributes
     ----------
     layer : str
-        The name of the first layer with such a value ("loss": only the loss itself).
+        The name of the first layer with such a value ("loss": only the loss itself; "gradient": the
+        norm of the gradient, by which the optimizer clips it).
     epoch, step : int
         Where it happened: the epoch (from 1) and the step in it (from 1); 0 for `train_on_batch`.
     restored : bool
@@ -87,7 +89,7 @@ def check_parameters(model: Sequential) -> None:
 def loss_error(
     model: Sequential, outcome: Outcome, epoch: int, step: int, lr: float, restored: bool
 ) -> NonFiniteError:
-    """The error for a loss that is not finite."""
+    """The error for a loss, or for the norm of a gradient, that is not finite."""
     layer = outcome.failure or "loss"
     label = next((la.label for la in model.layers if la.name == layer), None)
     where = f"first in the output of layer {label}" if label else f"first in the {layer} itself"
@@ -99,9 +101,11 @@ def loss_error(
         )
     else:
         kept = "this step was not made, the model keeps the parameters from before it"
+    what = f"the loss became {outcome.last_loss}{when}, {where}"
+    if layer == "gradient":
+        what = f"the norm of the gradient became NaN or infinite{when}"
     return NonFiniteError(
-        f"the loss became {outcome.last_loss}{when}, {where}: {kept}. "
-        f"The learning rate was {lr:g}: {ADVICE}",
+        f"{what}: {kept}. The learning rate was {lr:g}: {ADVICE}",
         layer,
         epoch,
         step,

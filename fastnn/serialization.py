@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import losses
+from .checks import check_integer
 from .files import replacing
 from .layers import KNOWN
 from .layers.base import Layer
@@ -134,7 +135,10 @@ def _describe(layer: Layer) -> dict[str, Any]:
             f"layer {layer.label} cannot be saved: get_config returned {config!r}, "
             f"which JSON cannot hold ({error}); return numbers, text, lists and dicts only"
         ) from None
-    return {"type": type(layer).__name__, "config": config}
+    description: dict[str, Any] = {"type": type(layer).__name__, "config": config}
+    if layer.training_passes:  # a later fit draws on where this one stopped
+        description["training_passes"] = layer.training_passes
+    return description
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -188,6 +192,9 @@ def _rebuild(
                 f"pass its class, fastnn.load(path, layers={{{kind!r}: {kind}}})"
             )
         layers.append(known[kind](**entry["config"]))
+        layers[-1].training_passes = check_integer(
+            entry.get("training_passes", 0), "training_passes", 0, 2**62
+        )
     model = Sequential(layers, dtype=description["dtype"], seed=description["seed"])
     prefix = PREPROCESSING_PREFIX
     state = {name: array for name, array in tensors.items() if not name.startswith(prefix)}

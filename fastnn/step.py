@@ -17,12 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn._kernels import activations, batchnorm, dense, fusion, losses, program, updates
+from fastnn._kernels import activations, batchnorm, dense, fusion, program, updates
+from fastnn._kernels import dropout as dropout_kernels
+from fastnn._kernels import maxout as maxout_kernels
+from fastnn._kernels import softmax as softmax_kernels
 from fastnn.checks import NEEDS_INPUT, Parsed, parse_activation
+from fastnn.compiled_losses import add_loss, batch_targets
 from fastnn.flat import ALIGNMENT, aligned_zeros
-from fastnn.layers import Activation, BatchNorm, Dense, Layer
-from fastnn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
-from fastnn.optimizers import SGD, Optimizer
+from fastnn.layers import Activation, BatchNorm, Dense, Dropout, Layer, LogSoftmax, Maxout, Softmax
+from fastnn.losses import Loss
+from fastnn.optimizers import Optimizer
 from fastnn.plain_step import Outcome
 
 if TYPE_CHECKING:
@@ -188,6 +192,75 @@ class ActivationStage(Stage):
         return dx
 
 
+def whole(x: Operand) -> np.ndarray:
+    """An operand that is in memory: only products of matrices make theirs as they read them."""
+    assert isinstance(x, np.ndarray)
+    return x
+
+
+class MaxoutStage(Stage):
+    """y = maximum of the pieces; the affine maps are a dense stage before it."""
+
+    def forward(self, p: program.Program, x: Operand, y: np.ndarray) -> Operand:
+        layer = self.layer
+        assert isinstance(layer, Maxout)
+        self.which = np.zeros(y.shape, np.uint8)
+        maxout_kernels.add_forward(p, f"{layer.name} maxout", whole(x), layer.pieces, y, self.which)
+        return y
+
+    def backward(self, p: program.Program, dy: Operand, dx: np.ndarray | None, before: Stage | None,
+                 x: Operand, y: np.ndarray) -> Operand | None:  # fmt: skip
+        layer = self.layer
+        assert isinstance(layer, Maxout) and dx is not None
+        maxout_kernels.add_backward(
+            p, f"{layer.name} maxout backward", whole(dy), self.which, layer.pieces, dx
+        )
+        return dx
+
+
+class SoftmaxStage(Stage):
+    """y = softmax(x) or its logarithm."""
+
+    @property
+    def logarithm(self) -> bool:
+        return isinstance(self.layer, LogSoftmax)
+
+    def forward(self, p: program.Program, x: Operand, y: np.ndarray) -> Operand:
+        softmax_kernels.add_forward(p, f"{self.layer.name} softmax", whole(x), self.logarithm, y)
+        return y
+
+    def backward(self, p: program.Program, dy: Operand, dx: np.ndarray | None, before: Stage | None,
+                 x: Operand, y: np.ndarray) -> Operand | None:  # fmt: skip
+        if dx is not None:
+            name = f"{self.layer.name} softmax backward"
+            softmax_kernels.add_backward(p, name, whole(dy), y, self.logarithm, dx)
+            differentiate(p, dx, before, x)
+        return dx
+
+
+class DropoutStage(Stage):
+    """y = x masked and scaled; the backward pass makes the mask again."""
+
+    def forward(self, p: program.Program, x: Operand, y: np.ndarray) -> Operand:
+        self.passes = np.zeros(1, np.int64)  # the layer's count at the start of a run
+        self._add(p, "dropout", x, y)
+        return y
+
+    def backward(self, p: program.Program, dy: Operand, dx: np.ndarray | None, before: Stage | None,
+                 x: Operand, y: np.ndarray) -> Operand | None:  # fmt: skip
+        if dx is not None:
+            self._add(p, "dropout backward", dy, dx)
+            differentiate(p, dx, before, x)
+        return dx
+
+    def _add(self, p: program.Program, name: str, x: Operand, y: np.ndarray) -> None:
+        layer = self.layer
+        assert isinstance(layer, Dropout)
+        dropout_kernels.add_dropout(
+            p, f"{layer.name} {name}", whole(x), layer.p, layer.random_key, self.passes, y
+        )
+
+
 def differentiate(p: program.Program, dy: np.ndarray, stage: Stage | None, y: Operand) -> None:
     """Take dy past the activation of a dense stage, where nothing did it on the way."""
     if isinstance(stage, DenseStage) and stage.activation[0]:
@@ -209,10 +282,17 @@ def stages_of(layers: list[Layer], dtype: np.dtype[Any]) -> list[Stage]:
             if stages and isinstance(stages[-1], DenseStage) and not stages[-1].activation[0]:
                 stages[-1].normed = True
             stages.append(NormStage(layer, NONE, width, dtype))
+        elif type(layer) is Maxout:
+            stages.append(DenseStage(layer, NONE, layer.columns))
+            stages.append(MaxoutStage(layer, NONE, width))
+        elif type(layer) in (Softmax, LogSoftmax):
+            stages.append(SoftmaxStage(layer, NONE, width))
+        elif type(layer) is Dropout:
+            stages.append(DropoutStage(layer, NONE, width))
         elif isinstance(layer, Activation) and layer.operation in activations.NAMES:
             parsed = parse_activation(layer.activation)
             last = stages[-1] if stages else None
-            if last is None or last.activation[0] or isinstance(last, ActivationStage) or (
+            if not isinstance(last, DenseStage | NormStage) or last.activation[0] or (
                 isinstance(last, DenseStage) and parsed[0] in NEEDS_INPUT
             ):  # fmt: skip
                 stages.append(ActivationStage(layer, parsed, width))
@@ -246,9 +326,12 @@ class CompiledStep:
         The size of the mini-batch.
     keep_gradients : bool
         Leave the gradients in the model's buffer; else those of the weights go into the update as
-        their products finish them, and never reach memory.
+        their products finish them, and never reach memory. Clipping by the global norm has to see
+        all of them first, so they are then written, too.
     l2 : float
         λ of the penalty λ/(2·rows)·Σ‖W‖².
+    soft : bool
+        The targets of a softmax cross-entropy are probabilities of the classes, not labels.
 
     Raises
     ------
@@ -264,12 +347,15 @@ class CompiledStep:
         rows: int,
         keep_gradients: bool = False,
         l2: float = 0.0,
+        soft: bool = False,
     ) -> None:
-        if type(optimizer) is not SGD:
+        rule = optimizer.compiled_rule()
+        if rule is None:
             raise NotCompilable(f"{optimizer!r} has no compiled update")
         if model.input_shape is None or len(model.input_shape) != 1:
             raise NotCompilable("the input is not a matrix")
-        self.model, self.rows, self.keeps_gradients = model, rows, keep_gradients
+        self.model, self.optimizer = model, optimizer
+        self.rows, self.keeps_gradients = rows, keep_gradients
         flat, dtype = model.flat, model.dtype
         self.stages = stages_of(model.layers, dtype)
         optimizer.bind(flat)
@@ -284,11 +370,8 @@ class CompiledStep:
         self.buffers_before = np.zeros_like(flat.buffers)
         self.program = p = program.Program(dtype.itemsize, rows)
 
-        if isinstance(loss, SoftmaxCrossEntropy):
-            targets = np.zeros(rows, np.int64)
-        elif isinstance(loss, MeanSquaredError):
-            targets = np.zeros((rows, widths[-1]), dtype)
-        else:
+        targets = batch_targets(loss, rows, widths[-1], dtype, soft)
+        if targets is None:
             raise NotCompilable(f"{loss!r} has no compiled operations")
         program.add_gather(p, self.values[0], targets)
         if flat.buffers.size:
@@ -300,41 +383,46 @@ class CompiledStep:
             self.operands.append(stage.forward(p, self.operands[-1], y))
         if l2:
             updates.add_penalty(p, flat.values[: flat.decayed], 0.5 * l2 / rows)
-        velocity = optimizer.state.get("velocity")
-        settings = optimizer.momentum, optimizer.nesterov, optimizer.weight_decay + l2 / rows
+        fused = not keep_gradients and optimizer.clip_norm is None
+        separate = self._sinks(p, rule, l2) if fused else [slice(0, None)]
+        self._backward(p, loss, targets, widths)
+        if optimizer.clip_norm is not None:
+            updates.add_clip_by_norm(p, flat.gradients, optimizer.clip_norm)
+        for part in separate:
+            state = [optimizer.state[name][part] for name in optimizer.state_names()]
+            updates.add_update(
+                p, rule, flat.values[part], flat.gradients[part], state, flat.decayed - part.start,
+                optimizer.weight_decay, l2 / rows, optimizer.clip_value,
+            )  # fmt: skip
+
+    def _sinks(self, p: program.Program, rule: updates.Rule, l2: float) -> list[slice]:
+        """Fuse the update into the products where it wins; the stretches that are left over."""
+        flat, optimizer = self.model.flat, self.optimizer
+        state = [optimizer.state[name] for name in optimizer.state_names()]
+        decays = optimizer.weight_decay, l2 / self.rows
+        sink = updates.sink(p, rule, flat.values, state, *decays, optimizer.clip_value)
+        left = []
         dense_stages = [stage for stage in self.stages if isinstance(stage, DenseStage)]
-        sink = updates.sgd_sink(p, flat.values, velocity, *settings)
-        separate = []  # stretches of the flat parameters that are updated after the backward pass
         for stage in dense_stages:
             weight = stage.layer.parameters["weight"]
-            inputs, units = weight.shape
-            fused = dense.update_is_better_fused(rows, inputs, units, dtype.itemsize)
             stage.offset = flat.offsets[f"{stage.layer.name}.weight"]
-            if fused and not keep_gradients:
+            inputs, units = weight.shape
+            if dense.update_is_better_fused(self.rows, inputs, units, flat.dtype.itemsize):
                 stage.sink = sink
             else:
-                separate.append(slice(stage.offset, stage.offset + weight.size))
-        separate.append(slice(flat.decayed, None))
+                left.append(slice(stage.offset, stage.offset + weight.size))
         if not any(stage.sink for stage in dense_stages):
-            separate = [slice(0, None)]
-        self._backward(p, loss, targets, widths)
-        for part in separate:
-            updates.add_sgd(
-                p, flat.values[part], flat.gradients[part],
-                None if velocity is None else velocity[part],
-                flat.decayed - part.start, *settings,
-            )  # fmt: skip
+            return [slice(0, None)]
+        return [*left, slice(flat.decayed, None)]
 
     def _backward(
         self, p: program.Program, loss: Loss, targets: np.ndarray, widths: list[int]
     ) -> None:
         """Loss and gradients; the gradients of the outputs take turns in two buffers."""
         turns = [aligned_matrix(self.rows, max(widths), self.model.dtype) for _ in range(2)]
-        dy: Operand = turns[0][:, : widths[-1]]
-        if isinstance(loss, SoftmaxCrossEntropy):
-            losses.add_softmax_cross_entropy(p, "loss", self.values[-1], targets, 0.0, dy)
-        else:
-            losses.add_mean_squared_error(p, "loss", self.values[-1], targets, dy)
+        dout = turns[0][:, : widths[-1]]
+        add_loss(p, loss, self.values[-1], targets, dout)
+        dy: Operand = dout
         differentiate(p, dy, self.stages[-1], self.values[-1])
         for i in reversed(range(len(self.stages))):
             stage, before = self.stages[i], self.stages[i - 1] if i else None
@@ -353,11 +441,23 @@ class CompiledStep:
         lrs: np.ndarray,
     ) -> Outcome:
         """`steps` mini-batches, as `fastnn.plain_step.Step.run` says."""
-        done, total, last, correct, stopped = self.program.run(X, y, order, first, steps, lrs)
+        random = [stage for stage in self.stages if isinstance(stage, DropoutStage)]
+        for stage in random:
+            stage.passes[0] = stage.layer.training_passes
+        try:
+            done, total, last, correct, stopped = self.program.run(
+                X, y, order, first, steps, lrs, self.optimizer.step_count
+            )
+        finally:  # also when interrupted
+            self.optimizer.step_count += self.program.done
+            for stage in random:
+                stage.layer.training_passes += self.program.done
         outcome = Outcome(done, total, last, correct)
         if stopped is not None:
+            for stage in random:
+                stage.layer.training_passes += 1  # its forward pass was made
             self.model.flat.buffers[:] = self.buffers_before
-            outcome.failure = self._where()
+            outcome.failure = stopped if stopped == "gradient" else self._where()
         return outcome
 
     def _where(self) -> str:
@@ -378,6 +478,7 @@ def compile_step(
     *,
     keep_gradients: bool = False,
     l2: float = 0.0,
+    soft: bool = False,
 ) -> CompiledStep:
     """The compiled step for mini-batches of `rows` rows; NotCompilable where there is none."""
-    return CompiledStep(model, loss, optimizer, rows, keep_gradients, l2)
+    return CompiledStep(model, loss, optimizer, rows, keep_gradients, l2, soft)

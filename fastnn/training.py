@@ -47,8 +47,12 @@ def make_step(
     rows: int,
     keep_gradients: bool = False,
     l2: float = 0.0,
+    soft: bool = False,
 ) -> Step:
-    """The compiled step where the model can be compiled, the plain one where it cannot."""
+    """The compiled step where the model can be compiled, the plain one where it cannot.
+
+    `soft`: the targets of a classification are probabilities, not labels.
+    """
     try:
         from .step import NotCompilable, compile_step
     except ModuleNotFoundError as error:
@@ -57,7 +61,7 @@ def make_step(
         return PlainStep(model, loss, optimizer, rows, keep_gradients, l2)
     try:
         step: Step = compile_step(
-            model, loss, optimizer, rows, keep_gradients=keep_gradients, l2=l2
+            model, loss, optimizer, rows, keep_gradients=keep_gradients, l2=l2, soft=soft
         )
     except NotCompilable:
         step = PlainStep(model, loss, optimizer, rows, keep_gradients, l2)
@@ -95,6 +99,9 @@ def plan_epoch(n: int, batch_size: int, min_rows: int = 1) -> list[Stretch]:
 
 class Training:
     """A running `fit`, as callbacks see it.
+
+    A callback that reads `model.gradients()` says so by an attribute `needs_gradients = True`: the steps of
+    that fit then leave them in memory, as they do with `keep_gradients=True`.
 
     Attributes
     ----------
@@ -185,7 +192,7 @@ class Training:
             self.model.rng.shuffle(self._order)
         total, correct, rows, steps = 0.0, 0, 0, 0
         for stretch in self._plan:
-            step = self.model.step_for(stretch.rows)
+            step = self.model.step_for(stretch.rows, self._targets)
             done = 0
             while done < stretch.steps and not self._stopped:
                 outcome = self._run_steps(step, stretch, done, steps)
@@ -286,8 +293,6 @@ def fit(
     callbacks = _checked_callbacks(callbacks)
     if model.built:
         check_parameters(model)
-    if any(getattr(callback, "needs_gradients", False) for callback in callbacks):
-        keep_gradients = True
     rows = as_rows(X, model.dtype, model.input_shape if model.built else None)
     check_lengths(rows, y)
     check_finite(rows, X, "X")
@@ -303,9 +308,16 @@ def fit(
         enabled="auto" if verbose == "auto" else bool(verbose),
     )
     validation = _prepare_validation(model, validation_data)
-    return Training(
+    training = Training(
         model, rows, targets, validation, plan, epochs, bool(shuffle), callbacks, progress
-    ).run()
+    )
+    keeps = model.keep_gradients
+    watched = any(getattr(callback, "needs_gradients", False) for callback in callbacks)
+    try:
+        model.compile(keep_gradients=keeps or watched)
+        return training.run()
+    finally:
+        model.compile(keep_gradients=keeps)  # the callbacks are those of this fit only
 
 
 def train_on_batch(model: Sequential, x: Any, y: Any) -> float:
@@ -317,7 +329,7 @@ def train_on_batch(model: Sequential, x: Any, y: Any) -> float:
     check_lengths(rows, y, ("x", "y"))
     _check_batch_rows(model, len(rows))
     targets = loss.prepare_targets(y, len(rows), model.output_shape, model.dtype)
-    step = model.step_for(len(rows))
+    step = model.step_for(len(rows), targets)
     lrs = optimizer.learning_rates(1)
     counted = optimizer.step_count
     outcome = step.run(rows, targets, np.arange(len(rows)), 0, 1, lrs)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
+from fastnn._kernels import updates
 from fastnn.plain_step import Outcome, PlainStep
 from fastnn.step import CompiledStep, NotCompilable, compile_step
 
@@ -27,6 +28,49 @@ NETWORKS = {
         fnn.ELU(0.5),
         fnn.Dense(10),
         fnn.LeakyReLU(0.3),
+    ],
+    "maxout": lambda: [
+        fnn.Maxout(17, pieces=3),
+        fnn.BatchNorm(),
+        fnn.ReLU(),
+        fnn.Maxout(9, bias=False),
+        fnn.Dense(10),
+    ],
+    "maxout first and last": lambda: [fnn.Maxout(20), fnn.Maxout(10, pieces=9)],
+    "dropout": lambda: [
+        fnn.Dropout(0.2),
+        fnn.Dense(33),
+        fnn.ReLU(),
+        fnn.Dropout(0.5),
+        fnn.Dense(19),
+        fnn.BatchNorm(),
+        fnn.GELU(),
+        fnn.Dropout(0.3),
+        fnn.Dense(10),
+        fnn.Dropout(0.1),
+    ],
+    "softmax": lambda: [fnn.Dense(12), fnn.Softmax(), fnn.Dense(10), fnn.LogSoftmax()],
+    "from the output": lambda: [
+        fnn.Dense(20),
+        fnn.SELU(),
+        fnn.Dense(20),
+        fnn.Softplus(),
+        fnn.Dense(20),
+        fnn.HardTanh(),
+        fnn.Dense(20),
+        fnn.HardSigmoid(),
+        fnn.ReLU6(),
+        fnn.Dense(10),
+    ],
+    "from the input": lambda: [
+        fnn.Dense(20),
+        fnn.SiLU(),
+        fnn.Dense(20),
+        fnn.BatchNorm(),
+        fnn.HardSwish(),
+        fnn.Dense(20),
+        fnn.GELU("tanh"),
+        fnn.Dense(10),
     ],
     "no bias": lambda: [fnn.Dense(20, bias=False), fnn.ELU(), fnn.Dense(10, bias=False)],
 }
@@ -49,14 +93,16 @@ def trained(
     keep=False,
     loss="softmax_cross_entropy",
     dtype="float64",
+    optimizer=None,
+    soft=False,
     **settings,
 ):
     """(outcome, state) of STEPS steps on a fresh model."""
     X, y, order = data
     model = fnn.Sequential(layers, input_dim=X.shape[1], dtype=dtype, seed=5)
-    optimizer = fnn.SGD(lr=0.05, momentum=0.9, **settings)
+    optimizer = optimizer or fnn.SGD(lr=0.05, momentum=0.9, **settings)
     model.compile(loss=loss, optimizer=optimizer, l2=0.2)
-    step = step_class(model, model.loss, optimizer, ROWS, keep, l2=0.2)
+    step = step_class(model, model.loss, optimizer, ROWS, keep, l2=0.2, soft=soft)
     targets = model.loss.prepare_targets(y, len(X), model.output_shape, model.dtype)
     lrs = np.linspace(0.05, 0.01, STEPS)
     outcome = step.run(X.astype(dtype), targets, order, 0, STEPS, lrs)
@@ -74,6 +120,127 @@ def test_it_equals_the_plain_step(name, isa, keep, data):
     assert compiled.loss == pytest.approx(plain.loss, rel=1e-12)
     for key, value in expected.items():
         np.testing.assert_allclose(got[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
+
+
+OPTIMIZERS = {
+    "sgd": lambda **o: fnn.SGD(lr=0.05, **o),
+    "momentum": lambda **o: fnn.SGD(lr=0.05, momentum=0.9, **o),
+    "nesterov": lambda **o: fnn.SGD(lr=0.05, momentum=0.9, nesterov=True, **o),
+    "adagrad": lambda **o: fnn.Adagrad(lr=0.05, **o),
+    "rmsprop": lambda **o: fnn.RMSProp(lr=0.05, **o),
+    "rmsprop momentum": lambda **o: fnn.RMSProp(lr=0.05, momentum=0.9, **o),
+    "adam": lambda **o: fnn.Adam(lr=0.05, **o),
+    "adamw": lambda **o: fnn.AdamW(lr=0.05, **o),
+}
+CLIPPING = [{}, {"clip_value": 1e-3}, {"clip_norm": 0.05}, {"clip_norm": 1e9}]
+
+
+def wide_layers():
+    """The first layer has its update fused into the product of its gradient.
+
+    Without a bias before the batch norm: its gradient is 0 in the compiled step but rounding errors in the
+    plain one, which Adam and its kin divide by their own size.
+    """
+    return [fnn.Dense(200, bias=False), fnn.BatchNorm(), fnn.ReLU(), fnn.Dense(10)]
+
+
+@pytest.fixture
+def wide_data() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(4)
+    return rng.standard_normal((256, 130)), rng.integers(0, 10, 256), np.arange(ROWS * STEPS) % 256
+
+
+@pytest.mark.parametrize("clipping", CLIPPING, ids=str)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_every_optimizer_equals_the_plain_step(name, clipping, wide_data):
+    settings = {"weight_decay": 0.02, **clipping}
+    made = [OPTIMIZERS[name](**settings) for _ in range(3)]
+    plain, expected = trained(PlainStep, wide_layers(), wide_data, optimizer=made[0])
+    for keep, optimizer in zip((False, True), made[1:], strict=True):
+        compiled, got = trained(
+            CompiledStep, wide_layers(), wide_data, keep=keep, optimizer=optimizer
+        )
+        assert (compiled.steps, compiled.correct) == (plain.steps, plain.correct)
+        assert compiled.loss == pytest.approx(plain.loss, rel=1e-11)
+        assert optimizer.step_count == made[0].step_count == STEPS
+        for key, value in expected.items():
+            np.testing.assert_allclose(got[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
+
+
+def compiled_with(layers, data, optimizer, keep=False):
+    model = fnn.Sequential(layers, input_dim=data[0].shape[1], dtype="float64", seed=5)
+    model.compile(loss="softmax_cross_entropy", optimizer=optimizer)
+    return compile_step(model, model.loss, optimizer, ROWS, keep_gradients=keep)
+
+
+def fused(step):
+    return any(getattr(stage, "sink", None) for stage in step.stages)
+
+
+def test_what_has_to_see_the_gradient_switches_the_fused_update_off(wide_data):
+    for options in ({}, {"clip_value": 1.0}):
+        assert fused(compiled_with(wide_layers(), wide_data, fnn.Adam(**options)))
+        assert not fused(compiled_with(wide_layers(), wide_data, fnn.Adam(**options), keep=True))
+    assert not fused(compiled_with(wide_layers(), wide_data, fnn.Adam(clip_norm=1.0)))
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_two_runs_are_one(name, wide_data):
+    """The number of the step goes on from run to run."""
+    X, y, order = wide_data
+    steps = [compiled_with(wide_layers(), wide_data, OPTIMIZERS[name]()) for _ in range(2)]
+    lrs = np.linspace(0.05, 0.01, STEPS)
+    steps[0].run(X, y, order, 0, STEPS, lrs)
+    steps[1].run(X, y, order, 0, 7, lrs)
+    steps[1].run(X, y, order, 7 * ROWS, STEPS - 7, lrs[7:].copy())
+    assert steps[0].optimizer.step_count == steps[1].optimizer.step_count == STEPS
+    np.testing.assert_array_equal(steps[0].model.flat.state, steps[1].model.flat.state)
+
+
+def test_an_optimizer_of_the_users_is_compiled_if_it_has_a_rule_only(data):
+    class Rule(fnn.Optimizer):
+        def rule(self):
+            return updates.Rule("sgd")
+
+    class Python(fnn.SGD):
+        def apply(self, w, dw, state, lr, weight_decay, l2):
+            w -= lr * dw
+
+    layers = lambda: [fnn.Dense(10)]  # noqa: E731
+    results = [
+        trained(kind, layers(), data, optimizer=optimizer)[1]
+        for kind, optimizer in (
+            (CompiledStep, Rule(0.05)),
+            (PlainStep, Rule(0.05)),
+            (PlainStep, fnn.SGD(0.05)),
+        )
+    ]
+    for key, value in results[0].items():
+        np.testing.assert_allclose(results[1][key], value, rtol=1e-10, err_msg=key)
+        np.testing.assert_allclose(results[2][key], value, rtol=1e-10, err_msg=key)
+    with pytest.raises(NotCompilable, match="Python.*has no compiled update"):
+        compiled_with(layers(), data, Python(0.1))
+
+
+def test_a_gradient_that_is_not_finite_stops_before_a_clipped_update():
+    """A loss of about 1e10, a gradient of the weights of 1e40."""
+    X = np.full((48, 5), 1e35, np.float32)
+    X[:24] = 1.0
+    y, order = np.zeros((48, 1), np.float32), np.arange(48)
+    results = []
+    for kind in (PlainStep, CompiledStep):
+        model = fnn.Sequential([fnn.Dense(1)], input_dim=5, seed=0)
+        model.parameters()["0.weight"][:] = 1e-30
+        optimizer = fnn.Adam(0.0, clip_norm=1.0)
+        model.compile(loss="mean_squared_error", optimizer=optimizer)
+        step = kind(model, model.loss, optimizer, 24)
+        before = model.flat.values.copy()
+        outcome = step.run(X, y, order, 0, 2, np.zeros(2))
+        assert (outcome.steps, outcome.failure, optimizer.step_count) == (1, "gradient", 1)
+        assert np.isfinite(outcome.last_loss) and outcome.loss < 1e-9 < outcome.last_loss
+        np.testing.assert_array_equal(model.flat.values, before)
+        results.append(outcome.loss)
+    assert results[0] == pytest.approx(results[1], abs=1e-5)
 
 
 @pytest.mark.parametrize("activation", [None, "ReLU", "LeakyReLU", "Tanh", "ELU"])
@@ -104,37 +271,132 @@ def test_batch_norm_inside_the_products_equals_the_plain_step(activation, rows, 
         np.testing.assert_allclose(got[key], value, rtol=1e-9, atol=1e-9, err_msg=key)
 
 
-def test_a_regression_equals_the_plain_step(data):
-    X, _, order = data
-    y = np.stack([X[:, 0] - X[:, 1], X[:, 2] ** 2], axis=1)
-    layers = lambda: [fnn.Dense(12), fnn.Tanh(), fnn.Dense(2)]  # noqa: E731
-    results = [
-        trained(kind, layers(), (X, y, order), loss="mean_squared_error", nesterov=True)
+def shares(y):
+    return 0.7 * np.eye(10)[y] + 0.03
+
+
+#: Losses, and what becomes of the labels to be their targets.
+LOSSES = {
+    "labels, smoothed": (fnn.SoftmaxCrossEntropy(label_smoothing=0.1), None),
+    "labels, weighted": (fnn.SoftmaxCrossEntropy(class_weight=np.arange(1, 11)), None),
+    "labels, both": (fnn.SoftmaxCrossEntropy(0.2, np.arange(1, 11)), None),
+    "shares": (fnn.SoftmaxCrossEntropy(), shares),
+    "shares, both": (fnn.SoftmaxCrossEntropy(0.2, np.arange(1, 11)), shares),
+    "hinge": (fnn.MulticlassHinge(margin=0.7), None),
+    "binary": (fnn.BinaryCrossEntropy(), lambda y: np.eye(10)[y]),
+    "binary, soft": (fnn.BinaryCrossEntropy(), shares),
+    "squared": (fnn.MeanSquaredError(), shares),
+    "absolute": (fnn.MeanAbsoluteError(), shares),
+    "huber": (fnn.Huber(delta=0.3), shares),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_equals_the_plain_step(name, isa, data):
+    X, y, order = data
+    loss, targets = LOSSES[name]
+    given = X, y if targets is None else targets(y), order
+    layers = lambda: [fnn.Dense(12), fnn.Tanh(), fnn.Dense(10)]  # noqa: E731
+    (plain, expected), (compiled, got) = (
+        trained(kind, layers(), given, loss=loss, nesterov=True, soft=np.ndim(given[1]) > 1)
         for kind in (PlainStep, CompiledStep)
-    ]
-    assert results[0][0].loss == pytest.approx(results[1][0].loss, rel=1e-12)
-    for key, value in results[0][1].items():
-        np.testing.assert_allclose(results[1][1][key], value, rtol=1e-10, atol=1e-10, err_msg=key)
+    )
+    assert compiled.loss == pytest.approx(plain.loss, rel=1e-12)
+    assert compiled.correct == plain.correct
+    assert (plain.correct > 0) == isinstance(loss, fnn.SoftmaxCrossEntropy | fnn.MulticlassHinge)
+    for key, value in expected.items():
+        np.testing.assert_allclose(got[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_decisions_equal_the_plain_step(outputs, isa, data):
+    X, _, order = data
+    layers = lambda: [fnn.Dense(12), fnn.Tanh(), fnn.Dense(outputs)]  # noqa: E731
+    y = X[:, :outputs] > 0
+    (plain, expected), (compiled, got) = (
+        trained(kind, layers(), (X, y, order), loss="binary_cross_entropy")
+        for kind in (PlainStep, CompiledStep)
+    )
+    assert ROWS * STEPS > compiled.correct == plain.correct > ROWS * STEPS / 2**outputs
+    assert compiled.loss == pytest.approx(plain.loss, rel=1e-12)
+    for key, value in expected.items():
+        np.testing.assert_allclose(got[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
+
+
+def test_a_loss_of_the_users_is_not_taken_for_its_base(data):
+    class Twice(fnn.MeanSquaredError):
+        def forward_backward(self, out, target):
+            loss, dout = super().forward_backward(out, target)
+            return 2 * loss, 2 * dout
+
+    model = fnn.Sequential([fnn.Dense(10)], input_dim=21, seed=0)
+    with pytest.raises(NotCompilable, match="Twice"):
+        compile_step(model, Twice(), fnn.SGD(0.1), ROWS)
+
+
+def test_masks_are_those_of_the_layer_and_never_the_same(data):
+    """Compiled or not, each training pass draws on; what was drawn does not depend on the threads."""
+    X, y, order = data
+    masks = []
+    for threads in (1, 2, 3, 4, 8):
+        model = fnn.Sequential(
+            [fnn.Dropout(0.5), fnn.Dense(10, 1.0)], input_dim=21, dtype="float64", seed=5
+        )
+        model.compile("softmax_cross_entropy", fnn.SGD(lr=0.0))
+        step, seen = model.step_for(ROWS), []
+        with fnn.threads(threads):
+            for first in range(3):
+                step.run(X, y, order, first * ROWS, 1, np.zeros(1))
+                seen.append(step.values[1] != 0)
+            step.run(X, y, order, 0, 4, np.zeros(4))
+        assert model.layers[0].training_passes == 7
+        seen.append(model.layers[0].forward(X[:ROWS]) != 0)
+        assert model.layers[0].training_passes == 8
+        masks.append(seen)
+    assert all(
+        np.array_equal(a, b) for other in masks for a, b in zip(masks[0], other, strict=True)
+    )
+    assert all((a != b).any() for i, a in enumerate(masks[0]) for b in masks[0][:i])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_bits_do_not_depend_on_the_threads(dtype):
+@pytest.mark.parametrize("kind", ["norm", "maxout"])
+@pytest.mark.parametrize(
+    "options", [{}, {"name": "adamw"}, {"name": "adam", "clip_norm": 0.1}], ids=str
+)
+def test_the_bits_do_not_depend_on_the_threads(kind, options, dtype):
     # Large enough that the team is opened: more flops than SERIAL_FLOPS in machine.pyx.
     rng = np.random.default_rng(0)
     data = rng.standard_normal((256, 130)), rng.integers(0, 10, 256), np.arange(ROWS * STEPS) % 256
-    layers = lambda: [fnn.Dense(300), fnn.BatchNorm(), fnn.ReLU(), fnn.Dense(200), fnn.Dense(10)]  # noqa: E731
+    layers = {
+        "norm": lambda: [
+            fnn.Dense(300), fnn.BatchNorm(), fnn.ReLU(), fnn.Dense(200), fnn.Dense(10)
+        ],
+        "maxout": lambda: [
+            fnn.Dropout(0.1), fnn.Maxout(300), fnn.Dropout(0.5), fnn.Dense(200), fnn.Softmax(),
+            fnn.Dense(10),
+        ],
+    }[kind]  # fmt: skip
     results = []
     for threads in (1, 2, 3, 4, 8):
         with fnn.threads(threads):
-            outcome, state = trained(CompiledStep, layers(), data, dtype=dtype)
+            optimizer = OPTIMIZERS[options.get("name", "momentum")](
+                **{key: value for key, value in options.items() if key != "name"}
+            )
+            outcome, state = trained(CompiledStep, layers(), data, dtype=dtype, optimizer=optimizer)
         results.append((outcome, {name: a.tobytes() for name, a in state.items()}))
     assert all(result == results[0] for result in results[1:])
 
 
-def test_running_allocates_nothing(data):
+@pytest.mark.parametrize(
+    "make",
+    [lambda: fnn.SGD(lr=0.05, momentum=0.9), lambda: fnn.Adam(clip_norm=1.0)],
+    ids=["SGD", "Adam, clipped"],
+)
+def test_running_allocates_nothing(data, make):
     X, y, order = data
     model = fnn.Sequential(NETWORKS["batch norm"](), input_dim=X.shape[1], seed=0)
-    optimizer = fnn.SGD(lr=0.05, momentum=0.9)
+    optimizer = make()
     model.compile(loss="softmax_cross_entropy", optimizer=optimizer)
     step = compile_step(model, model.loss, optimizer, ROWS)
     X, lrs = X.astype("float32"), np.full(STEPS, 0.01)

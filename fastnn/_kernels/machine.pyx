@@ -19,8 +19,9 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from fastnn._kernels.vec cimport (
-    FNN_ACTIVATIONS, FNN_STOP_CANCEL, fnn_activation_name, fnn_compiler, fnn_kernels, fnn_op, fnn_run, fnn_run_member, fnn_run_serial,
-    fnn_table, fnn_table_at, fnn_table_count, fnn_table_supported,
+    FNN_ACTIVATIONS, FNN_ELEMENT_LOSSES, FNN_STOP_CANCEL, FNN_UPDATES, fnn_activation_name, fnn_compiler,
+    fnn_element_loss_name, fnn_kernels, fnn_op, fnn_run, fnn_run_member, fnn_run_serial, fnn_table, fnn_table_at,
+    fnn_table_count, fnn_table_supported, fnn_update_name, fnn_update_states,
 )
 
 from fastnn._kernels import cpus
@@ -282,3 +283,13 @@ def fma_peak(dtype="float32", double seconds=0.1):
 def activation_names():
     """The activations there are kernels for, in the order of the table; "identity" is none."""
     return [fnn_activation_name(i).decode() for i in range(FNN_ACTIVATIONS)]
+
+
+def element_loss_names():
+    """The losses that compare element by element, in the order of the table."""
+    return [fnn_element_loss_name(i).decode() for i in range(FNN_ELEMENT_LOSSES)]
+
+
+def update_names():
+    """The updates there are kernels for, in the order of the table, with how many arrays of state each keeps."""
+    return {fnn_update_name(i).decode(): fnn_update_states(i) for i in range(FNN_UPDATES)}

@@ -11,8 +11,10 @@ ctypedef struct State:
     const char *targets
     const int64_t *order        # rows * steps indices into the data
     const double *rates         # learning rate of each step
+    int64_t counted             # updates made before this run
+    double clip_scale           # of the gradients of this step; 1: as they are
     double loss_sum, last_loss, penalty
-    int64_t correct
+    int64_t correct, last_correct
 
 # What takes the rows of a gradient as a matrix product finishes them: n elements, the first of which is
 # element `at` of the flat parameters.
@@ -34,6 +36,10 @@ cdef class Sink:
 cdef class Source:
     cdef fnn_give give
     cdef const void *args
+    # what it reads row by row, for fetching ahead: a matrix, its stride, and maybe another one
+    cdef const char *memory
+    cdef const char *memory_beside
+    cdef Py_ssize_t ld
     cdef readonly Py_ssize_t rows, cols
 
 cdef class Finish:
@@ -50,6 +56,7 @@ cdef class Program:
     cdef size_t stride, workspace_bytes
     cdef char *workspace
     cdef readonly double flops
+    cdef readonly int64_t done  # steps of the last run, also of one that was interrupted
     cdef readonly size_t owned_bytes
     cdef readonly Py_ssize_t itemsize
     cdef const fnn_kernels *kernels
@@ -63,4 +70,5 @@ cdef class Program:
                          object rates, int threads)
     cdef int _check_order(self, const int64_t *order, Py_ssize_t n, Py_ssize_t available) except -1
 
-cdef int add_judge(Program p, const double *sums, const int64_t *hits, Py_ssize_t blocks, double scale) except -1
+cdef int add_judge(Program p, const double *sums, const int64_t *hits, Py_ssize_t blocks,
+                   const double *scale) except -1

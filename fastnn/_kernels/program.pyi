@@ -18,10 +18,19 @@ class Program:
     @property
     def owned_bytes(self) -> int: ...
     @property
+    def done(self) -> int: ...
+    @property
     def itemsize(self) -> int: ...
     def operations(self) -> list[tuple[str, float, int]]: ...
     def run(
-        self, x: Array, targets: Array, order: Array, first: int, steps: int, rates: Array
+        self,
+        x: Array,
+        targets: Array,
+        order: Array,
+        first: int,
+        steps: int,
+        rates: Array,
+        counted: int = 0,
     ) -> tuple[int, float, float, int, str | None]: ...
     def profile(
         self, x: Array, targets: Array, order: Array, rates: Array, repeats: int = 20

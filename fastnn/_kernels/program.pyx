@@ -43,6 +43,7 @@ cdef class Program:
         self.kernels = kernels_for(itemsize)
         memset(&self.state, 0, sizeof(State))
         self.state.rows = rows
+        self.state.clip_scale = 1
 
     def __dealloc__(self):
         cdef Py_ssize_t i
@@ -98,8 +99,10 @@ cdef class Program:
         return [(name, flops, self.ops[i].blocks)
                 for i, (name, flops) in enumerate(zip(self.op_names, self.op_flops))]
 
-    def run(self, x, targets, order, Py_ssize_t first, int64_t steps, rates):
+    def run(self, x, targets, order, Py_ssize_t first, int64_t steps, rates, int64_t counted=0):
         """Run `steps` mini-batches: rows order[first:first + rows], the next rows, and so on.
+
+        `counted` updates were made before: an update may depend on its number.
 
         Returns (steps done, sum of their losses, the last loss, correct rows, stopped), stopped being
         None or the name of the operation that found its values not finite: that step did not update.
@@ -107,16 +110,17 @@ cdef class Program:
         cdef State *s = &self.state
         cdef fnn_run run
         cdef int threads = threads_for(self.flops)
-        cdef int64_t done
+        self.done = 0
         cdef Arrays arrays = self._prepare(x, targets, order, first, steps, rates, threads)
+        s.counted = counted
         with nogil:
             run_list(&run, self.ops, self.count, steps, threads, self.workspace, self.stride)
-        done = min(steps, fnn_round_of(&run)) if run.stop else steps
+        self.done = min(steps, fnn_round_of(&run)) if run.stop else steps
         if run.stop == FNN_STOP_CANCEL:
             PyErr_CheckSignals()
             raise KeyboardInterrupt
         stopped = self.op_names[run.stopped_at] if run.stop == FNN_STOP_FAILURE else None
-        return done, s.loss_sum, s.last_loss, s.correct, stopped
+        return self.done, s.loss_sum, s.last_loss, s.correct, stopped
 
     def profile(self, x, targets, order, rates, int repeats=20):
         """Seconds of each operation, as (name, flops, seconds), on one thread: the median of `repeats` steps.
@@ -243,7 +247,7 @@ ctypedef struct Judge:
     const double *sums     # the loss of each block, unscaled
     const int64_t *hits
     Py_ssize_t blocks
-    double scale
+    const double *scale    # may change from step to step
 
 
 cdef void judge_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -254,17 +258,18 @@ cdef void judge_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_r
     for i in range(j.blocks):  # in block order: the same bits for any number of threads
         loss += j.sums[i]
         hits += j.hits[i]
-    loss = loss * j.scale + j.state.penalty
+    loss = loss * j.scale[0] + j.state.penalty
     j.state.last_loss = loss
     if not isfinite(loss):
         fnn_fail(run, op)
         return
     j.state.loss_sum += loss
     j.state.correct += hits
+    j.state.last_correct = hits
 
 
 cdef int add_judge(Program p, const double *sums, const int64_t *hits, Py_ssize_t blocks,
-                   double scale) except -1:
+                   const double *scale) except -1:
     """Add up the loss; stop before the update where it is not finite."""
     cdef Judge *j = <Judge *>p.args(sizeof(Judge))
     j.state, j.sums, j.hits, j.blocks, j.scale = &p.state, sums, hits, blocks, scale

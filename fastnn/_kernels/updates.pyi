@@ -1,35 +1,53 @@
 """Updates of flat parameter buffers, as calls and as operations of a program."""
 
+from collections.abc import Sequence
+
 from fastnn._kernels.program import Program, Sink
 from fastnn.checks import Array
 
-def sgd(
-    w: Array,
-    dw: Array,
-    v: Array | None,
-    lr: float,
-    momentum: float,
-    nesterov: bool,
-    weight_decay: float,
-) -> None: ...
-def add_sgd(
+class Rule:
+    def __init__(
+        self,
+        name: str,
+        momentum: float = 0.0,
+        rho: float = 0.0,
+        eps: float = 0.0,
+        decoupled: bool = False,
+    ) -> None: ...
+    def apply(
+        self,
+        w: Array,
+        dw: Array,
+        state: Sequence[Array],
+        lr: float,
+        step: int = 1,
+        weight_decay: float = 0.0,
+        l2: float = 0.0,
+    ) -> None: ...
+
+def add_update(
     p: Program,
+    rule: Rule,
     w: Array,
     dw: Array,
-    v: Array | None,
+    state: Sequence[Array],
     decayed: int,
-    momentum: float,
-    nesterov: bool,
     weight_decay: float,
+    l2: float,
+    clip_value: float | None = None,
 ) -> None: ...
-def sgd_sink(
+def sink(
     p: Program,
+    rule: Rule,
     w: Array,
-    v: Array | None,
-    momentum: float,
-    nesterov: bool,
+    state: Sequence[Array],
     weight_decay: float,
+    l2: float,
+    clip_value: float | None = None,
 ) -> Sink: ...
+def add_clip_by_norm(p: Program, dw: Array, max_norm: float) -> None: ...
+def clip_by_value(dw: Array, limit: float) -> None: ...
+def clip_by_global_norm(dw: Array, max_norm: float) -> float: ...
 def add_penalty(p: Program, w: Array, factor: float) -> None: ...
 def sum_of_squares(w: Array) -> float: ...
 def all_finite(x: Array) -> bool: ...

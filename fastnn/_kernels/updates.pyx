@@ -1,135 +1,342 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Updates of flat parameter buffers, split over threads by ranges of elements."""
+"""Updates of flat parameter buffers, split over threads by ranges of elements.
+
+One update is a kernel of the table (vec/updates.h), its settings (`Rule`) and arrays (`Update`); what
+changes from step to step, the learning rate, Adam's bias correction and the scale of a clipped gradient,
+is made anew for each block, in double.
+"""
+from libc.math cimport INFINITY, frexp, isfinite, ldexp, pow, sqrt
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
+from libc.string cimport memset
 
 from fastnn._kernels.arrays cimport Arrays
-from fastnn._kernels.machine cimport kernels_for, run_now, threads_for
+from fastnn._kernels.machine cimport Scratch, borrow, give_back, kernels_for, run_now, threads_for
 from fastnn._kernels.program cimport Program, Sink, State
-from fastnn._kernels.vec cimport fnn_kernels, fnn_op, fnn_round_of, fnn_run
+from fastnn._kernels.vec cimport (
+    FNN_UPDATE_adam, fnn_fail, fnn_kernels, fnn_op, fnn_round_of, fnn_run, fnn_update,
+)
+
+from fastnn._kernels import machine
 
 cdef Py_ssize_t BLOCK = 1 << 15  # elements
 
-ctypedef struct Sgd:
+
+_STATES = machine.update_names()
+_NAMES = list(_STATES)
+
+
+cdef class Rule:
+    """How an optimizer moves parameters: its kernel and settings.
+
+    name : one of `machine.update_names`
+    momentum, rho : of the averages; Adam's beta1 and beta2
+    eps : beside the root of the mean square
+    decoupled : weight decay shrinks the weights instead of joining the gradient (AdamW)
+    """
+
+    cdef int kind, states
+    cdef double momentum, rho, eps
+    cdef bint decoupled
+
+    def __init__(self, name, double momentum=0.0, double rho=0.0, double eps=0.0, bint decoupled=False):
+        if name not in _STATES:
+            raise ValueError(f"unknown update {name!r}: there are {', '.join(_NAMES)}")
+        self.kind, self.states = _NAMES.index(name), _STATES[name]
+        self.momentum, self.rho, self.eps, self.decoupled = momentum, rho, eps, decoupled
+
+    def apply(self, w, dw, state, double lr, int64_t step=1, double weight_decay=0.0, double l2=0.0):
+        """One update of w and of the arrays in `state`, in place; `step` counts from 1.
+
+        weight_decay: the optimizer's; l2: the coefficient of w that a penalty adds to the gradient.
+        """
+        cdef Update u
+        cdef fnn_op op
+        cdef Arrays arrays = Arrays()
+        if dw is None:
+            raise TypeError("dw must be an array")
+        fill_update(&u, self, arrays, w, dw, state, weight_decay, l2, INFINITY)
+        u.kernels, u.state, u.decayed, u.lr, u.step = kernels_for(u.real), NULL, u.n, lr, step
+        if u.n == 0:
+            return
+        op.block, op.args, op.blocks = update_block, &u, (u.n + BLOCK - 1) // BLOCK
+        run_now(&op, 1, threads_for(update_flops(&u)), NULL, 0)
+
+
+ctypedef struct Update:
     const fnn_kernels *kernels
-    const State *state           # of a program: the rate of each step; NULL: lr
+    const State *state           # of a program: the rate of each step; NULL: lr and step
+    double lr
+    int64_t step                 # from 1
     Py_ssize_t real, n
-    Py_ssize_t decayed           # weight decay applies to the first `decayed` elements
+    Py_ssize_t decayed           # weight decay and l2 apply to the first `decayed` elements
     char *w
-    const char *dw
-    char *v
-    double lr, momentum, weight_decay
-    bint nesterov
+    const char *dw               # NULL in a sink
+    char *a
+    char *b
+    int kind
+    double momentum, rho, eps, weight_decay, l2, clip_value
+    bint decoupled
 
 
-cdef void sgd_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
-    cdef const Sgd *s = <const Sgd *>op.args
-    cdef Py_ssize_t begin = block * BLOCK, end = min((block + 1) * BLOCK, s.n)
-    cdef Py_ssize_t middle = max(begin, min(end, s.decayed))
-    cdef double lr = s.lr if s.state == NULL else s.state.rates[fnn_round_of(run)]
+cdef void make_rates(fnn_update *r, const Update *u, bint decays, const fnn_run *run) noexcept nogil:
+    """What the kernel needs for this step, for parameters that decay or for those that do not."""
+    cdef int64_t round = fnn_round_of(run), step = u.step if u.state == NULL else u.state.counted + round + 1
+    cdef double lr = u.lr if u.state == NULL else u.state.rates[round]
+    cdef double decay = u.weight_decay if decays else 0
+    r.clip_value = u.clip_value
+    set_scale(r, 1 if u.state == NULL else u.state.clip_scale)
+    r.decay = (u.l2 if decays else 0) + (0 if u.decoupled else decay)
+    r.keep = 1 - lr * decay if u.decoupled else 1
+    r.momentum, r.rho, r.eps = u.momentum, u.rho, u.eps
+    r.lr, r.root = lr, 1
+    if u.kind == FNN_UPDATE_adam:
+        r.lr = lr / (1 - pow(u.momentum, <double>step))
+        r.root = 1 / sqrt(1 - pow(u.rho, <double>step))
+
+
+cdef inline void set_scale(fnn_update *r, double scale) noexcept nogil:
+    """`scale` as two factors that are normal numbers of either float type."""
+    cdef int exponent
+    r.clip_scale[0], r.clip_scale[1] = scale, 1
+    if scale < 1e-30:
+        frexp(scale, &exponent)
+        r.clip_scale[1] = ldexp(1, exponent // 2)
+        r.clip_scale[0] = scale / r.clip_scale[1]
+
+
+cdef inline void update_range(const Update *u, const fnn_update *rates, Py_ssize_t at, const char *gradient,
+                              Py_ssize_t n) noexcept nogil:
+    u.kernels.update[u.kind](u.w + at * u.real, gradient, u.a + at * u.real if u.a != NULL else NULL,
+                             u.b + at * u.real if u.b != NULL else NULL, n, rates)
+
+
+cdef void update_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const Update *u = <const Update *>op.args
+    cdef Py_ssize_t begin = block * BLOCK, end = min((block + 1) * BLOCK, u.n)
+    cdef Py_ssize_t middle = max(begin, min(end, u.decayed))
+    cdef fnn_update rates
     if middle > begin:
-        sgd_range(s, begin, middle, lr, s.weight_decay)
+        make_rates(&rates, u, True, run)
+        update_range(u, &rates, begin, u.dw + begin * u.real, middle - begin)
     if end > middle:
-        sgd_range(s, middle, end, lr, 0.0)
+        make_rates(&rates, u, False, run)
+        update_range(u, &rates, middle, u.dw + middle * u.real, end - middle)
 
 
-cdef inline void sgd_range(const Sgd *s, Py_ssize_t begin, Py_ssize_t end, double lr,
-                           double weight_decay) noexcept nogil:
-    cdef Py_ssize_t at = begin * s.real
-    s.kernels.sgd_update(s.w + at, s.dw + at, s.v + at if s.v != NULL else NULL, end - begin, lr, s.momentum,
-                         s.nesterov, weight_decay)
+cdef inline double update_flops(const Update *u) noexcept:
+    return 4.0 * u.n * (1 + (u.a != NULL) + (u.b != NULL))
 
 
-cdef int sgd_arrays(Sgd *s, Arrays arrays, w, dw, v) except -1:
-    s.w = arrays.real(w, True)
-    s.n = arrays.size()
-    s.real = arrays.itemsize
-    s.dw = arrays.real(dw)
-    if dw is not None and arrays.size() != s.n:
+cdef int fill_update(Update *u, Rule rule, Arrays arrays, w, dw, state, double weight_decay, double l2,
+                     double clip_value) except -1:
+    cdef int i = 0
+    cdef char *kept[2]
+    memset(u, 0, sizeof(Update))
+    if len(state) != rule.states:
+        raise ValueError(f"the update needs {rule.states} arrays of state, got {len(state)}")
+    u.w = arrays.real(w, True)
+    u.n = arrays.size()
+    u.real = arrays.itemsize
+    u.dw = arrays.real(dw)
+    if dw is not None and arrays.size() != u.n:
         raise ValueError("dw does not fit w")
-    s.v = arrays.real(v, True)
-    if v is not None and arrays.size() != s.n:
-        raise ValueError("v does not fit w")
+    kept[0] = kept[1] = NULL
+    for array in state:
+        if array is None:
+            raise TypeError("state must be arrays")
+        kept[i] = arrays.real(array, True)
+        if arrays.size() != u.n:
+            raise ValueError("the state does not fit w")
+        i += 1
+    u.a, u.b = kept[0], kept[1]
+    u.kind, u.momentum, u.rho, u.eps, u.decoupled = rule.kind, rule.momentum, rule.rho, rule.eps, rule.decoupled
+    u.weight_decay, u.l2, u.clip_value = weight_decay, l2, clip_value
     return 0
 
 
-def sgd(w, dw, v, double lr, double momentum, bint nesterov, double weight_decay):
-    """w and v in place; v None: no momentum."""
-    cdef Sgd s
-    cdef fnn_op op
-    cdef Arrays arrays = Arrays()
-    if dw is None:
-        raise TypeError("dw must be an array")
-    sgd_arrays(&s, arrays, w, dw, v)
-    s.kernels, s.state, s.decayed = kernels_for(s.real), NULL, s.n
-    s.lr, s.momentum, s.nesterov, s.weight_decay = lr, momentum, nesterov, weight_decay
-    if s.n == 0:
-        return
-    op.block, op.args, op.blocks = sgd_block, &s, (s.n + BLOCK - 1) // BLOCK
-    run_now(&op, 1, threads_for(8.0 * s.n), NULL, 0)
+cdef Update *program_update(Program p, Rule rule, w, dw, state, double weight_decay, double l2,
+                            clip_value) except NULL:
+    cdef Update *u = <Update *>p.args(sizeof(Update))
+    fill_update(u, rule, p.arrays((w, dw, state)), w, dw, state, weight_decay, l2,
+                INFINITY if clip_value is None else clip_value)
+    u.kernels, u.state = p.kernels, &p.state
+    return u
 
 
-cdef Sgd *sgd_args(Program p, w, dw, v, double momentum, bint nesterov, double weight_decay) except NULL:
-    cdef Sgd *s = <Sgd *>p.args(sizeof(Sgd))
-    sgd_arrays(s, p.arrays((w, dw, v)), w, dw, v)
-    s.kernels, s.state = p.kernels, &p.state
-    s.momentum, s.nesterov, s.weight_decay = momentum, nesterov, weight_decay
-    return s
+def add_update(Program p, Rule rule, w, dw, state, Py_ssize_t decayed, double weight_decay, double l2,
+               clip_value=None):
+    """The update of parameters with each step's rate; weight decay and l2 for the first `decayed` ones."""
+    cdef Update *u = program_update(p, rule, w, dw, state, weight_decay, l2, clip_value)
+    u.decayed = decayed
+    if u.n:
+        p.add("update", update_block, (u.n + BLOCK - 1) // BLOCK, u, update_flops(u), 0)
 
 
-def add_sgd(Program p, w, dw, v, Py_ssize_t decayed, double momentum, bint nesterov, double weight_decay):
-    """The update of parameters with each step's rate; weight decay for the first `decayed` elements."""
-    cdef Sgd *s = sgd_args(p, w, dw, v, momentum, nesterov, weight_decay)
-    s.decayed = decayed
-    if s.n:
-        p.add("update", sgd_block, (s.n + BLOCK - 1) // BLOCK, s, 4.0 * s.n, 0)
+cdef void take(const void *args, Py_ssize_t at, const char *gradient, Py_ssize_t n, fnn_run *run) noexcept nogil:
+    cdef const Update *u = <const Update *>args
+    cdef fnn_update rates
+    make_rates(&rates, u, True, run)
+    update_range(u, &rates, at, gradient, n)
 
 
-cdef void sgd_take(const void *args, Py_ssize_t at, const char *gradient, Py_ssize_t n,
-                   fnn_run *run) noexcept nogil:
-    cdef const Sgd *s = <const Sgd *>args
-    s.kernels.sgd_update(s.w + at * s.real, gradient, s.v + at * s.real if s.v != NULL else NULL, n,
-                         s.state.rates[fnn_round_of(run)], s.momentum, s.nesterov, s.weight_decay)
-
-
-def sgd_sink(Program p, w, v, double momentum, bint nesterov, double weight_decay):
-    """The same update, taking gradients row by row from the products that make them."""
+def sink(Program p, Rule rule, w, state, double weight_decay, double l2, clip_value=None):
+    """The same update, taking gradients (of what decays) from the products that make them."""
     cdef Sink sink = Sink()
-    sink.args = sgd_args(p, w, None, v, momentum, nesterov, weight_decay)
-    sink.take = sgd_take
+    sink.args = program_update(p, rule, w, None, state, weight_decay, l2, clip_value)
+    sink.take = take
     return sink
 
 
-# --- the L2 penalty --------------------------------------------------------------------------------
+# --- norms: clipping, the L2 penalty ---------------------------------------------------------------
 
-ctypedef struct Penalty:
+ctypedef struct Norm:
+    # the squares of x, summed by blocks
     const fnn_kernels *kernels
-    State *state
+    State *state              # of a program
     Py_ssize_t real, n
-    const char *w
-    double factor
+    char *x
+    double *sums              # of squares, of each block
+    double limit              # of the norm; or what the sum of squares is multiplied by
+    fnn_update rates          # what clips x in place
+
+
+cdef inline Py_ssize_t norm_blocks(const Norm *s) noexcept nogil:
+    return (s.n + BLOCK - 1) // BLOCK
+
+
+cdef void norm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const Norm *s = <const Norm *>op.args
+    s.sums[block] = s.kernels.sum_of_squares(s.x + block * BLOCK * s.real, min(BLOCK, s.n - block * BLOCK), 1)
+
+
+cdef double squares_of(const Norm *s) noexcept nogil:
+    """The sums of the blocks, added up in their order: the same bits for any number of threads."""
+    cdef double squares = 0
+    cdef Py_ssize_t i
+    for i in range(norm_blocks(s)):
+        squares += s.sums[i]
+    return squares
+
+
+cdef double norm_of(const Norm *s) noexcept nogil:
+    """The norm.  Where the squares leave the range of double, one thread takes them again, in units of a
+    power of two near the largest element."""
+    cdef double squares = squares_of(s), largest
+    cdef int exponent
+    if squares != squares or 1e-280 < squares < INFINITY:
+        return sqrt(squares)
+    largest = s.kernels.largest(s.x, s.n)
+    if largest == 0 or largest == INFINITY:
+        return largest
+    frexp(largest, &exponent)
+    exponent = max(exponent, -1000)  # 2^1000 is still a number
+    squares = s.kernels.sum_of_squares(s.x, s.n, ldexp(1, -exponent))
+    return ldexp(sqrt(squares), exponent)
+
+
+cdef void judge_norm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    """The scale of this step's gradient; stops the program where the norm is not finite."""
+    cdef const Norm *s = <const Norm *>op.args
+    cdef double norm = norm_of(s)
+    if not isfinite(norm):
+        s.state.loss_sum -= s.state.last_loss  # the step does not count
+        s.state.correct -= s.state.last_correct
+        fnn_fail(run, op)
+        return
+    s.state.clip_scale = s.limit / norm if norm > s.limit else 1
+
+
+cdef Norm *add_norm(Program p, object name, x) except NULL:
+    """The sums of squares of x, block by block."""
+    cdef Norm *s = <Norm *>p.args(sizeof(Norm))
+    cdef Arrays arrays = p.arrays((x,))
+    s.kernels, s.state, s.real = p.kernels, &p.state, p.itemsize
+    s.x = arrays.real(x)
+    s.n = arrays.size()
+    s.sums = <double *>p.own(norm_blocks(s) * sizeof(double) + 1)
+    if s.n:
+        p.add(name, norm_block, norm_blocks(s), s, 2.0 * s.n, 0)
+    return s
+
+
+def add_clip_by_norm(Program p, dw, double max_norm):
+    """Have the updates that follow scale the gradient dw so that its norm is at most `max_norm`.
+
+    dw stays as it is.  A norm that is not finite stops the step, under the name "gradient".
+    """
+    cdef Norm *s = add_norm(p, "gradient norm", dw)
+    s.limit = max_norm
+    p.add("gradient", judge_norm_block, 1, s, 0.0, 0)
+
+
+cdef void clip_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const Norm *s = <const Norm *>op.args
+    s.kernels.clip(s.x + block * BLOCK * s.real, min(BLOCK, s.n - block * BLOCK), &s.rates)
+
+
+cdef int run_blocks(Norm *s, clip) except -1:
+    cdef fnn_op op
+    if s.n == 0:
+        return 0
+    op.block, op.args, op.blocks = clip_block if clip else norm_block, s, norm_blocks(s)
+    return run_now(&op, 1, threads_for(4.0 * s.n), NULL, 0)
+
+
+def clip_by_value(dw, double limit):
+    """dw to [-limit, limit], in place."""
+    cdef Norm s
+    cdef Arrays arrays = Arrays()
+    memset(&s, 0, sizeof(Norm))
+    s.x = arrays.real(dw, True)
+    s.n, s.real = arrays.size(), arrays.itemsize
+    s.kernels = kernels_for(s.real)
+    s.rates.clip_value = limit
+    set_scale(&s.rates, 1)
+    run_blocks(&s, True)
+
+
+def clip_by_global_norm(dw, double max_norm):
+    """Scale dw, in place, to a norm of at most `max_norm`; returns the norm before."""
+    cdef Norm s
+    cdef Arrays arrays = Arrays()
+    cdef Scratch scratch
+    cdef double norm
+    memset(&s, 0, sizeof(Norm))
+    s.x = arrays.real(dw, True)
+    s.n, s.real = arrays.size(), arrays.itemsize
+    s.kernels = kernels_for(s.real)
+    borrow(&scratch, norm_blocks(&s) * sizeof(double) + 1)
+    try:
+        s.sums = <double *>scratch.memory
+        run_blocks(&s, False)
+        norm = norm_of(&s)
+        if isfinite(norm) and norm > max_norm:
+            s.rates.clip_value = INFINITY
+            set_scale(&s.rates, max_norm / norm)
+            run_blocks(&s, True)
+    finally:
+        give_back(&scratch)
+    return norm
 
 
 cdef void penalty_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
-    cdef const Penalty *p = <const Penalty *>op.args
-    p.state.penalty = p.factor * p.kernels.sum_of_squares(p.w, p.n)
+    cdef const Norm *s = <const Norm *>op.args
+    s.state.penalty = s.limit * squares_of(s)
 
 
 def add_penalty(Program p, w, double factor):
     """Add factor * sum(w^2) to the reported loss: before the loss in the list."""
-    cdef Penalty *a = <Penalty *>p.args(sizeof(Penalty))
-    cdef Arrays arrays = p.arrays((w,))
-    a.kernels, a.state, a.real, a.factor = p.kernels, &p.state, p.itemsize, factor
-    a.w = arrays.real(w)
-    a.n = arrays.size()
-    p.add("penalty", penalty_block, 1, a, 2.0 * a.n, 0)
+    cdef Norm *s = add_norm(p, "penalty", w)
+    s.limit = factor
+    p.add("penalty", penalty_block, 1, s, 0.0, 0)
 
 
 def sum_of_squares(w):
     """sum(w^2), in float64."""
     cdef Arrays arrays = Arrays()
     cdef const char *data = arrays.real(w)
-    return kernels_for(arrays.itemsize).sum_of_squares(data, arrays.size())
+    return kernels_for(arrays.itemsize).sum_of_squares(data, arrays.size(), 1)
 
 
 def all_finite(x):

@@ -1,11 +1,14 @@
-"""Softmax and log-softmax: the compiled side of `fastnn.reference.softmax`."""
+"""Softmax, log-softmax and maxout: the compiled side of `fastnn.reference.softmax`."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 
 from fastnn import contracts
-from fastnn._kernels import losses as kernels
+from fastnn._kernels import maxout as maxout_kernels
+from fastnn._kernels import softmax as kernels
 from fastnn.checks import Array
 from fastnn.functional._twins import documented
 
@@ -36,26 +39,48 @@ def log_softmax_backward(
     return _backward(dy, y, axis, True, dx)
 
 
-# The kernels take the last axis; another axis is brought there, and back.
+# The kernels take the columns of a matrix; another axis is brought there, and back.
 
 
 def _forward(x: Array, axis: int, logarithm: bool, out: Array) -> Array:
     if axis == x.ndim - 1:
-        return kernels.softmax_forward(x, x.shape[-1], logarithm, out)
+        kernels.forward(_rows(x), logarithm, _rows(out))
+        return out
     moved = _last(x, axis)
-    kernels.softmax_forward(moved, moved.shape[-1], logarithm, moved)
+    kernels.forward(_rows(moved), logarithm, _rows(moved))
     out[...] = np.moveaxis(moved, -1, axis)
     return out
 
 
 def _backward(dy: Array, y: Array, axis: int, logarithm: bool, dx: Array) -> Array:
     if axis == dy.ndim - 1:
-        return kernels.softmax_backward(dy, y, dy.shape[-1], logarithm, dx)
+        kernels.backward(_rows(dy), _rows(y), logarithm, _rows(dx))
+        return dx
     moved = _last(dy, axis)
-    kernels.softmax_backward(moved, _last(y, axis), moved.shape[-1], logarithm, moved)
+    kernels.backward(_rows(moved), _rows(_last(y, axis)), logarithm, _rows(moved))
     dx[...] = np.moveaxis(moved, -1, axis)
     return dx
 
 
+def _rows(x: Array) -> Array:
+    return x if x.ndim == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+
+
 def _last(x: Array, axis: int) -> Array:
     return np.array(np.moveaxis(x, axis, -1), order="C")  # always a copy: it is written to
+
+
+@documented
+def maxout(
+    x: Array, pieces: int, *, y_out: Array | None = None, which_out: Array | None = None
+) -> tuple[Array, Array]:
+    pieces, y, which = contracts.maxout(x, pieces, y_out, which_out)
+    maxout_kernels.forward(x, pieces, y, which)
+    return y, which
+
+
+@documented
+def maxout_backward(dy: Array, which: Array, pieces: int, *, dx_out: Array | None = None) -> Array:
+    pieces, dx = contracts.maxout_backward(dy, which, pieces, dx_out)
+    maxout_kernels.backward(dy, which, pieces, dx)
+    return dx

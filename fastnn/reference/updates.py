@@ -2,7 +2,12 @@
 
 w (parameters), dw (their gradient, only read) and the state have one shape and dtype, and start at
 zero. They mean what PyTorch's optimizers of the same names do. All return None, except the clipping
-by norm, which returns the norm. Arithmetic is in the arrays' dtype, element by element.
+by norm, which returns the norm. Arithmetic is in the arrays' dtype, element by element; what changes
+from step to step only (a bias correction, the scale of a clipped gradient) is computed in float64.
+
+An average that decays (v, m, and the h of RMSProp) is set to 0 where it falls below the smallest normal
+number: that of a dead unit would decay into the subnormals and stay there, where arithmetic is many
+times slower.
 """
 
 from __future__ import annotations
@@ -34,9 +39,6 @@ def sgd_update(
         v = momentum * v + g
         w = w - lr * v                       (nesterov: w - lr * (g + momentum * v))
 
-    A velocity below the smallest normal number is set to 0: that of a dead unit would decay into the
-    subnormals and stay there, where arithmetic is many times slower.
-
     `v` is neither needed nor touched where momentum is 0: then w = w - lr * g.
 
     Examples
@@ -51,8 +53,7 @@ def sgd_update(
     )
     g = dw + weight_decay * w if weight_decay else dw
     if v is not None and momentum:
-        v[...] = momentum * v + g
-        v[np.abs(v) < np.finfo(v.dtype).tiny] = 0
+        v[...] = _settled(momentum * v + g)
         g = g + momentum * v if nesterov else v
     w -= lr * g
 
@@ -117,10 +118,10 @@ def rmsprop_update(
         w, dw, h, v, lr, rho, eps, momentum, weight_decay
     )
     g = dw + weight_decay * w if weight_decay else dw
-    h[...] = rho * h + (1 - rho) * (g * g)
+    h[...] = _settled(rho * h + (1 - rho) * (g * g))
     step = g / (np.sqrt(h) + eps)
     if v is not None and momentum:
-        v[...] = momentum * v + step
+        v[...] = _settled(momentum * v + step)
         step = v
     w -= lr * step
 
@@ -205,9 +206,14 @@ def _adam(
     beta2: float,
     eps: float,
 ) -> None:
-    m[...] = beta1 * m + (1 - beta1) * g
-    v[...] = beta2 * v + (1 - beta2) * (g * g)
+    m[...] = _settled(beta1 * m + (1 - beta1) * g)
+    v[...] = _settled(beta2 * v + (1 - beta2) * (g * g))
     w -= lr / (1 - beta1**step) * m / (np.sqrt(v) / math.sqrt(1 - beta2**step) + eps)
+
+
+def _settled(x: Array) -> Array:
+    """x with 0 for subnormal numbers."""
+    return np.where(np.abs(x) < np.finfo(x.dtype).tiny, np.zeros_like(x), x)
 
 
 def clip_by_value(dw: Array, limit: float) -> None:
@@ -234,7 +240,8 @@ def clip_by_global_norm(dw: Array, max_norm: float) -> float:
     Returns
     -------
     norm : float
-        Before clipping, summed in float64.
+        Before clipping, summed in float64; infinite only where an element is, or the norm itself is
+        more than a float64 can hold.
 
     Examples
     --------
@@ -245,7 +252,19 @@ def clip_by_global_norm(dw: Array, max_norm: float) -> float:
     array([0.6, 0.8])
     """
     max_norm = contracts.clip(dw, max_norm, "max_norm")
-    norm = math.sqrt(float(np.sum(np.square(dw, dtype=np.float64))))
+    norm = _norm(dw)
     if max_norm < norm < math.inf:
-        dw *= max_norm / norm
+        dw[...] = np.multiply(dw, max_norm / norm, dtype=np.float64)
     return norm
+
+
+def _norm(x: Array) -> float:
+    """The Euclidean norm; in units of a power of two where the squares leave the range of float64."""
+    squares = float(np.sum(np.square(x, dtype=np.float64)))
+    if 1e-280 < squares < math.inf:
+        return math.sqrt(squares)
+    largest = float(np.abs(x).max(initial=0.0))
+    if not 0.0 < largest < math.inf:
+        return largest
+    unit = math.ldexp(0.5, math.frexp(largest)[1])
+    return unit * math.sqrt(float(np.sum(np.square(x.astype(np.float64) / unit))))

@@ -158,7 +158,7 @@ INLINE vec v_log(vec x) {
  * 2^-29 / 2^-58 of the result, in powers of e - centre (those of e would cancel; the centre is one that
  * rounds the coefficients well).  1 + p and 1 - 3/8 e are each a rounded value and what it lost, and
  * 2^n is left to the caller. */
-INLINE vec FN(log1p_exp)(vec a, vec *n) {
+INLINE vec FN(log1p_exp_from)(vec p, vec n) { /* of exp(-a) = 2^n (1 + p) */
 #if FNN_REAL_BITS == 32
     const real centre = 0.4921875f;
     static const real c[] = {0.0045454777f, -0.18069102f,  0.094438076f, -0.052001357f, 0.029619684f,
@@ -174,12 +174,14 @@ INLINE vec FN(log1p_exp)(vec a, vec *n) {
         1.7532162793023064e-05};
 #endif
     const vec one = v_set1(1), slope = v_set1((real)-0.375);
-    a = v_min(v_set1(-LOWEST), a);
-    const vec p = FN(exp_reduced)(-a, n), m = p + 1, m_low = p - (m - 1);
-    const vec e = m * v_power(v_max(v_set1(-120), *n));
+    const vec m = p + 1, m_low = p - (m - 1), e = m * v_power(v_max(v_set1(-120), n));
     const vec f = v_fma(slope, e, one), f_low = v_lost(slope, e, f - one);
     const vec rest = v_fma(-e, POLY(e - centre, c), f_low);
     return v_fused(m, f, v_fma(m, rest, m_low * f));
+}
+INLINE vec FN(log1p_exp)(vec a, vec *n) {
+    const vec p = FN(exp_reduced)(-v_min(v_set1(-LOWEST), a), n);
+    return FN(log1p_exp_from)(p, *n);
 }
 #undef LOWEST
 #undef HIGHEST

@@ -1,0 +1,13 @@
+"""Maxout, as calls and as operations of a program."""
+
+from fastnn._kernels.program import Program
+from fastnn.checks import Array
+
+def forward(x: Array, pieces: int, y: Array, which: Array) -> None: ...
+def backward(dy: Array, which: Array, pieces: int, dx: Array) -> None: ...
+def add_forward(
+    p: Program, name: str, x: Array, pieces: int, y: Array, which: Array
+) -> None: ...
+def add_backward(
+    p: Program, name: str, dy: Array, which: Array, pieces: int, dx: Array
+) -> None: ...
