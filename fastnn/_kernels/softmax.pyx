@@ -66,6 +66,8 @@ def forward(x, bint logarithm, out):
 
 def backward(dy, y, bint logarithm, dx):
     """The gradient from the saved output; dx may be dy or y."""
+    if y is None:
+        raise TypeError("y must be an array")
     run_rows(dy, y, logarithm, dx)
     return dx
 
