@@ -15,7 +15,15 @@ import numpy as np
 import pytest
 
 from fastnn._kernels import (
-    activations, batchnorm, dense, dropout, losses, maxout, program, softmax, updates,
+    activations,
+    batchnorm,
+    dense,
+    dropout,
+    losses,
+    maxout,
+    program,
+    softmax,
+    updates,
 )  # fmt: skip
 from fastnn._kernels.arrays import Fit
 

@@ -1,6 +1,6 @@
 """The dense layer, as calls and as operations of a program."""
 
-from fastnn._kernels.program import Program, Sink
+from fastnn._kernels.program import Finish, Program, Sink, Source
 from fastnn.checks import Array, Parsed
 
 def forward(x: Array, w: Array, b: Array | None, activation: Parsed, y: Array) -> Array: ...
@@ -8,23 +8,31 @@ def input_gradient(dx: Array, dy: Array, w: Array) -> Array: ...
 def weight_gradient(dw: Array, x: Array, dy: Array) -> Array: ...
 def bias_gradient(db: Array, dy: Array) -> Array: ...
 def add_forward(
-    p: Program, name: str, x: Array, w: Array, b: Array | None, activation: Parsed, y: Array
+    p: Program,
+    name: str,
+    x: Array | Source,
+    w: Array,
+    b: Array | None,
+    activation: Parsed,
+    y: Array,
+    finish: Finish | None = None,
 ) -> None: ...
 def add_input_gradient(
     p: Program,
     name: str,
     dx: Array,
-    dy: Array,
+    dy: Array | Source,
     w: Array,
     activation: Parsed,
     saved: Array | None,
+    finish: Finish | None = None,
 ) -> None: ...
 def add_weight_gradient(
     p: Program,
     name: str,
     dw: Array | None,
-    x: Array,
-    dy: Array,
+    x: Array | Source,
+    dy: Array | Source,
     sink: Sink | None = None,
     at: int = 0,
 ) -> None: ...
