@@ -43,13 +43,21 @@ cdef class Finish:
     cdef const void *args
     cdef Py_ssize_t *row_block  # told how many rows of C a block has
 
+ctypedef struct Packed:
+    char **where                # told where packed operands begin
+    size_t offset               # from the start of what all products share
+
 cdef class Program:
     cdef fnn_op *ops
     cdef int64_t count
     cdef list kept, op_names, op_flops
     cdef void **memory
     cdef Py_ssize_t memory_count
-    cdef size_t stride, workspace_bytes
+    cdef Packed *packers
+    cdef Py_ssize_t packer_count
+    cdef char *packed
+    cdef readonly size_t packed_bytes, workspace_bytes
+    cdef size_t stride
     cdef char *workspace
     cdef readonly double flops
     cdef readonly int64_t done  # steps of the last run, also of one that was interrupted
@@ -58,6 +66,7 @@ cdef class Program:
     cdef const fnn_kernels *kernels
     cdef State state
     cdef Arrays arrays(self, object owners)
+    cdef int share(self, char **where, size_t offset, size_t bytes) except -1
     cdef void *args(self, size_t bytes) except NULL
     cdef char *own(self, size_t bytes) except NULL
     cdef int add(self, object name, fnn_block block, Py_ssize_t blocks, const void *args, double flops,
