@@ -36,6 +36,7 @@ cdef int left_operand(Gemm *g, Arrays arrays, x, Py_ssize_t *rows, Py_ssize_t *c
     if isinstance(x, Source):
         source = x
         g.a_give, g.a_giver, rows[0], cols[0] = source.give, source.args, source.rows, source.cols
+        g.a_memory, g.a_beside, g.a_memory_ld = source.memory, source.memory_beside, source.ld
         return 0
     g.a = arrays.matrix(x, &g.lda)
     rows[0], cols[0] = arrays.rows(), arrays.cols()

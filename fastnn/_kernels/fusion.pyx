@@ -219,7 +219,7 @@ cdef class FusedNorm:
     def output(self):
         """y, for the products that read it."""
         cdef Source source = self._source(self.f)
-        source.give = give_output
+        source.give, source.memory, source.ld = give_output, self.f.z, self.f.ldz
         return source
 
     def add_output(self, name, y):
@@ -249,7 +249,9 @@ cdef class FusedNorm:
     def gradient(self):
         """dz, for the products that read it."""
         cdef Source source = self._source(self.f)
-        source.give = give_gradient
+        source.give, source.memory, source.ld = give_gradient, self.f.z, self.f.ldz
+        if self.f.lddy == self.f.ldz:
+            source.memory_beside = self.f.dy
         return source
 
     def add_gradient(self, name):

@@ -15,6 +15,9 @@ ctypedef struct Gemm:
     # an operand that is not in memory: made as it is packed, in the coordinates of the matrix it stands for
     fnn_give a_give
     const void *a_giver
+    const char *a_memory      # what it reads: rows a_memory_ld apart
+    const char *a_beside      # and another matrix of the same shape, or NULL
+    Py_ssize_t a_memory_ld
     fnn_give b_give
     const void *b_giver
     char *c
@@ -37,8 +40,9 @@ ctypedef struct Gemm:
     Py_ssize_t mb, nb, kb, row_blocks, col_blocks
     size_t panel_bytes        # packed B; 0 where it is used as it lies, or packed by each thread
     size_t tile_bytes         # packed A; likewise
-    bint pack_a, pack_b       # each thread packs what it works on
-    size_t own_tiles, own_panels, own_scratch, own_c  # bytes of a thread's workspace, in this order
+    bint copy_a               # rows of A are made, or copied, tile by tile
+    bint pack_b               # each thread packs what it works on
+    size_t own_panels, own_scratch, own_c  # bytes of a thread's workspace, in this order
     size_t workspace          # per thread: their sum
     size_t pack_workspace     # per thread, of packing by an operation of its own
     Py_ssize_t pack_b_blocks, pack_a_blocks

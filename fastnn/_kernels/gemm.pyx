@@ -10,12 +10,12 @@ Design
    chunk by chunk, so that the panels never leave its cache; else once, by an operation of its own.
 3. A is used as it lies where its rows run along k.  Read by columns (x.T @ dy) it would touch a new row,
    often a new page, at every step of k, which the prefetchers do not follow: from PACK_A_STEPS steps on
-   it is packed once, along its rows, by an operation of its own.  Where rows along k are apart by so
-   many bytes that they share cache sets, or where A is made as it is packed, each thread packs the
-   chunk it works on; blocks are then as wide as C, if they may be, so that it is packed once.
+   it is packed once, along its rows, by an operation of its own.
 4. An operand may be no matrix in memory but something that makes one (fnn_give): the rows of a
    shuffled mini-batch, the output of a batch norm from its input.  It is made some rows at a time, in
-   scratch that stays in the first cache, and packed from there.
+   scratch that stays in the first cache, and packed from there; or, where it is read along its rows,
+   used from there, tile by tile.  Blocks are then as wide as C, if they may be, so that it is made once.
+   An A whose rows are apart by so many bytes that they share cache sets is copied in the same way.
 5. A chunk of B's block (kb x nb) is meant to stay in L2 while the rows of the block go past it, a tile
    of A (mr x kb) in L1 while the panels go past it.
 6. A finished block gets its epilogue while it is in the cache: an activation, the derivative of one,
@@ -57,13 +57,11 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     g.kb = KB_BYTES // g.real
     g.mb = BLOCK_TILES * mr
     g.nb = ceil_to(widest_block(g.real), nr)
-    g.pack_a = not g.a_columns and (g.a_give != NULL or (g.n > 4 * nr and (g.lda * g.real) % 1024 == 0))
-    if g.nb < g.n <= 2 * g.nb and (g.take != NULL or g.pack_a):
-        # an update wants whole rows, which lie together in the weights; rows of A are best packed once:
+    g.copy_a = not g.a_columns and (g.a_give != NULL or (g.n > 4 * nr and (g.lda * g.real) % 1024 == 0))
+    if g.nb < g.n <= 2 * g.nb and (g.take != NULL or g.copy_a):
+        # an update wants whole rows, which lie together in the weights; rows of A are best made once:
         # wider blocks, but not larger
-        g.nb, g.mb = 2 * g.nb, BLOCK_TILES // 2 * mr
-        if g.take != NULL:
-            g.kb = g.kb // 2
+        g.nb, g.kb, g.mb = 2 * g.nb, g.kb // 2, BLOCK_TILES // 2 * mr
     # even chunks: 784 is 2 x 392, not 384 + 384 + 16
     chunks = max(1, (g.k + g.kb // 4) // g.kb)
     g.kb = max(1, ceil_to((g.k + chunks - 1) // chunks, 4))
@@ -92,7 +90,7 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr
     cdef bint packs_b = g.b_transposed or g.b_give != NULL or g.m >= PACK_B_ROWS
     cdef bint packs_a = g.a_columns and (g.a_give != NULL or (g.k >= PACK_A_STEPS and g.n > nr))
-    g.panel_bytes = g.tile_bytes = g.own_tiles = g.own_panels = g.own_scratch = g.own_c = 0
+    g.panel_bytes = g.tile_bytes = g.own_panels = g.own_scratch = g.own_c = 0
     g.pack_b_blocks = g.pack_a_blocks = 0
     g.pack_b = packs_b and g.row_blocks == 1 and g.b_give == NULL
     if packs_b and not g.pack_b:
@@ -101,17 +99,15 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     if packs_a:
         g.tile_bytes = <size_t>((ceil_to(g.m, mr) * g.k + kn.lanes) * g.real)
         g.pack_a_blocks = (g.k + PACK_GROUP - 1) // PACK_GROUP
-    if g.pack_a:
-        g.own_tiles = to_lines((g.kb * (g.mb + mr) + kn.lanes) * g.real)
     if g.pack_b:
         g.own_panels = to_lines(g.kb * g.nb * g.real)
     elif not packs_b:  # the last panel of a B that is used as it lies
         g.own_panels = to_lines(g.kb * nr * g.real)
-    if g.finish != NULL or (g.pack_a and g.a_give != NULL):
+    if g.finish != NULL or g.copy_a:
         g.own_scratch = 2 * SCRATCH_ROWS * GIVE_BYTES
     if g.take != NULL:
         g.own_c = g.mb * g.nb * g.real
-    g.workspace = g.own_tiles + g.own_panels + g.own_scratch + g.own_c
+    g.workspace = g.own_panels + g.own_scratch + g.own_c
     g.pack_workspace = 2 * SCRATCH_ROWS * GIVE_BYTES if g.a_give != NULL or g.b_give != NULL else 0
 
 
@@ -190,24 +186,41 @@ cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
                 g.a_give(g.a_giver, <char *>workspace, ld, p, i, steps, m, half_scratch(workspace), run)
                 a = <const char *>workspace
             g.kernels.pack_a(g.tiles + (chunk * height + i * kk + (p - chunk) * mr) * g.real, kk * mr,
-                             a, ld if g.a_give != NULL else g.lda, True, m, steps)
+                             a, ld if g.a_give != NULL else g.lda, m, steps)
             i += g.mb
         p += steps
 
 
-cdef void pack_own_a(const Gemm *g, char *tiles, char *scratch, Py_ssize_t i0, Py_ssize_t p, Py_ssize_t m,
-                     Py_ssize_t kk, fnn_run *run) noexcept nogil:
-    """The chunk of a row-mode A that a block works on; a tile at a time where A has to be made."""
-    cdef Py_ssize_t mr = g.kernels.mr, ld = scratch_stride(g), count, t, start, rows
-    if g.a_give == NULL:
-        g.kernels.pack_a(tiles, kk * mr, g.a + (i0 * g.lda + p) * g.real, g.lda, False, m, kk)
+cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a, Py_ssize_t sa, bint columns,
+                          Py_ssize_t tile_stride, const char *b, Py_ssize_t sb, Py_ssize_t panel_stride,
+                          const char *bias, Py_ssize_t i0, Py_ssize_t p, Py_ssize_t m, Py_ssize_t n, Py_ssize_t kk,
+                          int start, char *scratch, fnn_run *run) noexcept nogil:
+    """Columns of a block of C; with rows of A that are made or copied, a tile at a time."""
+    cdef Py_ssize_t mr = g.kernels.mr, ld = scratch_stride(g), count, t, first, rows, i, beside = 0
+    cdef const char *next = NULL
+    if not g.copy_a:
+        g.kernels.gemm_block(c, ldc, a, sa, columns, tile_stride, b, sb, panel_stride, bias, m, n, kk, start,
+                             NULL, 0, 0)
         return
     count = (m + mr - 1) // mr
-    for t in range(count):  # the rows are cut as gemm.h cuts them
-        start = m * t // count
-        rows = m * (t + 1) // count - start
-        g.a_give(g.a_giver, scratch, ld, i0 + start, p, rows, kk, half_scratch(scratch), run)
-        g.kernels.pack_a(tiles + t * kk * mr * g.real, kk * mr, scratch, ld, False, rows, kk)
+    for t in range(count):
+        first = m * t // count
+        rows = m * (t + 1) // count - first
+        if g.a_give != NULL:
+            g.a_give(g.a_giver, scratch, ld, i0 + first, p, rows, kk, half_scratch(scratch), run)
+            next = g.a_memory
+            if next != NULL:
+                next += ((i0 + first + rows) * g.a_memory_ld + p) * g.real
+                beside = (g.a_beside - g.a_memory) // g.real if g.a_beside != NULL else 0
+        else:
+            for i in range(rows):
+                copy_bytes(scratch + i * ld * g.real, g.a + ((i0 + first + i) * g.lda + p) * g.real, kk * g.real)
+        g.kernels.gemm_block(c + first * ldc * g.real, ldc, scratch, ld, False, 0, b, sb, panel_stride, bias,
+                             rows, n, kk, start, next, g.a_memory_ld, beside)
+
+
+cdef extern from "string.h" nogil:
+    void *copy_bytes "memcpy" (void *out, const void *source, size_t bytes)
 
 
 cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -218,11 +231,10 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
     cdef Py_ssize_t i0 = block % g.row_blocks * g.mb, j0 = block // g.row_blocks * g.nb
     cdef Py_ssize_t m = min(g.mb, g.m - i0), n = min(g.nb, g.n - j0)
     cdef Py_ssize_t width = ceil_to(g.n, nr), height = ceil_to(g.m, mr), p = 0, kk, full, sa, tile_stride, i
-    cdef bint columns = g.a_columns or g.pack_a
     cdef const char *a
     cdef const char *bias = g.bias + j0 * real if g.bias != NULL else NULL
     cdef Py_ssize_t ldc = g.ldc
-    cdef char *panels = <char *>workspace + g.own_tiles
+    cdef char *panels = <char *>workspace
     cdef char *scratch = panels + g.own_panels
     cdef char *c
     cdef int start = FNN_FROM_BIAS if bias != NULL else FNN_FROM_ZERO
@@ -236,28 +248,27 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
         kk = min(g.kb, g.k - p)
         if g.tile_bytes:
             a, sa, tile_stride = g.tiles + (p * height + i0 * kk) * real, mr, kk * mr
-        elif g.pack_a:
-            pack_own_a(g, <char *>workspace, scratch, i0, p, m, kk, run)
-            a, sa, tile_stride = <const char *>workspace, mr, kk * mr
         else:
             a = g.a + (i0 + p * g.lda if g.a_columns else i0 * g.lda + p) * real
             sa, tile_stride = g.lda, 0
         if g.panel_bytes:
-            kn.gemm_block(c, ldc, a, sa, columns, tile_stride, g.panels + (p * width + j0 * kk) * real, nr,
-                          kk * nr, bias, m, n, kk, start)
+            multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, g.panels + (p * width + j0 * kk) * real, nr,
+                     kk * nr, bias, i0, p, m, n, kk, start, scratch, run)
         elif g.pack_b:
             kn.pack_b(panels, kk * nr, g.b + (j0 * g.ldb + p if g.b_transposed else p * g.ldb + j0) * real,
                       g.ldb, g.b_transposed, kk, n)
-            kn.gemm_block(c, ldc, a, sa, columns, tile_stride, panels, nr, kk * nr, bias, m, n, kk, start)
+            multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, panels, nr, kk * nr, bias, i0, p, m, n, kk,
+                     start, scratch, run)
         else:
             full = n // nr * nr
             if full:
-                kn.gemm_block(c, ldc, a, sa, columns, tile_stride, g.b + (p * g.ldb + j0) * real, g.ldb, nr,
-                              bias, m, full, kk, start)
+                multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, g.b + (p * g.ldb + j0) * real, g.ldb, nr,
+                         bias, i0, p, m, full, kk, start, scratch, run)
             if full < n:  # the last panel, packed: a row of B may end before its vectors do
                 kn.pack_b(panels, 0, g.b + (p * g.ldb + j0 + full) * real, g.ldb, 0, kk, n - full)
-                kn.gemm_block(c + full * real, ldc, a, sa, columns, tile_stride, panels, nr, 0,
-                              bias + full * real if bias != NULL else NULL, m, n - full, kk, start)
+                multiply(g, c + full * real, ldc, a, sa, g.a_columns, tile_stride, panels, nr, 0,
+                         bias + full * real if bias != NULL else NULL, i0, p, m, n - full, kk, start, scratch,
+                         run)
         p += kk
         if p >= g.k:
             break

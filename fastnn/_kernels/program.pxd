@@ -36,6 +36,10 @@ cdef class Sink:
 cdef class Source:
     cdef fnn_give give
     cdef const void *args
+    # what it reads row by row, for fetching ahead: a matrix, its stride, and maybe another one
+    cdef const char *memory
+    cdef const char *memory_beside
+    cdef Py_ssize_t ld
     cdef readonly Py_ssize_t rows, cols
 
 cdef class Finish:

@@ -14,11 +14,12 @@ cdef extern from "vec/table.h" nogil:
         int lanes, mr, nr
         void (*pack_b)(void *panels, Py_ssize_t panel_stride, const void *b, Py_ssize_t ld, int transposed, Py_ssize_t k,
                        Py_ssize_t n) noexcept nogil
-        void (*pack_a)(void *tiles, Py_ssize_t tile_stride, const void *a, Py_ssize_t ld, int column_mode, Py_ssize_t m,
+        void (*pack_a)(void *tiles, Py_ssize_t tile_stride, const void *a, Py_ssize_t ld, Py_ssize_t m,
                        Py_ssize_t k) noexcept nogil
         void (*gemm_block)(void *c, Py_ssize_t ldc, const void *a, Py_ssize_t sa, int column_mode,
                            Py_ssize_t tile_stride, const void *b, Py_ssize_t sb, Py_ssize_t panel_stride,
-                           const void *bias, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, int start) noexcept nogil
+                           const void *bias, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, int start,
+                           const void *next, Py_ssize_t next_ld, Py_ssize_t beside) noexcept nogil
         void (*column_sums)(void *sums, const void *x, Py_ssize_t ld, Py_ssize_t rows,
                             Py_ssize_t cols) noexcept nogil
         void (*gather_rows)(void *out, Py_ssize_t ldo, const void *x, Py_ssize_t ldx,

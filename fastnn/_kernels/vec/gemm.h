@@ -36,7 +36,7 @@
 
 INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *restrict c, ptrdiff_t ldc,
                      const real *restrict a, ptrdiff_t sa, const real *restrict b, ptrdiff_t sb,
-                     const real *restrict bias, ptrdiff_t k, int width, int start) {
+                     const real *restrict bias, ptrdiff_t k, int width, int start, const real *next, ptrdiff_t beside) {
     vec acc[MR][NV];
     const int last = width - (nv - 1) * VL; /* lanes used of the last vector */
     /* The lines of C are wanted k steps from now: 2% where they lie beyond L2. */
@@ -83,20 +83,25 @@ INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *re
     } else {
         /* rows in threes: row 3j + r is pj[r * sa], which x86 addresses without further registers */
         const real *p0 = a, *p3 = a + 3 * sa, *p6 = a + 6 * sa, *p9 = a + 9 * sa, *p12 = a + 12 * sa;
-#pragma GCC unroll 4
-        for (ptrdiff_t p = 0; p < k; p++) {
-            vec bv[NV];
-#pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) bv[v] = v_load(b + v * VL);
-#pragma GCC unroll 16
-            for (int i = 0; i < mr; i++) {
-                const real *row = i < 3 ? p0 : i < 6 ? p3 : i < 9 ? p6 : i < 12 ? p9 : p12;
-                const vec av = v_set1(row[(i % 3) * sa + p]);
-#pragma GCC unroll 4
-                for (int v = 0; v < nv; v++) acc[i][v] = v_fma(av, bv[v], acc[i][v]);
-            }
-            b += sb;
+        ptrdiff_t p = 0;
+#define STEP                                                                          \
+    do {                                                                              \
+        vec bv[NV];                                                                   \
+        _Pragma("GCC unroll 4") for (int v = 0; v < nv; v++) bv[v] = v_load(b + v * VL); \
+        _Pragma("GCC unroll 16") for (int i = 0; i < mr; i++) {                       \
+            const real *row = i < 3 ? p0 : i < 6 ? p3 : i < 9 ? p6 : i < 12 ? p9 : p12; \
+            const vec av = v_set1(row[(i % 3) * sa + p]);                             \
+            _Pragma("GCC unroll 4") for (int v = 0; v < nv; v++) acc[i][v] = v_fma(av, bv[v], acc[i][v]); \
+        }                                                                             \
+        b += sb, p++;                                                                 \
+    } while (0)
+        while (p + 8 <= k) { /* and on the way two rows of the next tile into L2: 3% where A lies beyond it */
+            __builtin_prefetch(next + p, 0, 2);
+            __builtin_prefetch(next + beside + p, 0, 2);
+            STEP; STEP; STEP; STEP; STEP; STEP; STEP; STEP;
         }
+        while (p < k) STEP;
+#undef STEP
     }
     if (last == VL) {
 #pragma GCC unroll 16
@@ -115,13 +120,13 @@ INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *re
 
 typedef void FN(tile_fn)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa,
                          const real *restrict b, ptrdiff_t sb, const real *restrict bias, ptrdiff_t k,
-                         int width, int start);
+                         int width, int start, const real *next, ptrdiff_t beside);
 #define TILE(mr, nv, mode)                                                                          \
     static void FN(tile_##mr##_##nv##_##mode)(                                                      \
         real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa,                      \
         const real *restrict b, ptrdiff_t sb, const real *restrict bias, ptrdiff_t k, int width,    \
-        int start) {                                                                                \
-        FN(tile)(mr, nv, mode, c, ldc, a, sa, b, sb, bias, k, width, start);                        \
+        int start, const real *next, ptrdiff_t beside) {                                                              \
+        FN(tile)(mr, nv, mode, c, ldc, a, sa, b, sb, bias, k, width, start, next, beside);          \
     }
 #define TILES(mr) TILE(mr, 1, 0) TILE(mr, 2, 0) TILE(mr, 1, 1) TILE(mr, 2, 1)
 #define ROW(mr) {{FN(tile_##mr##_1_0), FN(tile_##mr##_2_0)}, {FN(tile_##mr##_1_1), FN(tile_##mr##_2_1)}}
@@ -194,47 +199,19 @@ static void FN(pack_b)(void *panels_, ptrdiff_t panel_stride, const void *b_, pt
 INLINE ptrdiff_t FN(tile_count)(ptrdiff_t m) { return (m + MR - 1) / MR; }
 INLINE ptrdiff_t FN(tile_start)(ptrdiff_t m, ptrdiff_t tile) { return m * tile / FN(tile_count)(m); }
 
-/* `rows` rows of A from a (row mode, ld apart) as a column-mode tile, MR apart in k.  Vectors of VL
- * rows are written whole: what they spill past their MR is written over by the next step of k, and past
- * the last one by nobody, so a tile wants VL elements more than k * MR. */
-INLINE void FN(pack_rows)(const int most, real *restrict out, const real *restrict a, ptrdiff_t ld, int rows,
-                          ptrdiff_t k) {
-    for (int i = 0; i < most; i += VL) {
-        ptrdiff_t p = 0;
-        for (; p + VL <= k; p += VL) {
-            vec r[VL];
-#pragma GCC unroll 16
-            for (int q = 0; q < VL; q++) /* rows past the last one repeat it: they are not used */
-                r[q] = v_load(a + (i + q < rows ? i + q : rows - 1) * ld + p);
-            FN(transpose)(r);
-#pragma GCC unroll 16
-            for (int q = 0; q < VL; q++)
-                if (most > VL) v_store_part(out + (p + q) * MR + i, r[q], most - i < VL ? most - i : VL);
-                else v_store(out + (p + q) * MR + i, r[q]);
-        }
-        for (; p < k; p++)
-            for (int q = i; q < most && q < i + VL; q++) out[p * MR + q] = a[(q < rows ? q : rows - 1) * ld + p];
-    }
-}
-
-/* Packs A (m, k) into column-mode tiles of MR rows, the rows cut as gemm_block cuts them: step p of
- * tile t begins at tiles + t * tile_stride + p * MR.  a: in row mode (m, k), in column mode (k, m), rows
- * ld apart; read along its rows, as in pack_b.  The memory wants VL elements more than the tiles take. */
-static void FN(pack_a)(void *tiles_, ptrdiff_t tile_stride, const void *a_, ptrdiff_t ld, int column_mode,
-                       ptrdiff_t m, ptrdiff_t k) {
+/* Packs A (m, k), read by columns from a (k, m) with rows ld apart, into tiles of MR rows, cut as
+ * gemm_block cuts them: step p of tile t begins at tiles + t * tile_stride + p * MR.  a is read along its
+ * rows, as in pack_b.  The memory wants VL elements more than the tiles take. */
+static void FN(pack_a)(void *tiles_, ptrdiff_t tile_stride, const void *a_, ptrdiff_t ld, ptrdiff_t m, ptrdiff_t k) {
     real *restrict tiles = tiles_;
     const real *restrict a = a_;
     const ptrdiff_t count = FN(tile_count)(m);
-    for (ptrdiff_t p0 = 0; p0 < k; p0 += column_mode ? SWEEP : k) {
-        const ptrdiff_t end = !column_mode || k - p0 < SWEEP ? k : p0 + SWEEP;
+    for (ptrdiff_t p0 = 0; p0 < k; p0 += SWEEP) {
+        const ptrdiff_t end = k - p0 < SWEEP ? k : p0 + SWEEP;
         real *restrict out = tiles;
         for (ptrdiff_t t = 0; t < count; t++, out += tile_stride) {
             const ptrdiff_t i0 = FN(tile_start)(m, t);
             const int rows = (int)(FN(tile_start)(m, t + 1) - i0);
-            if (!column_mode) {
-                FN(pack_rows)(MR, out, a + i0 * ld, ld, rows, k);
-                continue;
-            }
             for (ptrdiff_t p = p0; p < end; p++)
                 for (int i = 0; i < rows; i += VL) {
                     const int n = rows - i >= VL ? VL : rows - i;
@@ -247,22 +224,28 @@ static void FN(pack_a)(void *tiles_, ptrdiff_t tile_stride, const void *a_, ptrd
 /* C (m, n) from A (m, k) and B (k, n), all of which the caller has cut to fit the caches: a tile of A
  * stays in L1 while the panels of B stream past it from L2.
  * Tile t of A begins at a + t * tile_stride where A is packed (tile_stride > 0), else in place.
- * Panel j of B begins at b + j * panel_stride; B in place wants n to be a multiple of NR. */
+ * Panel j of B begins at b + j * panel_stride; B in place wants n to be a multiple of NR.
+ * Row mode: next is where the rows that follow lie in memory, next_ld apart (NULL: a tile further in A), and
+ * `beside` elements further the rows of another matrix that are wanted as well (0: none). */
 static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa, int column_mode,
                            ptrdiff_t tile_stride, const void *b_, ptrdiff_t sb, ptrdiff_t panel_stride,
-                           const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start) {
+                           const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start,
+                           const void *next_, ptrdiff_t next_ld, ptrdiff_t beside) {
     real *c = c_;
-    const real *a = a_, *b = b_, *bias = bias_;
-    const ptrdiff_t count = FN(tile_count)(m);
+    const real *a = a_, *b = b_, *bias = bias_, *next = next_;
+    const ptrdiff_t count = FN(tile_count)(m), each = beside ? 1 : 2;
     for (ptrdiff_t t = 0; t < count; t++) {
         const ptrdiff_t i = FN(tile_start)(m, t);
         const int rows = (int)(FN(tile_start)(m, t + 1) - i);
         const real *at = tile_stride ? a + t * tile_stride : column_mode ? a + i : a + i * sa;
+        const real *ahead = next ? next : at + rows * sa;
+        const ptrdiff_t ld = next ? next_ld : sa;
         for (ptrdiff_t j = 0, p = 0; j < n; j += NR, p++) {
             const int width = n - j >= NR ? NR : (int)(n - j);
             FN(tiles)[rows - 1][column_mode][(width + VL - 1) / VL - 1](
                 c + i * ldc + j, ldc, at, sa, b + p * panel_stride, sb,
-                start == FNN_FROM_BIAS ? bias + j : bias, k, width, start);
+                start == FNN_FROM_BIAS ? bias + j : bias, k, width, start, ahead + each * p % rows * ld,
+                beside ? beside : ld);
         }
     }
 }

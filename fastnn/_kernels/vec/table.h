@@ -69,10 +69,11 @@ typedef struct {
 
     /* gemm.h */
     void (*pack_b)(void *panels, ptrdiff_t panel_stride, const void *b, ptrdiff_t ld, int transposed, ptrdiff_t k, ptrdiff_t n);
-    void (*pack_a)(void *tiles, ptrdiff_t tile_stride, const void *a, ptrdiff_t ld, int column_mode, ptrdiff_t m, ptrdiff_t k);
+    void (*pack_a)(void *tiles, ptrdiff_t tile_stride, const void *a, ptrdiff_t ld, ptrdiff_t m, ptrdiff_t k);
     void (*gemm_block)(void *c, ptrdiff_t ldc, const void *a, ptrdiff_t sa, int column_mode, ptrdiff_t tile_stride,
                        const void *b, ptrdiff_t sb, ptrdiff_t panel_stride, const void *bias, ptrdiff_t m,
-                       ptrdiff_t n, ptrdiff_t k, int start);
+                       ptrdiff_t n, ptrdiff_t k, int start, const void *next, ptrdiff_t next_ld,
+                       ptrdiff_t beside);
     void (*column_sums)(void *sums, const void *x, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t cols);
     void (*gather_rows)(void *out, ptrdiff_t ldo, const void *x, ptrdiff_t ldx, const int64_t *rows_wanted,
                         ptrdiff_t rows, ptrdiff_t cols);
