@@ -21,7 +21,8 @@ from fastnn.bench import oracle
 from fastnn.bench.compare import LOSS_TOLERANCE
 from fastnn.bench.contenders import CONTENDERS, REQUIRES, create
 from fastnn.bench.contenders.numpy_mlp import NumPySteps
-from fastnn.bench.workloads import Gemm, Kernel, Task, Workload
+from fastnn.bench.kernels import Kernel
+from fastnn.bench.workloads import Gemm, Task, Workload
 
 CHECKED_STEPS = 3
 _created: dict[str, Any] = {}

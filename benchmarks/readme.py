@@ -23,17 +23,21 @@ BEGIN, END = "<!-- speed: begin -->", "<!-- speed: end -->"
 
 
 def table(document: dict[str, Any]) -> Iterator[str]:
-    """A row per workload: our time, and how many times longer each peer takes."""
+    """A row per workload: our time, its fraction of the FMA peak, and how many times longer each
+    peer takes."""
     results = [result for result in document["results"] if result["name"] in WORKLOADS]
     if not results:
         raise ValueError("no training steps in this file: it is written by fastnn bench --json")
     peers = list(dict.fromkeys(name for result in results for name in result["peers"]))
-    yield f"| one training step | fastnn | {' | '.join(peers)} |"
-    yield f"| --- | ---: |{' ---: |' * len(peers)}"
+    yield f"| one training step | fastnn | of the FMA peak | {' | '.join(peers)} |"
+    yield f"| --- | ---: | ---: |{' ---: |' * len(peers)}"
     for result in results:
-        network = f"{result['name']}: `{WORKLOADS[result['name']].describe()}`"
-        ratios = [_ratio(result["peers"].get(peer, {})) for peer in peers]
-        yield f"| {network} | {duration(result['seconds'])} | {' | '.join(ratios)} |"
+        workload = WORKLOADS[result["name"]]
+        network = f"{workload.name}: `{workload.describe()}`"
+        share = result["peak_fraction"]
+        cells = [duration(result["seconds"]), f"{share['median']:.0%}" if share else ""]
+        cells += [_ratio(result["peers"].get(peer, {})) for peer in peers]
+        yield f"| {network} | {' | '.join(cells)} |"
     yield ""
     yield from _conditions(document)
 
@@ -51,9 +55,14 @@ def _conditions(document: dict[str, Any]) -> Iterator[str]:
         f"{name} {' '.join(map(str, found.values()))}"
         for name, found in document["versions"].items()
     )
+    peaks = ", ".join(
+        f"{dtype} {flops / 1e9:.0f} GF/s" for dtype, flops in document["ceilings"]["fma"].items()
+    )
     yield (
         f"{machine['cpu']}, {machine['system']}, Python {machine['python']}, "
-        f"{settings['threads']} thread(s) each, {machine['date']}. {versions}."
+        f"{settings['threads']} thread(s) each, FMA peak {peaks}, {machine['date']}. {versions}. "
+        "`-fit`: fastnn through `fit` with shuffling, history and progress bar, the others their "
+        "bare steps."
     )
 
 

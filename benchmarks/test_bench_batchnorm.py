@@ -2,7 +2,7 @@
 
 import pytest
 
-from fastnn.bench.workloads import KERNELS
+from fastnn.bench.kernels import KERNELS
 
 TASKS = [task for task in KERNELS if task.op.startswith("batchnorm")]
 

@@ -16,9 +16,14 @@ __version__ = "0.1.0"
 _HOME = {
     "machine": ("available_isas", "get_num_threads", "isa", "set_num_threads", "show_config", "threads"),
     "layers": (
-        "Activation", "BatchNorm", "Dense", "ELU", "Layer", "LeakyReLU", "ReLU", "Sigmoid", "Tanh",
+        "Activation", "BatchNorm", "Dense", "Dropout", "ELU", "GELU", "HardSigmoid", "HardSwish", "HardTanh",
+        "Layer", "LeakyReLU", "LogSoftmax", "Maxout", "ReLU", "ReLU6", "SELU", "SiLU", "Sigmoid", "Softmax",
+        "Softplus", "Tanh",
     ),
-    "losses": ("Loss", "MeanSquaredError", "SoftmaxCrossEntropy"),
+    "losses": (
+        "BinaryCrossEntropy", "Huber", "Loss", "MeanAbsoluteError", "MeanSquaredError", "MulticlassHinge",
+        "SoftmaxCrossEntropy",
+    ),
     "models": ("Sequential",),
     "optimizers": ("Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp", "SGD"),
     "recovery": ("NonFiniteError",),

@@ -129,9 +129,8 @@ def check_overlap(out: Array, name: str, same: Mapping[str, Any], apart: Mapping
     `same`: arrays by name that `out` may be exactly; `apart`: arrays that it may not touch at all.
     None values are skipped. The arrays are contiguous, so comparing their bounds is exact.
     """
-    owns = (
-        out.flags.owndata
-    )  # two arrays that own their memory share none: ten times as fast to see
+    # Two arrays that own their memory share none, which is ten times as fast to see.
+    owns = out.flags.owndata
     for other_name, other in same.items():
         if other is None or other is out or (owns and other.flags.owndata):
             continue

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 
 from . import functional
+from .checks import check_fraction, check_positive
 from .inputs import as_floats, check_finite
 
 Shape = tuple[int, ...]
@@ -55,6 +57,23 @@ class Loss:
         """The mean loss of a batch and its gradient with respect to `out`."""
         raise NotImplementedError(f"{type(self).__name__} must define forward_backward")
 
+    def decide(self, out: np.ndarray) -> np.ndarray:
+        """What `predict` makes of outputs: class indices (N,), or the values of a regression."""
+        return out.argmax(axis=1) if self.kind == "classification" else out
+
+    def probabilities(self, out: np.ndarray) -> np.ndarray:
+        """What `predict_proba` makes of outputs: the probability of each class, (N, C)."""
+        return functional.softmax(out)
+
+    def count_correct(self, out: np.ndarray, target: np.ndarray) -> int:
+        """The rows of a classification that are decided as their target says."""
+        labels = target if target.ndim == 1 else target.argmax(axis=1)
+        return int((out.argmax(axis=1) == labels).sum())
+
+    def total_weight(self, target: np.ndarray) -> float:
+        """What the loss of these rows was divided by: a mean over several batches weighs with it."""
+        return float(len(target))
+
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON-able values."""
         return {}
@@ -71,7 +90,23 @@ class Loss:
 
 
 class SoftmaxCrossEntropy(Loss):
-    """−log softmax(out)[label], averaged over the batch; labels are integers 0 … C−1, (N,).
+    """−log softmax(out)[label], averaged over the batch.
+
+    Targets are integer labels 0 … C−1, (N,), or the probabilities of the classes, (N, C), one-hot or
+    soft. See `fastnn.reference.softmax_cross_entropy` for the formula.
+
+    Parameters
+    ----------
+    label_smoothing : float, 0 to 1
+        The share of the target that is spread evenly over all classes (Szegedy et al. 2016, section
+        7).
+    class_weight : sequence of float, optional
+        One for each class, above 0; the mean is then weighted by them.
+
+    Raises
+    ------
+    TypeError, ValueError
+        A setting is out of range.
 
     Examples
     --------
@@ -79,63 +114,108 @@ class SoftmaxCrossEntropy(Loss):
     >>> loss, dout = SoftmaxCrossEntropy().forward_backward(np.zeros((1, 4)), np.array([2]))
     >>> round(loss, 4)
     1.3863
+    >>> SoftmaxCrossEntropy(label_smoothing=0.1, class_weight=[1, 2])
+    SoftmaxCrossEntropy(label_smoothing=0.1, class_weight=[1.0, 2.0])
     """
 
     name = "softmax_cross_entropy"
     kind = "classification"
 
+    def __init__(self, label_smoothing: float = 0.0, class_weight: Any = None) -> None:
+        self.label_smoothing = check_fraction(label_smoothing, "label_smoothing", closed=True)
+        self.class_weight = None if class_weight is None else _checked_weights(class_weight)
+
     def prepare_targets(
         self, y: Any, n_rows: int, output_shape: Shape, dtype: np.dtype[Any], name: str = "y"
     ) -> np.ndarray:
-        if len(output_shape) != 1:
+        classes = _classes(self, output_shape)
+        if self.class_weight is not None and len(self.class_weight) != classes:
             raise ValueError(
-                f"{self.name} needs one score per class and row, "
-                f"but the model's output for one row has the shape {output_shape}"
+                f"class_weight has {len(self.class_weight)} weights, but the model has "
+                f"{classes} outputs: give one weight for each"
             )
-        labels = np.asarray(y)
-        if labels.ndim == 2 and labels.shape[1] == 1 and labels.dtype.kind in "iu":
-            raise ValueError(
-                f"{name} has the shape {labels.shape}, expected ({n_rows},): pass {name}.ravel()"
-            )
-        if labels.ndim != 1:
-            raise ValueError(
-                f"{name} has the shape {labels.shape}, expected one label per row ({n_rows},): "
-                f"from one-hot rows, {name}.argmax(axis=1)"
-            )
-        if labels.dtype.kind not in "iub":
-            _refuse_labels(labels, name)
-        _same_length(labels, n_rows, name)
-        classes = output_shape[0]
-        labels = np.ascontiguousarray(labels, dtype=np.int64)
-        # Seen as unsigned, a negative label is a huge one: one pass finds both kinds.
-        unsigned = labels.view(np.uint64)
-        if unsigned.size and unsigned.max() >= classes:
-            row = int((unsigned >= classes).argmax())
-            raise ValueError(
-                f"{name} holds the label {np.asarray(y)[row]} in row {row}, but the model has "
-                f"{classes} output{'s'[: classes != 1]}: labels must be 0 to {classes - 1}; "
-                f"renumber them with classes, {name} = np.unique({name}, return_inverse=True), "
-                "or give the last layer more units"
-            )
-        return labels
+        given = np.asarray(y)
+        if given.ndim == 2 and given.shape[1] == classes > 1:
+            return _prepare_shares(y, n_rows, dtype, name)
+        return _prepare_labels(y, n_rows, classes, name)
+
+    def weights(self, dtype: Any) -> np.ndarray | None:
+        """The class weights as an array (C,), or None."""
+        return None if self.class_weight is None else np.asarray(self.class_weight, dtype)
 
     def forward_backward(self, out: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
-        return functional.softmax_cross_entropy(out, target)
+        return functional.softmax_cross_entropy(
+            out,
+            target,
+            class_weight=self.weights(out.dtype),
+            label_smoothing=self.label_smoothing,
+        )
+
+    def total_weight(self, target: np.ndarray) -> float:
+        weights = self.weights(np.float64)
+        if weights is None:
+            return float(len(target))
+        return float((weights[target] if target.ndim == 1 else target @ weights).sum())
+
+    def get_config(self) -> dict[str, Any]:
+        return {"label_smoothing": self.label_smoothing, "class_weight": self.class_weight}
 
 
-class MeanSquaredError(Loss):
-    """(out − target)², averaged over all elements; targets (N, H), or (N,) where H is 1.
+class MulticlassHinge(Loss):
+    """The multi-class SVM loss: Σ over j ≠ label of max(0, out_j − out_label + margin), batch mean.
+
+    Labels are integers 0 … C−1, (N,). Its scores are no logarithms of probabilities, so a model
+    trained on it has no `predict_proba`. Source: Weston and Watkins (1999).
+
+    Parameters
+    ----------
+    margin : float
+        Above 0.
 
     Examples
     --------
     >>> import numpy as np
-    >>> loss, dout = MeanSquaredError().forward_backward(np.array([[3.0]]), np.array([[1.0]]))
-    >>> loss, dout.tolist()
-    (4.0, [[4.0]])
+    >>> MulticlassHinge().forward_backward(np.array([[3.0, 2.5, 0.0]]), np.array([0]))
+    (0.5, array([[-1.,  1.,  0.]]))
     """
 
-    name = "mean_squared_error"
-    kind = "regression"
+    name = "multiclass_hinge"
+    kind = "classification"
+
+    def __init__(self, margin: float = 1.0) -> None:
+        self.margin = check_positive(margin, "margin")
+
+    def prepare_targets(
+        self, y: Any, n_rows: int, output_shape: Shape, dtype: np.dtype[Any], name: str = "y"
+    ) -> np.ndarray:
+        return _prepare_labels(y, n_rows, _classes(self, output_shape), name)
+
+    def forward_backward(self, out: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
+        return functional.multiclass_hinge(out, target, margin=self.margin)
+
+    def probabilities(self, out: np.ndarray) -> np.ndarray:
+        raise RuntimeError(
+            "the scores of multiclass_hinge are no probabilities: use predict, or train with "
+            "softmax_cross_entropy"
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {"margin": self.margin}
+
+
+class Elementwise(Loss):
+    """The base of the losses that compare each output with a target of its own.
+
+    Targets are (N, H), or (N,) where H is 1; the mean is over all elements. A subclass names the
+    operation of `fastnn.functional`.
+    """
+
+    kind: ClassVar[Literal["classification", "regression"]] = "regression"
+
+    @property
+    def options(self) -> dict[str, float]:
+        """The operation's parameters: the constructor's."""
+        return self.get_config()
 
     def prepare_targets(
         self, y: Any, n_rows: int, output_shape: Shape, dtype: np.dtype[Any], name: str = "y"
@@ -155,7 +235,182 @@ class MeanSquaredError(Loss):
         return target
 
     def forward_backward(self, out: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
-        return functional.mean_squared_error(out, target)
+        operation: Any = getattr(functional, self.name)
+        result: tuple[float, np.ndarray] = operation(out, target, **self.options)
+        return result
+
+
+class MeanSquaredError(Elementwise):
+    """(out − target)², averaged over all elements; targets (N, H), or (N,) where H is 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss, dout = MeanSquaredError().forward_backward(np.array([[3.0]]), np.array([[1.0]]))
+    >>> loss, dout.tolist()
+    (4.0, [[4.0]])
+    """
+
+    name = "mean_squared_error"
+
+
+class MeanAbsoluteError(Elementwise):
+    """|out − target|, averaged over all elements; targets (N, H), or (N,) where H is 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss, dout = MeanAbsoluteError().forward_backward(np.array([[3.0]]), np.array([[1.0]]))
+    >>> loss, dout.tolist()
+    (2.0, [[1.0]])
+    """
+
+    name = "mean_absolute_error"
+
+
+class Huber(Elementwise):
+    """d²/2 where |d| ≤ delta, delta·(|d| − delta/2) beyond, d = out − target; the mean of it.
+
+    Targets are (N, H), or (N,) where H is 1. Source: Huber (1964).
+
+    Parameters
+    ----------
+    delta : float
+        Above 0: where the square ends.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss, dout = Huber(delta=0.5).forward_backward(np.array([[3.0]]), np.array([[1.0]]))
+    >>> loss, dout.tolist()
+    (0.875, [[0.5]])
+    """
+
+    name = "huber"
+
+    def __init__(self, delta: float = 1.0) -> None:
+        self.delta = check_positive(delta, "delta")
+
+    def get_config(self) -> dict[str, Any]:
+        return {"delta": self.delta}
+
+
+class BinaryCrossEntropy(Elementwise):
+    """Cross-entropy of sigmoid(out) with targets in [0, 1], averaged over all elements.
+
+    Each output is a decision of its own: between two classes with one output (targets (N,)), or for
+    each of several labels (N, H). `predict` gives 1 where the output is above 0 (int64, (N,) for one
+    output); `predict_proba` gives sigmoid(out), for one output the shares of class 0 and class 1. A
+    row counts as right where all its outputs are.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> loss, dout = BinaryCrossEntropy().forward_backward(np.array([[0.0]]), np.array([[1.0]]))
+    >>> round(loss, 4), dout.tolist()
+    (0.6931, [[-0.5]])
+    """
+
+    name = "binary_cross_entropy"
+    kind = "classification"
+
+    def prepare_targets(
+        self, y: Any, n_rows: int, output_shape: Shape, dtype: np.dtype[Any], name: str = "y"
+    ) -> np.ndarray:
+        target = super().prepare_targets(y, n_rows, output_shape, dtype, name)
+        if target.size and not 0 <= target.min() <= target.max() <= 1:
+            row = int(np.argwhere((target < 0) | (target > 1))[0][0])
+            raise ValueError(
+                f"{name} holds {target[row].tolist()} in row {row}, expected targets from 0 to 1: "
+                "for more than two classes use loss='softmax_cross_entropy'"
+            )
+        return target
+
+    def decide(self, out: np.ndarray) -> np.ndarray:
+        positive = (out > 0).astype(np.int64)
+        return positive[:, 0] if positive.shape[1:] == (1,) else positive
+
+    def probabilities(self, out: np.ndarray) -> np.ndarray:
+        if out.shape[1:] == (1,):
+            out = np.concatenate([-out, out], axis=1)
+        return functional.sigmoid(out)
+
+    def count_correct(self, out: np.ndarray, target: np.ndarray) -> int:
+        right = (out > 0) == (target > 0.5)
+        return int(right.reshape(len(out), -1).all(axis=1).sum())
+
+
+def method(loss: Loss, name: str) -> Any:
+    """A method of a loss; that of `Loss` where a user's class is no subclass and lacks it."""
+    return getattr(loss, name, None) or partial(getattr(Loss, name), loss)
+
+
+# --- targets -------------------------------------------------------------------------------------
+
+
+def _checked_weights(class_weight: Any) -> list[float]:
+    weights = np.asarray(class_weight)
+    if weights.ndim != 1 or weights.size == 0 or weights.dtype.kind not in "fiu":
+        raise TypeError(f"class_weight is {class_weight!r}, expected one number for each class")
+    if not (np.isfinite(weights).all() and (weights > 0).all()):
+        raise ValueError(
+            f"class_weight is {class_weight!r}, expected finite numbers above 0: "
+            "leave out the rows of a class that is not to count"
+        )
+    return [float(weight) for weight in weights]
+
+
+def _classes(loss: Loss, output_shape: Shape) -> int:
+    if len(output_shape) != 1:
+        raise ValueError(
+            f"{loss.name} needs one score per class and row, "
+            f"but the model's output for one row has the shape {output_shape}"
+        )
+    return output_shape[0]
+
+
+def _prepare_labels(y: Any, n_rows: int, classes: int, name: str) -> np.ndarray:
+    labels = np.asarray(y)
+    if labels.ndim == 2 and labels.shape[1] == 1 and labels.dtype.kind in "iu":
+        raise ValueError(
+            f"{name} has the shape {labels.shape}, expected ({n_rows},): pass {name}.ravel()"
+        )
+    if labels.ndim != 1:
+        raise ValueError(
+            f"{name} has the shape {labels.shape}, expected one label per row ({n_rows},): "
+            f"from one-hot rows, {name}.argmax(axis=1)"
+        )
+    if labels.dtype.kind not in "iub":
+        _refuse_labels(labels, name)
+    _same_length(labels, n_rows, name)
+    labels = np.ascontiguousarray(labels, dtype=np.int64)
+    # Seen as unsigned, a negative label is a huge one: one pass finds both kinds.
+    unsigned = labels.view(np.uint64)
+    if unsigned.size and unsigned.max() >= classes:
+        row = int((unsigned >= classes).argmax())
+        raise ValueError(
+            f"{name} holds the label {np.asarray(y)[row]} in row {row}, but the model has "
+            f"{classes} output{'s'[: classes != 1]}: labels must be 0 to {classes - 1}; "
+            f"renumber them with classes, {name} = np.unique({name}, return_inverse=True), "
+            "or give the last layer more units"
+        )
+    return labels
+
+
+def _prepare_shares(y: Any, n_rows: int, dtype: np.dtype[Any], name: str) -> np.ndarray:
+    """Probabilities of the classes, (N, C), one-hot or soft."""
+    shares = as_floats(y, dtype, name)
+    _same_length(shares, n_rows, name)
+    check_finite(shares, y, name)
+    wrong = (shares < 0).any(axis=1) | (np.abs(shares.sum(axis=1) - 1) > 1e-3)
+    if wrong.any():
+        row = int(wrong.argmax())
+        raise ValueError(
+            f"{name} holds {shares[row].tolist()} in row {row}, expected probabilities of the "
+            f"classes that sum to 1: divide by {name}.sum(axis=1, keepdims=True), or where several "
+            "classes may be right at once use loss='binary_cross_entropy'"
+        )
+    return shares
 
 
 def _same_length(y: np.ndarray, n_rows: int, name: str) -> None:
@@ -184,7 +439,17 @@ def _refuse_labels(labels: np.ndarray, name: str) -> NoReturn:
     raise TypeError(f"{name} has the dtype {labels.dtype}, {expected}: {way_out}")
 
 
-_CLASSES: dict[str, type[Loss]] = {cls.name: cls for cls in (SoftmaxCrossEntropy, MeanSquaredError)}
+_CLASSES: dict[str, type[Loss]] = {
+    cls.name: cls
+    for cls in (
+        SoftmaxCrossEntropy,
+        BinaryCrossEntropy,
+        MulticlassHinge,
+        MeanSquaredError,
+        MeanAbsoluteError,
+        Huber,
+    )
+}
 
 
 def get(loss: Any, config: dict[str, Any] | None = None) -> Loss:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from . import functional, losses, optimizers
+from . import losses, optimizers
 from .checks import check_integer, check_not_negative
 from .inputs import check_lengths
 from .layers.base import Layer, Shape
@@ -79,7 +79,7 @@ class Sequential(Network):
         self.preprocessing: Any = None
         #: Draws the order of the rows in `fit`; a stream apart from those of the layers.
         self.rng = np.random.default_rng(self.seed)
-        self._steps: dict[int, Step] = {}
+        self._steps: dict[tuple[int, bool], Step] = {}
 
     # --- training --------------------------------------------------------------------------------
 
@@ -132,9 +132,14 @@ class Sequential(Network):
         if batch_size is not None and self.built:
             self.step_for(check_integer(batch_size, "batch_size", 1, 2**31 - 1))
 
-    def step_for(self, rows: int) -> Step:
-        """The training step for mini-batches of this many rows, made once and kept."""
-        step = self._steps.get(rows)
+    def step_for(self, rows: int, targets: np.ndarray | None = None) -> Step:
+        """The training step for mini-batches of this many rows, made once and kept.
+
+        `targets`, as the loss has prepared them, tell probabilities of classes from labels.
+        """
+        soft = targets is not None and targets.ndim > 1
+        soft = soft and isinstance(self.loss, losses.SoftmaxCrossEntropy)
+        step = self._steps.get((rows, soft))
         if step is None:
             from .training import make_step
 
@@ -143,9 +148,10 @@ class Sequential(Network):
             while len(self._steps) >= CACHED_STEPS:
                 del self._steps[next(iter(self._steps))]
             step = make_step(
-                self, loss, optimizer, rows, keep_gradients=self.keep_gradients, l2=self.l2
-            )
-            self._steps[rows] = step
+                self, loss, optimizer, rows,
+                keep_gradients=self.keep_gradients, l2=self.l2, soft=soft,
+            )  # fmt: skip
+            self._steps[rows, soft] = step
         return step
 
     def configured(self) -> tuple[Loss, Optimizer]:
@@ -262,26 +268,28 @@ class Sequential(Network):
     def predict(self, X: Any) -> np.ndarray:
         """Class indices (N,) int64, or for a regression the outputs (N, H).
 
+        With several outputs under binary cross-entropy: 0 or 1 for each, (N, H).
+
         Raises
         ------
         RuntimeError
             No loss chosen yet, so that it is not known which of the two.
         """
-        if self.kind == "classification":
-            return self._predict(X, (), np.dtype(np.int64), lambda out: out.argmax(axis=1))
-        return self._predict(X, self.output_shape, self.dtype, lambda out: out)
+        return self._predict(X, "decide")
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Class probabilities (N, C): the softmax of the outputs.
 
+        Under binary cross-entropy the sigmoid of the outputs; see `losses.BinaryCrossEntropy`.
+
         Raises
         ------
         RuntimeError
-            The model was trained on a regression, or no loss is chosen yet.
+            The model was trained on a regression or on scores, or no loss is chosen yet.
         """
         if self.kind != "classification":
             raise RuntimeError("predict_proba is for classification, this model is a regression")
-        return self._predict(X, self.output_shape, self.dtype, functional.softmax)
+        return self._predict(X, "probabilities")
 
     def evaluate(self, X: Any, y: Any) -> dict[str, float]:
         """``{"loss": …, "accuracy": …}`` in inference mode; no accuracy for a regression.
@@ -297,13 +305,16 @@ class Sequential(Network):
     def evaluate_prepared(self, X: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         """`evaluate` for data that are checked and converted already."""
         loss = self._chosen_loss()
-        total, correct = 0.0, 0
+        count, weight_of = losses.method(loss, "count_correct"), losses.method(loss, "total_weight")
+        total, weight, correct = 0.0, 0.0, 0
         for rows in self.chunks(len(X)):
-            out = self._infer(X[rows])
-            total += loss.forward_backward(out, targets[rows])[0] * len(out)
+            out, target = self._infer(X[rows]), targets[rows]
+            share = weight_of(target)
+            total += loss.forward_backward(out, target)[0] * share
+            weight += share
             if loss.kind == "classification":
-                correct += int((out.argmax(axis=1) == targets[rows]).sum())
-        result = {"loss": total / len(X)}
+                correct += count(out, target)
+        result = {"loss": total / weight}
         if loss.kind == "classification":
             result["accuracy"] = correct / len(X)
         return result
@@ -327,12 +338,61 @@ class Sequential(Network):
             )
         return self.loss
 
-    def _predict(self, X: Any, shape: Shape, dtype: np.dtype[Any], finish: Any) -> np.ndarray:
+    def _predict(self, X: Any, how: str) -> np.ndarray:
+        finish = losses.method(self._chosen_loss(), how)
         X = self._rows(X)
-        result = np.empty((len(X), *shape), dtype)
+        result = None
         for rows in self.chunks(len(X)):
-            result[rows] = finish(self._infer(X[rows]))
+            part = finish(self._infer(X[rows]))
+            if result is None:
+                result = np.empty((len(X), *part.shape[1:]), part.dtype)
+            result[rows] = part
+        assert result is not None  # there is at least one row
         return result
+
+    def fold_batchnorm(self) -> Sequential:
+        """A new model for inference, with each batch norm folded into the dense layer before it.
+
+        It predicts what this one does in inference mode, to rounding (1e-5 in float32, 1e-12 in
+        float64, of the largest output), with fewer layers to compute; it can be saved as any other.
+        This model is left as it is: train it on, and fold again.
+
+        A batch norm without a dense layer right before it (the first layer, or one after an
+        activation) stays in the new model, and a warning says which and why.
+
+        Returns
+        -------
+        Sequential
+            Of the same dtype, loss and preprocessing, without an optimizer. Where anything was
+            folded it is not for further training: what the batch norms did there is gone.
+
+        Raises
+        ------
+        RuntimeError
+            The model is not built.
+
+        Warns
+        -----
+        UserWarning
+            A batch norm could not be folded.
+
+        Examples
+        --------
+        >>> import numpy as np, fastnn as fnn
+        >>> layers = [fnn.Dense(8, bias=False), fnn.BatchNorm(), fnn.ReLU(), fnn.Dense(3)]
+        >>> model = fnn.Sequential(layers, input_dim=4, dtype="float64", seed=0)
+        >>> x = np.random.default_rng(0).standard_normal((100, 4))
+        >>> _ = model.forward(x)  # moves the running statistics
+        >>> small = model.fold_batchnorm()
+        >>> [type(layer).__name__ for layer in small.layers]
+        ['Dense', 'ReLU', 'Dense']
+        >>> expected = model.forward(x, training=False)
+        >>> bool(np.allclose(small.forward(x, training=False), expected, rtol=0, atol=1e-12))
+        True
+        """
+        from .folding import fold_batchnorm
+
+        return fold_batchnorm(self)
 
     def save(self, path: str | os.PathLike[str], optimizer: bool = False) -> None:
         """Write the model to a file that `fastnn.load` reads; see `fastnn.serialization.save`.

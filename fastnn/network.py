@@ -130,6 +130,10 @@ class Network:
 
     def _allocate(self) -> None:
         self._flat = FlatParameters(self.layers, self.dtype)
+        for position, layer in enumerate(self.layers):
+            # A stream apart from the one that the layer's parameters are drawn from.
+            stream = np.random.SeedSequence(self.seed, spawn_key=(position, 1))
+            layer.random_key = int(stream.generate_state(1, np.uint64)[0])
 
     def parameters(self) -> dict[str, np.ndarray]:
         """All parameters, as views: writing into them changes the model ("0.weight": …)."""

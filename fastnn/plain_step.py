@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from .losses import Loss
+from .losses import Loss, method
 from .optimizers import Optimizer
 
 if TYPE_CHECKING:
@@ -91,6 +91,8 @@ class PlainStep:
         They are always kept here.
     l2 : float
         λ of the penalty λ/(2·rows)·Σ‖W‖², which is part of the reported loss.
+    soft : bool
+        Whether the targets are probabilities of classes; here any targets are taken as they come.
     """
 
     keeps_gradients = True
@@ -103,6 +105,7 @@ class PlainStep:
         rows: int,
         keep_gradients: bool = True,
         l2: float = 0.0,
+        soft: bool = False,
     ) -> None:
         self.model = model
         self.loss = loss
@@ -153,7 +156,7 @@ class PlainStep:
         outcome.steps += 1
         outcome.loss += loss
         if self.counts_correct:
-            outcome.correct += int((outputs[-1].argmax(axis=1) == target).sum())
+            outcome.correct += method(self.loss, "count_correct")(outputs[-1], target)
 
     def _where(self, x: np.ndarray, outputs: list[np.ndarray]) -> str:
         if not np.isfinite(x).all():

@@ -145,7 +145,10 @@ def _describe(layer: Layer) -> dict[str, Any]:
             f"layer {layer.label} cannot be saved: get_config returned {config!r}, "
             f"which JSON cannot hold ({error}); return numbers, text, lists and dicts only"
         ) from None
-    return {"type": type(layer).__name__, "config": config}
+    description: dict[str, Any] = {"type": type(layer).__name__, "config": config}
+    if layer.training_passes:  # a later fit draws on where this one stopped
+        description["training_passes"] = layer.training_passes
+    return description
 
 
 def _describe_optimizer(optimizer: optimizers.Optimizer) -> dict[str, Any]:
@@ -214,6 +217,9 @@ def _rebuild(
                 f"pass its class, fastnn.load(path, layers={{{kind!r}: {kind}}})"
             )
         layers.append(known[kind](**entry["config"]))
+        layers[-1].training_passes = check_integer(
+            entry.get("training_passes", 0), "training_passes", 0, 2**62
+        )
     model = Sequential(layers, dtype=description["dtype"], seed=description["seed"])
     prefix = PREPROCESSING_PREFIX
     apart = (prefix, OPTIMIZER_PREFIX)

@@ -11,7 +11,8 @@ widths d_0 (input) to d_L (outputs of the stages), each rounded up to an odd num
 
     P + 2 R              parameters, running statistics and those that a failing step puts back
     P + S P              gradients, optimizer state
-    B (d_0 + ... + d_L)  one batch of what is saved, the gathered rows included; and the targets
+    B (d_0 + ... + d_L)  one batch of what is saved, the gathered rows included; the targets,
+                         and a byte for each output of a maxout
     2 B max(d_1 ... d_L) the gradients of a stage's output and of its input, which take turns
     max over the dense layers of D H and B (D + H)
                          packed operands: all products use the same memory, one after the other (D
@@ -28,11 +29,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn._kernels import activations, batchnorm, dense, fusion, losses, program, updates
+from fastnn._kernels import activations, batchnorm, dense, fusion, program, updates
+from fastnn._kernels import dropout as dropout_kernels
+from fastnn._kernels import maxout as maxout_kernels
+from fastnn._kernels import softmax as softmax_kernels
 from fastnn.checks import NEEDS_INPUT, Parsed, parse_activation
+from fastnn.compiled_losses import add_loss, batch_targets
 from fastnn.flat import ALIGNMENT, aligned_zeros
-from fastnn.layers import Activation, BatchNorm, Dense, Layer
-from fastnn.losses import Loss, MeanSquaredError, SoftmaxCrossEntropy
+from fastnn.layers import Activation, BatchNorm, Dense, Dropout, Layer, LogSoftmax, Maxout, Softmax
+from fastnn.losses import Loss
 from fastnn.optimizers import Optimizer
 from fastnn.plain_step import Outcome
 
@@ -199,6 +204,75 @@ class ActivationStage(Stage):
         return dx
 
 
+def whole(x: Operand) -> np.ndarray:
+    """An operand that is in memory: only products of matrices make theirs as they read them."""
+    assert isinstance(x, np.ndarray)
+    return x
+
+
+class MaxoutStage(Stage):
+    """y = maximum of the pieces; the affine maps are a dense stage before it."""
+
+    def forward(self, p: program.Program, x: Operand, y: np.ndarray) -> Operand:
+        layer = self.layer
+        assert isinstance(layer, Maxout)
+        self.which = np.zeros(y.shape, np.uint8)
+        maxout_kernels.add_forward(p, f"{layer.name} maxout", whole(x), layer.pieces, y, self.which)
+        return y
+
+    def backward(self, p: program.Program, dy: Operand, dx: np.ndarray | None, before: Stage | None,
+                 x: Operand, y: np.ndarray) -> Operand | None:  # fmt: skip
+        layer = self.layer
+        assert isinstance(layer, Maxout) and dx is not None
+        maxout_kernels.add_backward(
+            p, f"{layer.name} maxout backward", whole(dy), self.which, layer.pieces, dx
+        )
+        return dx
+
+
+class SoftmaxStage(Stage):
+    """y = softmax(x) or its logarithm."""
+
+    @property
+    def logarithm(self) -> bool:
+        return isinstance(self.layer, LogSoftmax)
+
+    def forward(self, p: program.Program, x: Operand, y: np.ndarray) -> Operand:
+        softmax_kernels.add_forward(p, f"{self.layer.name} softmax", whole(x), self.logarithm, y)
+        return y
+
+    def backward(self, p: program.Program, dy: Operand, dx: np.ndarray | None, before: Stage | None,
+                 x: Operand, y: np.ndarray) -> Operand | None:  # fmt: skip
+        if dx is not None:
+            name = f"{self.layer.name} softmax backward"
+            softmax_kernels.add_backward(p, name, whole(dy), y, self.logarithm, dx)
+            differentiate(p, dx, before, x)
+        return dx
+
+
+class DropoutStage(Stage):
+    """y = x masked and scaled; the backward pass makes the mask again."""
+
+    def forward(self, p: program.Program, x: Operand, y: np.ndarray) -> Operand:
+        self.passes = np.zeros(1, np.int64)  # the layer's count at the start of a run
+        self._add(p, "dropout", x, y)
+        return y
+
+    def backward(self, p: program.Program, dy: Operand, dx: np.ndarray | None, before: Stage | None,
+                 x: Operand, y: np.ndarray) -> Operand | None:  # fmt: skip
+        if dx is not None:
+            self._add(p, "dropout backward", dy, dx)
+            differentiate(p, dx, before, x)
+        return dx
+
+    def _add(self, p: program.Program, name: str, x: Operand, y: np.ndarray) -> None:
+        layer = self.layer
+        assert isinstance(layer, Dropout)
+        dropout_kernels.add_dropout(
+            p, f"{layer.name} {name}", whole(x), layer.p, layer.random_key, self.passes, y
+        )
+
+
 def differentiate(p: program.Program, dy: np.ndarray, stage: Stage | None, y: Operand) -> None:
     """Take dy past the activation of a dense stage, where nothing did it on the way."""
     if isinstance(stage, DenseStage) and stage.activation[0]:
@@ -220,10 +294,17 @@ def stages_of(layers: list[Layer], dtype: np.dtype[Any]) -> list[Stage]:
             if stages and isinstance(stages[-1], DenseStage) and not stages[-1].activation[0]:
                 stages[-1].normed = True
             stages.append(NormStage(layer, NONE, width, dtype))
+        elif type(layer) is Maxout:
+            stages.append(DenseStage(layer, NONE, layer.columns))
+            stages.append(MaxoutStage(layer, NONE, width))
+        elif type(layer) in (Softmax, LogSoftmax):
+            stages.append(SoftmaxStage(layer, NONE, width))
+        elif type(layer) is Dropout:
+            stages.append(DropoutStage(layer, NONE, width))
         elif isinstance(layer, Activation) and layer.operation in activations.NAMES:
             parsed = parse_activation(layer.activation)
             last = stages[-1] if stages else None
-            if last is None or last.activation[0] or isinstance(last, ActivationStage) or (
+            if not isinstance(last, DenseStage | NormStage) or last.activation[0] or (
                 isinstance(last, DenseStage) and parsed[0] in NEEDS_INPUT
             ):  # fmt: skip
                 stages.append(ActivationStage(layer, parsed, width))
@@ -247,7 +328,7 @@ def aligned_matrix(rows: int, cols: int, dtype: np.dtype[Any]) -> np.ndarray:
 
 def _held(x: np.ndarray) -> int:
     """The bytes of an array with the gaps between its rows."""
-    return x.nbytes if x.ndim == 1 else len(x) * x.strides[0]
+    return len(x) * x.strides[0]
 
 
 class CompiledStep:
@@ -266,6 +347,8 @@ class CompiledStep:
         all of them first, so they are then written, too.
     l2 : float
         λ of the penalty λ/(2·rows)·Σ‖W‖².
+    soft : bool
+        The targets of a softmax cross-entropy are probabilities of the classes, not labels.
 
     Raises
     ------
@@ -281,6 +364,7 @@ class CompiledStep:
         rows: int,
         keep_gradients: bool = False,
         l2: float = 0.0,
+        soft: bool = False,
     ) -> None:
         rule = optimizer.compiled_rule()
         if rule is None:
@@ -303,11 +387,8 @@ class CompiledStep:
         self.buffers_before = np.zeros_like(flat.buffers)
         self.program = p = program.Program(dtype.itemsize, rows)
 
-        if isinstance(loss, SoftmaxCrossEntropy):
-            targets = np.zeros(rows, np.int64)
-        elif isinstance(loss, MeanSquaredError):
-            targets = np.zeros((rows, widths[-1]), dtype)
-        else:
+        targets = batch_targets(loss, rows, widths[-1], dtype, soft)
+        if targets is None:
             raise NotCompilable(f"{loss!r} has no compiled operations")
         self.targets = targets
         program.add_gather(p, self.values[0], targets)
@@ -360,11 +441,9 @@ class CompiledStep:
         widest = max(widths[1:])
         self.turns = [aligned_matrix(self.rows, widest, self.model.dtype) for _ in range(2)]
         turns = list(self.turns)
-        dy: Operand = turns[0][:, : widths[-1]]
-        if isinstance(loss, SoftmaxCrossEntropy):
-            losses.add_softmax_cross_entropy(p, "loss", self.values[-1], targets, 0.0, dy)
-        else:
-            losses.add_mean_squared_error(p, "loss", self.values[-1], targets, dy)
+        dout = turns[0][:, : widths[-1]]
+        add_loss(p, loss, self.values[-1], targets, dout)
+        dy: Operand = dout
         differentiate(p, dy, self.stages[-1], self.values[-1])
         for i in reversed(range(len(self.stages))):
             stage, before = self.stages[i], self.stages[i - 1] if i else None
@@ -383,14 +462,21 @@ class CompiledStep:
         lrs: np.ndarray,
     ) -> Outcome:
         """`steps` mini-batches, as `fastnn.plain_step.Step.run` says."""
+        random = [stage for stage in self.stages if isinstance(stage, DropoutStage)]
+        for stage in random:
+            stage.passes[0] = stage.layer.training_passes
         try:
             done, total, last, correct, stopped = self.program.run(
                 X, y, order, first, steps, lrs, self.optimizer.step_count
             )
-        finally:
-            self.optimizer.step_count += self.program.done  # also when interrupted
+        finally:  # also when interrupted
+            self.optimizer.step_count += self.program.done
+            for stage in random:
+                stage.layer.training_passes += self.program.done
         outcome = Outcome(done, total, last, correct)
         if stopped is not None:
+            for stage in random:
+                stage.layer.training_passes += 1  # its forward pass was made
             self.model.flat.buffers[:] = self.buffers_before
             outcome.failure = stopped if stopped == "gradient" else self._where()
         return outcome
@@ -403,11 +489,12 @@ class CompiledStep:
         """
         flat, p = self.model.flat, self.program
         norms = [a for s in self.stages if isinstance(s, NormStage) for a in (s.mean, s.rstd)]
+        which = [stage.which for stage in self.stages if isinstance(stage, MaxoutStage)]
         return {
             "parameters": flat.state.nbytes + self.buffers_before.nbytes,
             "gradients": flat.gradients.nbytes,
             "optimizer": sum(array.nbytes for array in self.optimizer.state.values()),
-            "saved": sum(map(_held, [*self.values, *norms])) + self.targets.nbytes,
+            "saved": sum(map(_held, [*self.values, *norms, *which, self.targets])),
             "passed on": sum(map(_held, self.turns)),
             "packed": p.packed_bytes,
             "sums": p.owned_bytes,
@@ -432,6 +519,7 @@ def compile_step(
     *,
     keep_gradients: bool = False,
     l2: float = 0.0,
+    soft: bool = False,
 ) -> CompiledStep:
     """The compiled step for mini-batches of `rows` rows; NotCompilable where there is none."""
-    return CompiledStep(model, loss, optimizer, rows, keep_gradients, l2)
+    return CompiledStep(model, loss, optimizer, rows, keep_gradients, l2, soft)

@@ -47,8 +47,12 @@ def make_step(
     rows: int,
     keep_gradients: bool = False,
     l2: float = 0.0,
+    soft: bool = False,
 ) -> Step:
-    """The compiled step where the model can be compiled, the plain one where it cannot."""
+    """The compiled step where the model can be compiled, the plain one where it cannot.
+
+    `soft`: the targets of a classification are probabilities, not labels.
+    """
     try:
         from .step import NotCompilable, compile_step
     except ModuleNotFoundError as error:
@@ -57,7 +61,7 @@ def make_step(
         return PlainStep(model, loss, optimizer, rows, keep_gradients, l2)
     try:
         step: Step = compile_step(
-            model, loss, optimizer, rows, keep_gradients=keep_gradients, l2=l2
+            model, loss, optimizer, rows, keep_gradients=keep_gradients, l2=l2, soft=soft
         )
     except NotCompilable:
         step = PlainStep(model, loss, optimizer, rows, keep_gradients, l2)
@@ -188,7 +192,7 @@ class Training:
             self.model.rng.shuffle(self._order)
         total, correct, rows, steps = 0.0, 0, 0, 0
         for stretch in self._plan:
-            step = self.model.step_for(stretch.rows)
+            step = self.model.step_for(stretch.rows, self._targets)
             done = 0
             while done < stretch.steps and not self._stopped:
                 outcome = self._run_steps(step, stretch, done, steps)
@@ -325,7 +329,7 @@ def train_on_batch(model: Sequential, x: Any, y: Any) -> float:
     check_lengths(rows, y, ("x", "y"))
     _check_batch_rows(model, len(rows))
     targets = loss.prepare_targets(y, len(rows), model.output_shape, model.dtype)
-    step = model.step_for(len(rows))
+    step = model.step_for(len(rows), targets)
     lrs = optimizer.learning_rates(1)
     counted = optimizer.step_count
     outcome = step.run(rows, targets, np.arange(len(rows)), 0, 1, lrs)

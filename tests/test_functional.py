@@ -114,7 +114,7 @@ def test_same_bits_for_any_number_of_threads(case: Case, dtype: Any, thread_coun
     for isa in every_isa():
         machine.set_num_threads(1)
         alone = case.results(functional, a)
-        for threads in (2, 3):
+        for threads in (2, 3, 4, 8):
             machine.set_num_threads(threads)
             what = f"{isa}: {threads} threads give other bits than 1"
             assert_same_bits(case.results(functional, a), alone, what)
@@ -213,12 +213,104 @@ def test_memory_mapped_input(tmp_path: Any) -> None:
     np.testing.assert_array_equal(functional.relu(mapped), functional.relu(x))
 
 
+@each_dtype
+def test_a_mask_has_the_bits_of_its_twin(dtype: Any) -> None:
+    """On every instruction set, wherever the elements are cut, and with counters beyond 32 bits."""
+    rng = np.random.default_rng(0)
+    for size in (1, 5, 127, 513, 70_001):
+        x = normal(rng, (size,), dtype)
+        for p, seed, offset in ((0.5, 1, 0), (0.3, 2**64 - 1, 2**64 - 1), (0.9, 2**40 + 5, 2**33)):
+            expected = reference.dropout(x, p, seed, offset)
+            for isa in every_isa():
+                y = functional.dropout(x, p, seed, offset)
+                assert_same_bits([y], [expected], f"{isa}: {size} elements, p = {p}")
+    assert abs(np.mean(expected == 0) - 0.9) < 0.01
+
+
+@each_dtype
+def test_a_dropped_element_is_zero_whatever_it_was(dtype: Any) -> None:
+    x = np.resize(np.array([np.nan, np.inf, -np.inf, -1.0], dtype), 1000)
+    dropped = reference.dropout(np.ones(1000, dtype), 0.5, 3) == 0
+    for isa in every_isa():
+        y = functional.dropout(x, 0.5, 3)
+        assert (y[dropped] == 0).all() and not np.signbit(y[dropped]).any(), isa
+        np.testing.assert_array_equal(y[~dropped], 2 * x[~dropped], err_msg=isa)
+
+
+@each_dtype
+@pytest.mark.parametrize("pieces", [1, 2, 3, 4, 7, 8, 9, 256])
+def test_maxout_of_ties_and_special_values(pieces: int, dtype: Any) -> None:
+    """The first of equal pieces, the first NaN before everything: exactly what the twin says."""
+    rng = np.random.default_rng(pieces)
+    values = np.array([np.nan, np.inf, -np.inf, 0.0, -0.0, 1.0, -1.0, np.finfo(dtype).tiny], dtype)
+    for units in (1, 2, 15, 33):
+        for choice in (values, values[1:], values[5:7], values[2:3]):
+            x = rng.choice(choice, (9, units * pieces))
+            y, which = reference.maxout(x, pieces)
+            dx = reference.maxout_backward(y, which, pieces)
+            for isa in every_isa():
+                got = functional.maxout(x, pieces)
+                np.testing.assert_array_equal(got[0], y, err_msg=isa)
+                np.testing.assert_array_equal(got[1], which, err_msg=isa)
+                back = functional.maxout_backward(y, which, pieces)
+                np.testing.assert_array_equal(back, dx, err_msg=isa)
+
+
+@each_dtype
+@pytest.mark.parametrize(
+    "name", ["mean_squared_error", "mean_absolute_error", "huber", "binary_cross_entropy"]
+)
+def test_losses_of_special_values(name: str, dtype: Any) -> None:
+    """Value for value, at every place of a vector: large, tiny, infinite, NaN, and none at all."""
+    case = find(name)
+    large = 1e18 if dtype is np.float32 else 1e150  # whose square is finite
+    x = np.array([np.nan, np.inf, -np.inf, 0, -0.0, 1e-30, -1e-30, 20, -20, 80, -80, large, -large])
+    x = x.astype(dtype)
+    for t in (0.0, 1.0, 0.25):
+        for shift in (0, 3):
+            a = {
+                "pred": np.roll(x, shift)[:, None].copy(),
+                "target": np.full((len(x), 1), t, dtype),
+            }
+            if name == "binary_cross_entropy":
+                a["logits"] = a.pop("pred")
+            truth = case.results(reference, widened(a))
+            for _ in every_isa():
+                assert_close(case, case.results(functional, a), truth, a, dtype)
+            alone = {key: value[7:11].copy() for key, value in a.items()}
+            truth = case.results(reference, widened(alone))
+            assert np.isfinite(truth[0]) or shift
+            for _ in every_isa():
+                assert_close(case, case.results(functional, alone), truth, alone, dtype)
+
+
+@each_dtype
+def test_binary_cross_entropy_keeps_small_gradients(dtype: Any) -> None:
+    """Of a decision that is right by far, and of its loss: relative to the true value."""
+    x = np.concatenate([np.linspace(-80, 80, 1000), np.linspace(-1e-3, 1e-3, 100)]).astype(dtype)
+    for t in (np.zeros_like(x), np.ones_like(x)):
+        wide = -x.astype(np.longdouble) * np.where(t == 0, -1, 1)
+        true = np.exp(-np.abs(wide)) / (1 + np.exp(-np.abs(wide)))
+        true = np.where(wide > 0, 1 - true, true) * np.where(t == 0, 1, -1) / len(x)
+        for isa in every_isa():
+            _, slope = functional.binary_cross_entropy(x, t)
+            error = np.abs((slope - true) / true)
+            assert error.max() < 8 * np.finfo(dtype).eps, f"{isa}: {float(error.max())}"
+
+
 def test_dense_backward_leaves_out_what_is_not_needed() -> None:
     dy, x, w = np.ones((3, 2)), np.ones((3, 4)), np.ones((4, 2))
     full = functional.dense_backward(dy, x, w)
     dx, dw, db = functional.dense_backward(dy, x, w, need_dx=False, need_db=False)
     assert dx is None and db is None
     np.testing.assert_array_equal(dw, full[1])
+    for module in (functional, reference):  # frozen weights
+        dx, dw, db = module.dense_backward(dy, x, w, need_dw=False)
+        assert dw is None
+        np.testing.assert_array_equal(dx, full[0])
+        np.testing.assert_array_equal(db, full[2])
+    with pytest.raises(ValueError, match="dw_out is given, but need_dw is False"):
+        functional.dense_backward(dy, x, w, need_dw=False, dw_out=np.empty((4, 2)))
 
 
 # --- special values ----------------------------------------------------------------------------

@@ -16,6 +16,15 @@ ACTIVATIONS = [
     layers.ELU(0.7),
     layers.Sigmoid(),
     layers.Tanh(),
+    layers.SELU(),
+    layers.Softplus(),
+    layers.ReLU6(),
+    layers.HardTanh(),
+    layers.HardSigmoid(),
+    layers.SiLU(),
+    layers.GELU(),
+    layers.GELU("tanh"),
+    layers.HardSwish(),
 ]
 
 
@@ -118,7 +127,11 @@ def test_activations_are_their_operation(layer, x):
     assert (name, dict(options)) == (layer.operation, layer.options)
 
 
-@pytest.mark.parametrize("layer", ACTIVATIONS, ids=repr)
+#: Hard sigmoid is linear for all that a batch norm makes of nine rows: the beta before it has no influence.
+BENT = [layer for layer in ACTIVATIONS if not isinstance(layer, layers.HardSigmoid)]
+
+
+@pytest.mark.parametrize("layer", BENT, ids=repr)
 def test_a_whole_network_has_the_gradients_of_its_function(layer, x):
     model = fnn.Sequential(
         [fnn.Dense(6), fnn.BatchNorm(), available(layer), fnn.Dense(4), fnn.BatchNorm()],
@@ -148,7 +161,15 @@ def test_a_whole_network_has_the_gradients_of_its_function(layer, x):
 
 @pytest.mark.parametrize(
     "layer",
-    [fnn.Dense(7, "glorot", bias_init=0.01), fnn.Dense(3, bias=False), fnn.BatchNorm(0.2, 1e-3)]
+    [
+        fnn.Dense(7, "glorot", bias_init=0.01),
+        fnn.Dense(3, bias=False),
+        fnn.BatchNorm(0.2, 1e-3),
+        fnn.Maxout(5, 3, "xavier", bias=False),
+        fnn.Dropout(0.3),
+        fnn.Softmax(),
+        fnn.LogSoftmax(),
+    ]
     + ACTIVATIONS,
     ids=repr,
 )
@@ -175,6 +196,11 @@ def test_repr_shows_what_is_not_the_default():
         (lambda: fnn.BatchNorm(eps=0.0), "eps"),
         (lambda: layers.LeakyReLU(0.0), "negative_slope"),
         (lambda: layers.ELU(-1.0), "alpha"),
+        (lambda: layers.GELU("tan"), "approximate"),
+        (lambda: fnn.Dropout(1.0), r"p must be in \[0, 1\)"),
+        (lambda: fnn.Dropout("half"), "p must be a number"),
+        (lambda: fnn.Maxout(0), "units"),
+        (lambda: fnn.Maxout(3, pieces=257), "pieces"),
     ],
 )
 def test_wrong_settings_are_refused_at_once(make, match):
@@ -185,6 +211,58 @@ def test_wrong_settings_are_refused_at_once(make, match):
 def test_dense_wants_vectors():
     with pytest.raises(ValueError, match=r"rows of shape \(8, 8\); flatten them first"):
         fnn.Sequential([fnn.Dense(3)], input_dim=(8, 8))
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 5])
+def test_maxout_is_the_maximum_of_affine_maps(x, pieces):
+    model = fnn.Sequential([fnn.Maxout(3, pieces)], input_dim=5, dtype="float64", seed=0)
+    model.parameters()["0.bias"][:] = np.linspace(-1, 1, 3 * pieces)
+    z = x @ model.parameters()["0.weight"] + model.parameters()["0.bias"]
+    np.testing.assert_allclose(model.forward(x), z.reshape(9, 3, pieces).max(axis=2), rtol=1e-12)
+    check_gradients(model, x)
+
+
+@pytest.mark.parametrize("layer", [fnn.Softmax, fnn.LogSoftmax])
+def test_softmax_is_its_operation(layer, x):
+    model = fnn.Sequential([layer()], input_dim=5, dtype="float64")
+    expected = getattr(reference, layer.operation)(x)
+    np.testing.assert_allclose(model.forward(x), expected, rtol=1e-12)
+    check_gradients(model, x)
+
+
+def dropouts(seed=0, **settings):
+    stack = [fnn.Dropout(0.5), fnn.Dense(4), fnn.Dropout(0.5)]
+    return fnn.Sequential(stack, input_dim=5, dtype="float64", seed=seed, **settings)
+
+
+def test_dropout_scales_what_it_keeps(x):
+    model = fnn.Sequential([fnn.Dropout(0.25)], input_dim=5, dtype="float64", seed=0)
+    np.testing.assert_array_equal(model.forward(x, training=False), x)
+    np.testing.assert_array_equal(model.backward(x), x)
+    y = model.forward(x)
+    kept = y != 0
+    assert 0 < kept.sum() < x.size
+    np.testing.assert_allclose(y[kept], x[kept] / 0.75, rtol=1e-15)
+    np.testing.assert_array_equal(model.backward(x), y)
+
+
+def test_every_training_pass_has_a_mask_of_its_own(x):
+    model = dropouts()
+    zeros = [(model.forward(np.ones((50, 5))) == 0) for _ in range(3)]
+    assert all((a != b).any() for i, a in enumerate(zeros) for b in zeros[:i])
+    # Nor are the masks of two layers the same, or those of two seeds.
+    first, _, last = dropouts().layers
+    assert first.random_key != last.random_key != dropouts(seed=1).layers[2].random_key
+    again = dropouts()
+    for mask in zeros:
+        np.testing.assert_array_equal(again.forward(np.ones((50, 5))) == 0, mask)
+
+
+def test_inference_draws_nothing(x):
+    model = dropouts()
+    model.compile("mean_squared_error")
+    model.forward(x, training=False), model.predict(x), model.evaluate(x, np.zeros((9, 4)))
+    assert [layer.training_passes for layer in model.layers] == [0, 0, 0]
 
 
 # --- a layer of one's own ------------------------------------------------------------------------

@@ -61,7 +61,8 @@ def described(stub: Path) -> dict[str, list[str]]:
             found[statement.name] = []
             for method in statement.body:
                 if isinstance(method, ast.FunctionDef) and not method.name.startswith("__"):
-                    arguments = [] if method.decorator_list else [a.arg for a in method.args.args]
+                    named = [*method.args.args, *filter(None, [method.args.vararg])]
+                    arguments = [] if method.decorator_list else [a.arg for a in named]
                     found[f"{statement.name}.{method.name}"] = arguments
     return found
 

@@ -1,4 +1,4 @@
-"""The reference against third parties: PyTorch, the known answers of Philox, difference quotients."""
+"""The reference, and some kernels, against third parties: PyTorch, Philox's known answers, differences."""
 
 from __future__ import annotations
 
@@ -27,6 +27,12 @@ def torch() -> Any:
 
 def rng(seed: int = 0) -> np.random.Generator:
     return np.random.default_rng(seed)
+
+
+@pytest.fixture(params=["reference", "functional"])
+def module(request: pytest.FixtureRequest) -> Any:
+    """The twin, and the kernels themselves."""
+    return importlib.import_module(f"fastnn.{request.param}")
 
 
 def assert_same(ours: Any, theirs: Any) -> None:
@@ -114,15 +120,26 @@ def test_activation_is_torchs(
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
 @pytest.mark.parametrize("axis", [-1, 0, 1])
-def test_softmax_is_torchs(torch: Any, name: str, axis: int) -> None:
+def test_softmax_is_torchs(torch: Any, module: Any, name: str, axis: int) -> None:
     x, dy = rng().normal(size=(2, 5, 4, 3)) * 5
-    y = getattr(reference, name)(x, axis)
-    dx = getattr(reference, f"{name}_backward")(dy, y, axis)
+    y = getattr(module, name)(x, axis)
+    dx = getattr(module, f"{name}_backward")(dy, y, axis)
     their_x = leaf(torch, x)
     their_y = getattr(torch, name)(their_x, dim=axis)
     their_y.backward(torch.tensor(dy))
     assert_same(y, their_y)
     assert_same(dx, their_x.grad)
+
+
+@pytest.mark.parametrize("pieces", [2, 5])
+def test_maxout_is_torchs(torch: Any, module: Any, pieces: int) -> None:
+    x, dy = rng().normal(size=(6, 4 * pieces)), rng(1).normal(size=(6, 4))
+    y, which = module.maxout(x, pieces)
+    their_x = leaf(torch, x)
+    their_y = their_x.view(6, 4, pieces).max(dim=2).values
+    their_y.backward(torch.tensor(dy))
+    assert_same(y, their_y)
+    assert_same(module.maxout_backward(dy, which, pieces), their_x.grad)
 
 
 @pytest.mark.parametrize("axis", [1, -1])
@@ -164,10 +181,10 @@ def test_batchnorm_is_torchs(torch: Any, shape: tuple[int, ...], axis: int, trai
 @pytest.mark.parametrize("class_weight", [None, np.array([0.5, 1.0, 2.0])])
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
 def test_cross_entropy_of_labels_is_torchs(
-    torch: Any, sample_weight: Any, class_weight: Any, smoothing: float
+    torch: Any, module: Any, sample_weight: Any, class_weight: Any, smoothing: float
 ) -> None:
     logits, labels = rng().normal(size=(5, 3)) * 5, np.array([0, 2, 1, 1, 0])
-    loss, dlogits = reference.softmax_cross_entropy(
+    loss, dlogits = module.softmax_cross_entropy(
         logits,
         labels,
         sample_weight=sample_weight,
@@ -192,10 +209,10 @@ def test_cross_entropy_of_labels_is_torchs(
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.2])
-def test_cross_entropy_of_soft_targets_is_torchs(torch: Any, smoothing: float) -> None:
+def test_cross_entropy_of_soft_targets_is_torchs(torch: Any, module: Any, smoothing: float) -> None:
     logits, target = rng().normal(size=(2, 5, 3))
     target = reference.softmax(target)
-    loss, dlogits = reference.softmax_cross_entropy(logits, target, label_smoothing=smoothing)
+    loss, dlogits = module.softmax_cross_entropy(logits, target, label_smoothing=smoothing)
     theirs = leaf(torch, logits)
     their_loss = torch.nn.functional.cross_entropy(
         theirs, torch.tensor(target), label_smoothing=smoothing
@@ -205,11 +222,11 @@ def test_cross_entropy_of_soft_targets_is_torchs(torch: Any, smoothing: float) -
     assert_same(dlogits, theirs.grad)
 
 
-def test_one_hot_targets_mean_the_same_as_labels() -> None:
+def test_one_hot_targets_mean_the_same_as_labels(module: Any) -> None:
     logits, labels = rng().normal(size=(5, 3)), np.array([0, 2, 1, 1, 0])
     options = {"class_weight": np.array([0.5, 1.0, 2.0]), "label_smoothing": 0.1}
-    loss, dlogits = reference.softmax_cross_entropy(logits, labels, **options)
-    again, dagain = reference.softmax_cross_entropy(logits, np.eye(3)[labels], **options)
+    loss, dlogits = module.softmax_cross_entropy(logits, labels, **options)
+    again, dagain = module.softmax_cross_entropy(logits, np.eye(3)[labels], **options)
     assert_same(again, loss)
     assert_same(dagain, dlogits)
 
@@ -225,11 +242,11 @@ def test_one_hot_targets_mean_the_same_as_labels() -> None:
     ],
 )
 def test_loss_is_torchs(
-    torch: Any, name: str, their_name: str, theirs_is_ours_times: float
+    torch: Any, module: Any, name: str, their_name: str, theirs_is_ours_times: float
 ) -> None:
     scores = rng().normal(size=(6, 4)) * 3
     target = rng(1).integers(0, 4, 6) if name == "multiclass_hinge" else rng(1).random((6, 4))
-    loss, gradient = getattr(reference, name)(scores, target)
+    loss, gradient = getattr(module, name)(scores, target)
     theirs = leaf(torch, scores)
     their_loss = getattr(torch.nn.functional, their_name)(theirs, torch.tensor(target))
     their_loss.backward()

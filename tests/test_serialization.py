@@ -299,3 +299,38 @@ def test_what_cannot_be_saved_says_why(path, tmp_path):
     with pytest.raises(TypeError, match=r"layer 0 \(Double\) cannot be saved"):
         model.save(path)
     assert not path.exists()
+
+
+def test_a_later_fit_draws_other_masks_than_the_first(tmp_path):
+    """Training in two parts, with a file between them, is training at once."""
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((48, 5)), rng.integers(0, 3, 48)
+    settings = dict(batch_size=16, epochs=1, shuffle=False)
+    stack = lambda: [fnn.Dense(8), fnn.ReLU(), fnn.Dropout(0.5), fnn.Dense(3)]  # noqa: E731
+    whole, part = (fnn.Sequential(stack(), input_dim=5, seed=0) for _ in range(2))
+    whole.fit(X, y, **{**settings, "epochs": 2}, optimizer=fnn.SGD(0.1))
+    part.fit(X, y, **settings, optimizer=fnn.SGD(0.1))
+    part.save(tmp_path / "part")
+    loaded = fnn.load(tmp_path / "part")
+    assert loaded.layers[2].training_passes == 3
+    loaded.fit(X, y, **settings, optimizer=fnn.SGD(0.1))
+    for name, value in whole.state().items():
+        np.testing.assert_array_equal(loaded.state()[name], value, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    [
+        fnn.SoftmaxCrossEntropy(0.1, [1, 2, 3]),
+        fnn.BinaryCrossEntropy(),
+        fnn.MulticlassHinge(0.5),
+        fnn.MeanAbsoluteError(),
+        fnn.Huber(0.3),
+    ],
+    ids=repr,
+)
+def test_losses_keep_their_settings(loss, tmp_path):
+    model = fnn.Sequential([fnn.Dense(3)], input_dim=5, seed=0)
+    model.compile(loss)
+    model.save(tmp_path / "model")
+    assert fnn.load(tmp_path / "model").loss == loss

@@ -29,6 +29,49 @@ NETWORKS = {
         fnn.Dense(10),
         fnn.LeakyReLU(0.3),
     ],
+    "maxout": lambda: [
+        fnn.Maxout(17, pieces=3),
+        fnn.BatchNorm(),
+        fnn.ReLU(),
+        fnn.Maxout(9, bias=False),
+        fnn.Dense(10),
+    ],
+    "maxout first and last": lambda: [fnn.Maxout(20), fnn.Maxout(10, pieces=9)],
+    "dropout": lambda: [
+        fnn.Dropout(0.2),
+        fnn.Dense(33),
+        fnn.ReLU(),
+        fnn.Dropout(0.5),
+        fnn.Dense(19),
+        fnn.BatchNorm(),
+        fnn.GELU(),
+        fnn.Dropout(0.3),
+        fnn.Dense(10),
+        fnn.Dropout(0.1),
+    ],
+    "softmax": lambda: [fnn.Dense(12), fnn.Softmax(), fnn.Dense(10), fnn.LogSoftmax()],
+    "from the output": lambda: [
+        fnn.Dense(20),
+        fnn.SELU(),
+        fnn.Dense(20),
+        fnn.Softplus(),
+        fnn.Dense(20),
+        fnn.HardTanh(),
+        fnn.Dense(20),
+        fnn.HardSigmoid(),
+        fnn.ReLU6(),
+        fnn.Dense(10),
+    ],
+    "from the input": lambda: [
+        fnn.Dense(20),
+        fnn.SiLU(),
+        fnn.Dense(20),
+        fnn.BatchNorm(),
+        fnn.HardSwish(),
+        fnn.Dense(20),
+        fnn.GELU("tanh"),
+        fnn.Dense(10),
+    ],
     "no bias": lambda: [fnn.Dense(20, bias=False), fnn.ELU(), fnn.Dense(10, bias=False)],
 }
 ROWS, STEPS = 24, 20
@@ -51,6 +94,7 @@ def trained(
     loss="softmax_cross_entropy",
     dtype="float64",
     optimizer=None,
+    soft=False,
     **settings,
 ):
     """(outcome, state) of STEPS steps on a fresh model."""
@@ -58,7 +102,7 @@ def trained(
     model = fnn.Sequential(layers, input_dim=X.shape[1], dtype=dtype, seed=5)
     optimizer = optimizer or fnn.SGD(lr=0.05, momentum=0.9, **settings)
     model.compile(loss=loss, optimizer=optimizer, l2=0.2)
-    step = step_class(model, model.loss, optimizer, ROWS, keep, l2=0.2)
+    step = step_class(model, model.loss, optimizer, ROWS, keep, l2=0.2, soft=soft)
     targets = model.loss.prepare_targets(y, len(X), model.output_shape, model.dtype)
     lrs = np.linspace(0.05, 0.01, STEPS)
     outcome = step.run(X.astype(dtype), targets, order, 0, STEPS, lrs)
@@ -227,28 +271,112 @@ def test_batch_norm_inside_the_products_equals_the_plain_step(activation, rows, 
         np.testing.assert_allclose(got[key], value, rtol=1e-9, atol=1e-9, err_msg=key)
 
 
-def test_a_regression_equals_the_plain_step(data):
-    X, _, order = data
-    y = np.stack([X[:, 0] - X[:, 1], X[:, 2] ** 2], axis=1)
-    layers = lambda: [fnn.Dense(12), fnn.Tanh(), fnn.Dense(2)]  # noqa: E731
-    results = [
-        trained(kind, layers(), (X, y, order), loss="mean_squared_error", nesterov=True)
+def shares(y):
+    return 0.7 * np.eye(10)[y] + 0.03
+
+
+#: Losses, and what becomes of the labels to be their targets.
+LOSSES = {
+    "labels, smoothed": (fnn.SoftmaxCrossEntropy(label_smoothing=0.1), None),
+    "labels, weighted": (fnn.SoftmaxCrossEntropy(class_weight=np.arange(1, 11)), None),
+    "labels, both": (fnn.SoftmaxCrossEntropy(0.2, np.arange(1, 11)), None),
+    "shares": (fnn.SoftmaxCrossEntropy(), shares),
+    "shares, both": (fnn.SoftmaxCrossEntropy(0.2, np.arange(1, 11)), shares),
+    "hinge": (fnn.MulticlassHinge(margin=0.7), None),
+    "binary": (fnn.BinaryCrossEntropy(), lambda y: np.eye(10)[y]),
+    "binary, soft": (fnn.BinaryCrossEntropy(), shares),
+    "squared": (fnn.MeanSquaredError(), shares),
+    "absolute": (fnn.MeanAbsoluteError(), shares),
+    "huber": (fnn.Huber(delta=0.3), shares),
+}
+
+
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_equals_the_plain_step(name, isa, data):
+    X, y, order = data
+    loss, targets = LOSSES[name]
+    given = X, y if targets is None else targets(y), order
+    layers = lambda: [fnn.Dense(12), fnn.Tanh(), fnn.Dense(10)]  # noqa: E731
+    (plain, expected), (compiled, got) = (
+        trained(kind, layers(), given, loss=loss, nesterov=True, soft=np.ndim(given[1]) > 1)
         for kind in (PlainStep, CompiledStep)
-    ]
-    assert results[0][0].loss == pytest.approx(results[1][0].loss, rel=1e-12)
-    for key, value in results[0][1].items():
-        np.testing.assert_allclose(results[1][1][key], value, rtol=1e-10, atol=1e-10, err_msg=key)
+    )
+    assert compiled.loss == pytest.approx(plain.loss, rel=1e-12)
+    assert compiled.correct == plain.correct
+    assert (plain.correct > 0) == isinstance(loss, fnn.SoftmaxCrossEntropy | fnn.MulticlassHinge)
+    for key, value in expected.items():
+        np.testing.assert_allclose(got[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_decisions_equal_the_plain_step(outputs, isa, data):
+    X, _, order = data
+    layers = lambda: [fnn.Dense(12), fnn.Tanh(), fnn.Dense(outputs)]  # noqa: E731
+    y = X[:, :outputs] > 0
+    (plain, expected), (compiled, got) = (
+        trained(kind, layers(), (X, y, order), loss="binary_cross_entropy")
+        for kind in (PlainStep, CompiledStep)
+    )
+    assert ROWS * STEPS > compiled.correct == plain.correct > ROWS * STEPS / 2**outputs
+    assert compiled.loss == pytest.approx(plain.loss, rel=1e-12)
+    for key, value in expected.items():
+        np.testing.assert_allclose(got[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
+
+
+def test_a_loss_of_the_users_is_not_taken_for_its_base(data):
+    class Twice(fnn.MeanSquaredError):
+        def forward_backward(self, out, target):
+            loss, dout = super().forward_backward(out, target)
+            return 2 * loss, 2 * dout
+
+    model = fnn.Sequential([fnn.Dense(10)], input_dim=21, seed=0)
+    with pytest.raises(NotCompilable, match="Twice"):
+        compile_step(model, Twice(), fnn.SGD(0.1), ROWS)
+
+
+def test_masks_are_those_of_the_layer_and_never_the_same(data):
+    """Compiled or not, each training pass draws on; what was drawn does not depend on the threads."""
+    X, y, order = data
+    masks = []
+    for threads in (1, 2, 3, 4, 8):
+        model = fnn.Sequential(
+            [fnn.Dropout(0.5), fnn.Dense(10, 1.0)], input_dim=21, dtype="float64", seed=5
+        )
+        model.compile("softmax_cross_entropy", fnn.SGD(lr=0.0))
+        step, seen = model.step_for(ROWS), []
+        with fnn.threads(threads):
+            for first in range(3):
+                step.run(X, y, order, first * ROWS, 1, np.zeros(1))
+                seen.append(step.values[1] != 0)
+            step.run(X, y, order, 0, 4, np.zeros(4))
+        assert model.layers[0].training_passes == 7
+        seen.append(model.layers[0].forward(X[:ROWS]) != 0)
+        assert model.layers[0].training_passes == 8
+        masks.append(seen)
+    assert all(
+        np.array_equal(a, b) for other in masks for a, b in zip(masks[0], other, strict=True)
+    )
+    assert all((a != b).any() for i, a in enumerate(masks[0]) for b in masks[0][:i])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("kind", ["norm", "maxout"])
 @pytest.mark.parametrize(
     "options", [{}, {"name": "adamw"}, {"name": "adam", "clip_norm": 0.1}], ids=str
 )
-def test_the_bits_do_not_depend_on_the_threads(dtype, options):
+def test_the_bits_do_not_depend_on_the_threads(kind, options, dtype):
     # Large enough that the team is opened: more flops than SERIAL_FLOPS in machine.pyx.
     rng = np.random.default_rng(0)
     data = rng.standard_normal((256, 130)), rng.integers(0, 10, 256), np.arange(ROWS * STEPS) % 256
-    layers = lambda: [fnn.Dense(300), fnn.BatchNorm(), fnn.ReLU(), fnn.Dense(200), fnn.Dense(10)]  # noqa: E731
+    layers = {
+        "norm": lambda: [
+            fnn.Dense(300), fnn.BatchNorm(), fnn.ReLU(), fnn.Dense(200), fnn.Dense(10)
+        ],
+        "maxout": lambda: [
+            fnn.Dropout(0.1), fnn.Maxout(300), fnn.Dropout(0.5), fnn.Dense(200), fnn.Softmax(),
+            fnn.Dense(10),
+        ],
+    }[kind]  # fmt: skip
     results = []
     for threads in (1, 2, 3, 4, 8):
         with fnn.threads(threads):
@@ -310,6 +438,7 @@ MEMORY = {
         500,
         lambda: [fnn.BatchNorm(), fnn.Dense(40), fnn.BatchNorm(), fnn.ReLU(), fnn.Dense(10)],
     ),
+    "maxout": (50, 200, lambda: [fnn.Maxout(60, 3), fnn.Dropout(0.5), fnn.Dense(10)]),
     "activations": (64, 100, lambda: [fnn.Sigmoid(), fnn.Tanh(), fnn.Dense(33), fnn.Dense(700)]),
 }
 
@@ -352,14 +481,17 @@ def test_memory_is_what_the_formula_says(name, make, states, isa, thread_count):
             ]
             norms = [s.width for s in step.stages if isinstance(s.layer, fnn.BatchNorm)]
             targets = 8 * rows
+            maxout = sum(
+                rows * layer.units for layer in model.layers if isinstance(layer, fnn.Maxout)
+            )
             assert memory["parameters"] == real * (P + 2 * R)
             assert memory["gradients"] == real * P
             assert memory["optimizer"] == real * states * P
-            assert memory["saved"] == real * (rows * sum(d) + 2 * sum(norms)) + targets
+            assert memory["saved"] == real * (rows * sum(d) + 2 * sum(norms)) + targets + maxout
             assert memory["passed on"] == real * 2 * rows * max(d[1:])
             padding = 4 * 64 // real
             weights = (
-                layer.parameters["weight"] for layer in model.layers if isinstance(layer, fnn.Dense)
+                layer.parameters["weight"] for layer in model.layers if "weight" in layer.parameters
             )
             dense = [weight.shape for weight in weights]
             packed = max(

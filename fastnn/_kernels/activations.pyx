@@ -1,7 +1,9 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Activations on arrays: forward beside backward, split over threads by ranges of elements."""
 
-from fastnn._kernels.arrays cimport Arrays
+import numpy as np
+
+from fastnn._kernels.arrays cimport Arrays, Plain, apart, fresh, let_go, same_shape, take
 from fastnn._kernels.machine cimport kernels_for, run_now, threads_for
 from fastnn._kernels.program cimport Program
 from fastnn._kernels.vec cimport fnn_kernels, fnn_op, fnn_run
@@ -22,6 +24,9 @@ cdef int parse(object activation, int *kind, double *params) except -1:
     params[0] = params[1] = 0.0
     if name is None:
         kind[0] = 0
+        return 0
+    if not given:
+        kind[0] = NAMES[name]
         return 0
     if given.get("approximate") == "tanh":
         name = "gelu_tanh"
@@ -69,31 +74,72 @@ cdef int run_elementwise(Elementwise *e, bint backward) except -1:
     return run_now(&op, 1, threads_for(FLOPS * e.n), NULL, 0)
 
 
-def forward(activation, x, out):
-    """out = activation(x); `activation` as `checks.parse_activation` gives it; out may be x."""
-    cdef Elementwise e
-    cdef Arrays arrays = Arrays()
-    parse(activation, &e.kind, e.params)
-    e.x = arrays.real(x)
-    e.n = arrays.size()
-    e.out = arrays.real(out, True)
-    e.real = arrays.itemsize
-    run_elementwise(&e, False)
+cdef object output(Plain *plain, int inputs, x, saved, out):
+    """The output for x, and with two inputs what was saved, all taken; None where they do not fit."""
+    cdef int i
+    plain.count = 0
+    if not take(plain, x, False):
+        return None
+    if inputs == 2 and not (take(plain, saved, False) and same_shape(plain, 0, 1)):
+        return None
+    if out is None:
+        out = fresh(plain, plain.views[0].ndim, plain.views[0].shape)
+    if not take(plain, out, True) or not same_shape(plain, 0, inputs):
+        return None
+    for i in range(inputs):  # in place, or in memory of its own
+        if plain.views[i].buf != plain.views[inputs].buf and not apart(plain, i, inputs):
+            return None
     return out
 
 
-def backward(activation, dy, saved, dx):
-    """dx = dy * activation'(saved): y or x, as the activation wants; dx may be dy or saved."""
+cdef int run_plain(Elementwise *e, Plain *plain, bint backward) except -1:
+    e.real = plain.itemsize
+    e.n = plain.views[0].len // plain.itemsize
+    e.x, e.saved = <const char *>plain.views[0].buf, <const char *>plain.views[1].buf
+    e.out = <char *>plain.views[2 if backward else 1].buf
+    return run_elementwise(e, backward)
+
+
+def forward(activation, x, out, contract):
+    """activation(x), in `out` or a new array; `activation` as `checks.parse_activation` gives it, out may be x.
+
+    Arrays that are not plainly right go to contract(x, out), which raises or returns the output.
+    """
     cdef Elementwise e
-    cdef Arrays arrays = Arrays()
+    cdef Plain plain
     parse(activation, &e.kind, e.params)
-    e.x = arrays.real(dy)
-    e.n = arrays.size()
-    e.saved = arrays.real(saved)
-    e.out = arrays.real(dx, True)
-    e.real = arrays.itemsize
-    run_elementwise(&e, True)
-    return dx
+    try:
+        result = output(&plain, 1, x, None, out)
+        if result is None:
+            let_go(&plain)
+            result = contract(x, out)
+            if output(&plain, 1, np.asarray(x), None, np.asarray(result)) is None:
+                raise TypeError("x and out do not fit the kernel")
+        run_plain(&e, &plain, False)
+    finally:
+        let_go(&plain)
+    return result
+
+
+def backward(activation, dy, saved, dx, contract):
+    """dy * activation'(saved), saved being y or x, as the activation wants; dx may be dy or saved.
+
+    Arrays that are not plainly right go to contract(dy, saved, dx), which raises or returns dx.
+    """
+    cdef Elementwise e
+    cdef Plain plain
+    parse(activation, &e.kind, e.params)
+    try:
+        result = output(&plain, 2, dy, saved, dx)
+        if result is None:
+            let_go(&plain)
+            result = contract(dy, saved, dx)
+            if output(&plain, 2, np.asarray(dy), np.asarray(saved), np.asarray(result)) is None:
+                raise TypeError("dy, saved and dx do not fit the kernel")
+        run_plain(&e, &plain, True)
+    finally:
+        let_go(&plain)
+    return result
 
 
 # --- operations of a program --------------------------------------------------------------------
@@ -128,6 +174,8 @@ cdef int add_strided(Program p, object name, activation, x, saved, out, bint bac
     s.one.x = arrays.matrix(x, &s.ldx)
     s.rows, s.cols = arrays.rows(), arrays.cols()
     s.one.saved = arrays.matrix(saved, &s.lds)
+    if (arrays.rows() != s.rows or arrays.cols() != s.cols) and (backward or saved is not None):
+        raise ValueError("what was saved does not fit the input")
     s.one.out = arrays.matrix(out, &s.ldo, True)
     if arrays.rows() != s.rows or arrays.cols() != s.cols:
         raise ValueError("the output does not fit the input")

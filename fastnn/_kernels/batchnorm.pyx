@@ -155,9 +155,9 @@ cdef int check_channels(const Norm *b, Arrays arrays) except -1:
 
 
 cdef char *vector(const Norm *b, Arrays arrays, object x, bint writable=False) except? NULL:
-    """An array with one entry a channel, or NULL for None."""
+    """An array with one entry a channel."""
     if x is None:
-        return NULL
+        raise TypeError("expected an array with an entry for each channel, got None")
     cdef char *data = arrays.real(x, writable)
     check_channels(b, arrays)
     return data
@@ -168,6 +168,8 @@ cdef int shape(Norm *b, Arrays arrays, object gamma) except -1:
     cdef Py_ssize_t width = arrays.cols()
     b.rows, b.real = arrays.rows(), arrays.itemsize
     b.gamma = arrays.real(gamma)
+    if gamma is None:
+        raise TypeError("gamma must be an array")
     b.cols = arrays.size()
     b.inner = max(1, width // max(1, b.cols))
     if b.cols * b.inner != width and b.rows:
@@ -215,20 +217,27 @@ cdef inline void apply_to(const Norm *b, char *y, Py_ssize_t ldy, const char *sh
                                                     cols, inner, b.params)
 
 
+cdef inline char *beside(char *stage, const char *y) noexcept nogil:
+    """Where on the stage the rows lie to the cache lines as they do in y."""
+    return <char *>((<uintptr_t>stage + 63) // 64 * 64 + <uintptr_t>y % 64)
+
+
 cdef inline void apply(const Norm *b, const char *shift, Py_ssize_t i, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
     """The result of block i of the rows, for channels from j."""
     cdef Tile t
-    cdef char stage[STAGE_BYTES]
+    cdef char stage[STAGE_BYTES + 128]
     cdef Py_ssize_t i0 = i * b.row_block, rows = min(b.row_block, b.rows - i * b.row_block)
     cdef char *y
+    cdef char *made
     if not b.streams:
         apply_to(b, <char *>at(b, b.y, b.ldy, i0, j), b.ldy, shift, i0, j, 0, rows, cols, b.inner)
         return
     first_tile(b, &t, i0, rows, j, cols)
     while next_tile(&t):
         y = <char *>at(b, b.y, b.ldy, t.i, t.j) + t.k * b.real
-        apply_to(b, stage, t.cols * t.inner, shift, t.i, t.j, t.k, t.rows, t.cols, t.inner)
-        b.kernels.stream_rows(y, b.ldy, stage, t.rows, t.cols * t.inner)
+        made = beside(stage, y)
+        apply_to(b, made, t.cols * t.inner, shift, t.i, t.j, t.k, t.rows, t.cols, t.inner)
+        b.kernels.stream_rows(y, b.ldy, made, t.rows, t.cols * t.inner)
 
 
 cdef struct Tile:
@@ -356,8 +365,9 @@ cdef int forward_arrays(Norm *b, Arrays arrays, x, gamma, beta, running_mean, ru
     b.y = arrays.matrix(y, &b.ldy, True)
     check_shape(b, arrays, "y")
     b.beta = vector(b, arrays, beta)
-    b.running_mean, b.running_var = (vector(b, arrays, running_mean, b.training),
-                                     vector(b, arrays, running_var, b.training))
+    if running_mean is not None or running_var is not None or not b.training:
+        b.running_mean = vector(b, arrays, running_mean, b.training)
+        b.running_var = vector(b, arrays, running_var, b.training)
     b.mean, b.rstd = vector(b, arrays, mean, True), vector(b, arrays, rstd, True)
     return 0
 
@@ -432,17 +442,19 @@ cdef inline void backward_apply_to(const Norm *b, char *dx, Py_ssize_t lddx, Py_
 cdef inline void backward_apply(const Norm *b, Py_ssize_t i, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
     """As `apply`."""
     cdef Tile t
-    cdef char stage[STAGE_BYTES]
+    cdef char stage[STAGE_BYTES + 128]
     cdef Py_ssize_t i0 = i * b.row_block, rows = min(b.row_block, b.rows - i * b.row_block)
     cdef char *dx
+    cdef char *made
     if not b.streams:
         backward_apply_to(b, <char *>at(b, b.dx, b.lddx, i0, j), b.lddx, i0, j, 0, rows, cols, b.inner)
         return
     first_tile(b, &t, i0, rows, j, cols)
     while next_tile(&t):
         dx = <char *>at(b, b.dx, b.lddx, t.i, t.j) + t.k * b.real
-        backward_apply_to(b, stage, t.cols * t.inner, t.i, t.j, t.k, t.rows, t.cols, t.inner)
-        b.kernels.stream_rows(dx, b.lddx, stage, t.rows, t.cols * t.inner)
+        made = beside(stage, dx)
+        backward_apply_to(b, made, t.cols * t.inner, t.i, t.j, t.k, t.rows, t.cols, t.inner)
+        b.kernels.stream_rows(dx, b.lddx, made, t.rows, t.cols * t.inner)
 
 
 cdef inline void scale_from_rstd(const Norm *b, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
@@ -536,7 +548,7 @@ cdef int backward_arrays(Norm *b, Arrays arrays, dy, x, gamma, mean, rstd, beta,
         raise ValueError("an activation needs saved or beta")
     b.dx = arrays.matrix(dx, &b.lddx, True)
     check_shape(b, arrays, "dx")
-    b.beta = vector(b, arrays, beta)
+    b.beta = NULL if beta is None else vector(b, arrays, beta)
     b.mean, b.rstd = vector(b, arrays, mean), vector(b, arrays, rstd)
     b.dgamma, b.dbeta = vector(b, arrays, dgamma, True), vector(b, arrays, dbeta, True)
     return 0

@@ -159,6 +159,8 @@ def input_gradient(dx, dy, w):
 
 def weight_gradient(dw, x, dy):
     """dw = x.T @ dy"""
+    if dw is None:
+        raise TypeError("dw must be an array")
     cdef Gemm g
     cdef Arrays arrays = Arrays()
     memset(&g, 0, sizeof(Gemm))
@@ -248,6 +250,8 @@ def add_weight_gradient(Program p, name, dw, x, dy, Sink sink=None, Py_ssize_t a
     if sink is not None:
         g.take, g.taker, g.at = sink.take, sink.args, at
     weight_gradient_shape(g, p.arrays((dw, x, dy, sink)), dw, x, dy)
+    if sink is not None:
+        p.moves(sink.moved * g.m * g.n)
     add_gemm(p, name, g)
 
 

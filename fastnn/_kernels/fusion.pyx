@@ -203,7 +203,11 @@ cdef class FusedNorm:
     cdef Source _source(self, void *args):
         cdef Source source = Source()
         source.args, source.rows, source.cols = args, self.f.rows, self.f.cols
+        source.nbytes = self._bytes()  # z
         return source
+
+    cdef double _bytes(self):
+        return 1.0 * self.f.rows * self.f.cols * self.f.real
 
     def statistics(self):
         """For the product that makes z."""
@@ -228,6 +232,7 @@ cdef class FusedNorm:
         self.f.y = arrays.matrix(y, &self.f.ldy, True)
         if arrays.rows() != self.f.rows or arrays.cols() != self.f.cols:
             raise ValueError("y does not fit z")
+        self.program.moves(self._bytes())  # z
         self.program.add(name, output_block, blocks_of(self.f.rows, GROUP), self.f, 0.0, 0)
 
     def gradient_sums(self, dy):
@@ -238,6 +243,7 @@ cdef class FusedNorm:
         if arrays.rows() != self.f.rows or arrays.cols() != self.f.cols:
             raise ValueError("dy does not fit z")
         finish.finish, finish.args, finish.row_block = take_gradient_sums, self.f, &self.f.gradient_block
+        finish.nbytes = self._bytes()  # z
         return finish
 
     def add_gradient_merge(self, name):
@@ -249,6 +255,7 @@ cdef class FusedNorm:
     def gradient(self):
         """dz, for the products that read it."""
         cdef Source source = self._source(self.f)
+        source.nbytes = 2 * self._bytes()  # dy and z
         source.give, source.memory, source.ld = give_gradient, self.f.z, self.f.ldz
         if self.f.lddy == self.f.ldz:
             source.memory_beside = self.f.dy
@@ -256,4 +263,5 @@ cdef class FusedNorm:
 
     def add_gradient(self, name):
         """dz in the place of dy."""
+        self.program.moves((3 if self.f.y == NULL else 4) * self._bytes())  # dy in and out, z, y
         self.program.add(name, gradient_block, blocks_of(self.f.rows, GROUP), self.f, 0.0, 0)

@@ -38,6 +38,7 @@ cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
 cdef Py_ssize_t PACK_A_STEPS = 96    # steps of k from which packing a column-mode A pays
 cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
 cdef Py_ssize_t MOST_BLOCKS = 16     # cut for threads no further than that: small blocks read more
+cdef Py_ssize_t FAR_BYTES = 1 << 19  # of an A that is fetched ahead, as it does not stay in L2
 cdef double BLOCK_FLOPS = 1e6        # blocks are not cut below this
 
 
@@ -196,11 +197,14 @@ cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a,
                           const char *bias, Py_ssize_t i0, Py_ssize_t p, Py_ssize_t m, Py_ssize_t n, Py_ssize_t kk,
                           int start, char *scratch, fnn_run *run) noexcept nogil:
     """Columns of a block of C; with rows of A that are made or copied, a tile at a time."""
-    cdef Py_ssize_t mr = g.kernels.mr, ld = scratch_stride(g), count, t, first, rows, i, beside = 0
+    cdef Py_ssize_t mr = g.kernels.mr, ld = scratch_stride(g), count, t, first, rows, i, ahead
     cdef const char *next = NULL
+    cdef const char *beside = NULL
     if not g.copy_a:
+        if not columns and g.m * g.k * g.real > FAR_BYTES:
+            next = a + mr * sa * g.real
         g.kernels.gemm_block(c, ldc, a, sa, columns, tile_stride, b, sb, panel_stride, bias, m, n, kk, start,
-                             NULL, 0, 0)
+                             next, NULL, mr * sa * g.real)
         return
     count = (m + mr - 1) // mr
     for t in range(count):
@@ -208,15 +212,15 @@ cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a,
         rows = m * (t + 1) // count - first
         if g.a_give != NULL:
             g.a_give(g.a_giver, scratch, ld, i0 + first, p, rows, kk, half_scratch(scratch), run)
-            next = g.a_memory
-            if next != NULL:
-                next += ((i0 + first + rows) * g.a_memory_ld + p) * g.real
-                beside = (g.a_beside - g.a_memory) // g.real if g.a_beside != NULL else 0
+            if g.a_memory != NULL:
+                ahead = (i0 + first + rows) * g.a_memory_ld * g.real
+                next = g.a_memory + ahead
+                beside = g.a_beside + ahead if g.a_beside != NULL else NULL
         else:
             for i in range(rows):
                 copy_bytes(scratch + i * ld * g.real, g.a + ((i0 + first + i) * g.lda + p) * g.real, kk * g.real)
         g.kernels.gemm_block(c + first * ldc * g.real, ldc, scratch, ld, False, 0, b, sb, panel_stride, bias,
-                             rows, n, kk, start, next, g.a_memory_ld, beside)
+                             rows, n, kk, start, next, beside, mr * g.a_memory_ld * g.real)
 
 
 cdef extern from "string.h" nogil:

@@ -19,9 +19,9 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from fastnn._kernels.vec cimport (
-    FNN_ACTIVATIONS, FNN_STOP_CANCEL, FNN_UPDATES, fnn_activation_name, fnn_compiler, fnn_kernels, fnn_op, fnn_run,
-    fnn_run_member, fnn_run_serial, fnn_table, fnn_table_at, fnn_table_count, fnn_table_supported,
-    fnn_update_name, fnn_update_states,
+    FNN_ACTIVATIONS, FNN_ELEMENT_LOSSES, FNN_STOP_CANCEL, FNN_UPDATES, fnn_activation_name, fnn_compiler,
+    fnn_element_loss_name, fnn_kernels, fnn_op, fnn_run, fnn_run_member, fnn_run_serial, fnn_table, fnn_table_at,
+    fnn_table_count, fnn_table_supported, fnn_update_name, fnn_update_states,
 )
 
 from fastnn._kernels import cpus
@@ -280,9 +280,41 @@ def fma_peak(dtype="float32", double seconds=0.1):
     return best
 
 
+def scale_bandwidth(Py_ssize_t size, double seconds=0.02):
+    """Bytes read plus bytes written per second by y = a x, whose two arrays take `size` bytes: one core,
+    the instruction set in use, the best of rounds of about a twentieth of `seconds`."""
+    from time import perf_counter
+
+    cdef const fnn_kernels *k = kernels_for(4)
+    cdef Py_ssize_t n = max(1, size // 2048) * 256  # elements of each, whole groups of vectors
+    cdef char *memory = allocate(8 * n)
+    cdef int64_t rounds = 1
+    best = spent = 0.0
+    memset(memory, 0, 8 * n)
+    try:
+        while spent < seconds or best == 0.0:
+            start = perf_counter()
+            with nogil:
+                k.scale_loop(memory, memory + 4 * n, n, rounds)
+            elapsed = perf_counter() - start
+            spent += elapsed
+            if elapsed < seconds / 20 and elapsed < 1e-3:
+                rounds *= 2
+            else:
+                best = max(best, 8 * n * rounds / elapsed)
+    finally:
+        release(memory)
+    return best
+
+
 def activation_names():
     """The activations there are kernels for, in the order of the table; "identity" is none."""
     return [fnn_activation_name(i).decode() for i in range(FNN_ACTIVATIONS)]
+
+
+def element_loss_names():
+    """The losses that compare element by element, in the order of the table."""
+    return [fnn_element_loss_name(i).decode() for i in range(FNN_ELEMENT_LOSSES)]
 
 
 def update_names():

@@ -6,6 +6,8 @@ from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
 ctypedef struct State:
     # what changes from run to run, read by the operations of a program
     Py_ssize_t rows             # of a mini-batch
+    bint gathers                # of x and targets rows of so many columns and bytes
+    Py_ssize_t cols, target_bytes
     const char *x               # the data, rows ldx elements apart
     Py_ssize_t ldx
     const char *targets
@@ -32,6 +34,7 @@ ctypedef void (*fnn_finish)(const void *args, char *c, Py_ssize_t ldc, Py_ssize_
 cdef class Sink:
     cdef fnn_take take
     cdef const void *args
+    cdef double moved          # bytes of each element that it takes
 
 cdef class Source:
     cdef fnn_give give
@@ -41,11 +44,13 @@ cdef class Source:
     cdef const char *memory_beside
     cdef Py_ssize_t ld
     cdef readonly Py_ssize_t rows, cols
+    cdef readonly double nbytes  # that making it reads
 
 cdef class Finish:
     cdef fnn_finish finish
     cdef const void *args
     cdef Py_ssize_t *row_block  # told how many rows of C a block has
+    cdef readonly double nbytes  # that it reads besides
 
 ctypedef struct Packed:
     char **where                # told where packed operands begin
@@ -54,7 +59,8 @@ ctypedef struct Packed:
 cdef class Program:
     cdef fnn_op *ops
     cdef int64_t count
-    cdef list kept, op_names, op_flops
+    cdef list kept, op_names, op_flops, op_kernel, kernel_names, kernel_bytes
+    cdef double moved
     cdef void **memory
     cdef Py_ssize_t memory_count
     cdef Packed *packers
@@ -63,6 +69,7 @@ cdef class Program:
     cdef readonly size_t packed_bytes, workspace_bytes
     cdef size_t stride
     cdef char *workspace
+    cdef bint running
     cdef readonly double flops
     cdef readonly int64_t done  # steps of the last run, also of one that was interrupted
     cdef readonly size_t owned_bytes
@@ -71,6 +78,8 @@ cdef class Program:
     cdef State state
     cdef Arrays arrays(self, object owners)
     cdef int share(self, char **where, size_t offset, size_t bytes) except -1
+    cdef int moves(self, double bytes) except -1
+    cdef int _count(self, kernel) except -1
     cdef void *args(self, size_t bytes) except NULL
     cdef char *own(self, size_t bytes) except NULL
     cdef int add(self, object name, fnn_block block, Py_ssize_t blocks, const void *args, double flops,
@@ -79,4 +88,5 @@ cdef class Program:
                          object rates, int threads)
     cdef int _check_order(self, const int64_t *order, Py_ssize_t n, Py_ssize_t available) except -1
 
-cdef int add_judge(Program p, const double *sums, const int64_t *hits, Py_ssize_t blocks, double scale) except -1
+cdef int add_judge(Program p, const double *sums, const int64_t *hits, Py_ssize_t blocks,
+                   const double *scale) except -1

@@ -39,6 +39,7 @@ cdef class Program:
 
     def __cinit__(self, Py_ssize_t itemsize, Py_ssize_t rows):
         self.kept, self.op_names, self.op_flops = [], [], []
+        self.op_kernel, self.kernel_names, self.kernel_bytes = [], [], []
         self.itemsize = itemsize
         self.kernels = kernels_for(itemsize)
         memset(&self.state, 0, sizeof(State))
@@ -58,11 +59,17 @@ cdef class Program:
             release(self.workspace)
 
     cdef Arrays arrays(self, object owners):
-        """A view of arrays that lives as long as the program does."""
+        """A view of arrays that lives as long as the program does; the next operation moves each once."""
         cdef Arrays arrays = Arrays()
         arrays.itemsize = self.itemsize
         self.kept.append((arrays, owners))
+        self.moved = sum(getattr(owner, "nbytes", 0) for owner in owners)
         return arrays
+
+    cdef int moves(self, double bytes) except -1:
+        """The next operation moves so much more: an array that it reads and writes, or one given later."""
+        self.moved += bytes
+        return 0
 
     cdef char *own(self, size_t bytes) except NULL:
         """Aligned memory that lives as long as the program does."""
@@ -106,8 +113,21 @@ cdef class Program:
         self.count += 1
         self.op_names.append(name)
         self.op_flops.append(flops)
+        self._count(name.partition(":")[0])
         self.flops += flops
         self.stride = max(self.stride, (workspace + 2 * LINE) // LINE * LINE)
+        return 0
+
+    cdef int _count(self, kernel) except -1:
+        """Operations that follow each other and have one name, but for what is after a colon, are a kernel."""
+        cdef Py_ssize_t last = len(self.kernel_names) - 1
+        if last < 0 or self.kernel_names[last] != kernel:
+            self.kernel_names.append(kernel)
+            self.kernel_bytes.append(0.0)
+            last += 1
+        self.op_kernel.append(last)
+        self.kernel_bytes[last] += self.moved
+        self.moved = 0
         return 0
 
     def operations(self):
@@ -129,8 +149,10 @@ cdef class Program:
         self.done = 0
         cdef Arrays arrays = self._prepare(x, targets, order, first, steps, rates, threads)
         s.counted = counted
+        self.running = True
         with nogil:
             run_list(&run, self.ops, self.count, steps, threads, self.workspace, self.stride)
+        self.running = False
         self.done = min(steps, fnn_round_of(&run)) if run.stop else steps
         if run.stop == FNN_STOP_CANCEL:
             PyErr_CheckSignals()
@@ -139,9 +161,10 @@ cdef class Program:
         return self.done, s.loss_sum, s.last_loss, s.correct, stopped
 
     def profile(self, x, targets, order, rates, int repeats=20):
-        """Seconds of each operation, as (name, flops, seconds), on one thread: the median of `repeats` steps.
+        """Where the time of a step goes, on one thread: (name, flops, bytes, parts) of each kernel.
 
-        The steps train, as those of `run` do.
+        `bytes` is what it must move: each of its arrays once, in and out.  `parts` are its operations as
+        (name, seconds), the median of `repeats` steps.  The steps train, as those of `run` do.
         """
         from statistics import median
         from time import perf_counter
@@ -149,34 +172,46 @@ cdef class Program:
         cdef fnn_run run
         cdef int64_t i
         cdef Arrays arrays = self._prepare(x, targets, order, 0, 1, rates, 1)
-        times = [[] for _ in range(self.count)]
+        times = [[] for _ in range(self.count + 1)]
         for _ in range(repeats):
             for i in range(self.count):
                 start = perf_counter()
                 run_list(&run, self.ops + i, 1, 1, 1, self.workspace, self.stride)
                 times[i].append(perf_counter() - start)
-        return [(name, flops, median(seconds))
-                for name, flops, seconds in zip(self.op_names, self.op_flops, times)]
+            start = perf_counter()
+            times[self.count].append(perf_counter() - start)
+        nothing = median(times[self.count])  # what the clock itself takes
+        flops, parts = [0.0] * len(self.kernel_names), [[] for _ in self.kernel_names]
+        for name, work, kernel, seconds in zip(self.op_names, self.op_flops, self.op_kernel, times):
+            flops[kernel] += work
+            parts[kernel].append((name, max(0.0, median(seconds) - nothing)))
+        return list(zip(self.kernel_names, flops, self.kernel_bytes, parts))
 
     cdef Arrays _prepare(self, x, targets, order, Py_ssize_t first, int64_t steps, rates, int threads):
         """Check and place what a run reads; the arrays returned must outlive it."""
         cdef Arrays arrays = Arrays()
         cdef State *s = &self.state
         cdef Py_ssize_t available, i
+        if self.running:
+            raise RuntimeError("this program is being run by another thread: give each thread a model of its own")
         arrays.itemsize = self.itemsize
         s.x = arrays.matrix(x, &s.ldx)
         available = arrays.rows()
+        if s.gathers and arrays.cols() != s.cols:
+            raise ValueError(f"x must have {s.cols} columns, got {arrays.cols()}")
         arrays.any(targets)
         if arrays.rows() != available:
             raise ValueError(f"x has {available} rows, targets {arrays.rows()}")
+        if s.gathers and arrays.last().len != s.target_bytes * available:
+            raise ValueError("targets do not fit those that the program was made for")
         s.targets = <const char *>arrays.last().buf
         s.order = arrays.whole(order)
-        if first < 0 or steps < 1 or first + s.rows * steps > arrays.size():
+        if first < 0 or steps < 1 or s.rows < 1 or steps > (arrays.size() - first) // s.rows:
             raise ValueError(f"order has {arrays.size()} rows, asked for {s.rows * steps} from {first}")
         self._check_order(s.order + first, s.rows * steps, available)
         s.order += first
         s.rates = <const double *>arrays.any(rates)
-        if arrays.last().itemsize != 8 or arrays.size() < steps:
+        if arrays.last().format == NULL or arrays.last().format[0] != b'd' or arrays.size() < steps:
             raise ValueError(f"rates must be {steps} float64")
         if self.packed == NULL and self.packed_bytes:
             self.packed = allocate(self.packed_bytes)
@@ -246,6 +281,7 @@ def gather_source(Program p, Py_ssize_t cols):
     cdef Gather *g = <Gather *>p.args(sizeof(Gather))
     g.kernels, g.state, g.real = p.kernels, &p.state, p.itemsize
     source.give, source.args, source.rows, source.cols = gather_give, g, p.state.rows, cols
+    source.nbytes = p.state.rows * cols * p.itemsize
     return source
 
 
@@ -258,7 +294,9 @@ def add_gather(Program p, x, targets):
     g.cols = arrays.cols() if x is not None else 0
     g.targets = arrays.any(targets, True)
     g.target_bytes = arrays.last().len // max(1, p.state.rows)
+    p.state.gathers, p.state.cols, p.state.target_bytes = True, g.cols, g.target_bytes
     g.row_block = 64
+    p.moves(getattr(x, "nbytes", 0) + targets.nbytes)  # the same rows of the data
     p.add("gather", gather_block, (p.state.rows + g.row_block - 1) // g.row_block, g, 0.0, 0)
 
 
@@ -267,7 +305,7 @@ ctypedef struct Judge:
     const double *sums     # the loss of each block, unscaled
     const int64_t *hits
     Py_ssize_t blocks
-    double scale
+    const double *scale    # may change from step to step
 
 
 cdef void judge_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -278,7 +316,7 @@ cdef void judge_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_r
     for i in range(j.blocks):  # in block order: the same bits for any number of threads
         loss += j.sums[i]
         hits += j.hits[i]
-    loss = loss * j.scale + j.state.penalty
+    loss = loss * j.scale[0] + j.state.penalty
     j.state.last_loss = loss
     if not isfinite(loss):
         fnn_fail(run, op)
@@ -289,7 +327,7 @@ cdef void judge_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_r
 
 
 cdef int add_judge(Program p, const double *sums, const int64_t *hits, Py_ssize_t blocks,
-                   double scale) except -1:
+                   const double *scale) except -1:
     """Add up the loss; stop before the update where it is not finite."""
     cdef Judge *j = <Judge *>p.args(sizeof(Judge))
     j.state, j.sums, j.hits, j.blocks, j.scale = &p.state, sums, hits, blocks, scale

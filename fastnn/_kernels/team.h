@@ -54,12 +54,14 @@ struct fnn_run {
     _Atomic int stop;
     int64_t stopped_at; /* the operation that set FNN_STOP_FAILURE */
     char pad[64];
-    _Atomic uint64_t place; /* operation (over all rounds) << 24 | next block */
+    _Atomic uint64_t place; /* operation (over all rounds) << FNN_BLOCK_BITS | next block */
     char pad2[64];
     _Atomic int64_t done; /* blocks of the running operation that are finished */
 };
-#define FNN_BLOCK_BITS 24
+/* Half each: 4e9 blocks, which is 6e10 rows in blocks of 16; and 4e9 operations, which is years of steps. */
+#define FNN_BLOCK_BITS 32
 
+/* Which round a running block belongs to: `place` cannot leave its operation before the block is done. */
 static inline int64_t fnn_round_of(const fnn_run *run) {
     return (int64_t)(atomic_load_explicit(&((fnn_run *)run)->place, memory_order_relaxed) >> FNN_BLOCK_BITS) /
            run->count;

@@ -135,6 +135,8 @@ cdef int fill_update(Update *u, Rule rule, Arrays arrays, w, dw, state, double w
     memset(u, 0, sizeof(Update))
     if len(state) != rule.states:
         raise ValueError(f"the update needs {rule.states} arrays of state, got {len(state)}")
+    if w is None:
+        raise TypeError("w must be an array")
     u.w = arrays.real(w, True)
     u.n = arrays.size()
     u.real = arrays.itemsize
@@ -161,6 +163,7 @@ cdef Update *program_update(Program p, Rule rule, w, dw, state, double weight_de
     fill_update(u, rule, p.arrays((w, dw, state)), w, dw, state, weight_decay, l2,
                 INFINITY if clip_value is None else clip_value)
     u.kernels, u.state = p.kernels, &p.state
+    p.moves(w.nbytes + 2 * sum(a.nbytes for a in state if a is not None))  # all are read and written
     return u
 
 
@@ -185,6 +188,7 @@ def sink(Program p, Rule rule, w, state, double weight_decay, double l2, clip_va
     cdef Sink sink = Sink()
     sink.args = program_update(p, rule, w, None, state, weight_decay, l2, clip_value)
     sink.take = take
+    sink.moved = p.itemsize * (2 + 2 * sum(1 for a in state if a is not None))
     return sink
 
 
@@ -336,6 +340,8 @@ def sum_of_squares(w):
     """sum(w^2), in float64."""
     cdef Arrays arrays = Arrays()
     cdef const char *data = arrays.real(w)
+    if w is None:
+        raise TypeError("w must be an array")
     return kernels_for(arrays.itemsize).sum_of_squares(data, arrays.size(), 1)
 
 
@@ -343,4 +349,6 @@ def all_finite(x):
     """True if no element of a float array is NaN or infinite."""
     cdef Arrays arrays = Arrays()
     cdef const char *data = arrays.real(x)
+    if x is None:
+        raise TypeError("x must be an array")
     return bool(kernels_for(arrays.itemsize).all_finite(data, arrays.size()))

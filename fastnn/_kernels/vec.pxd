@@ -1,9 +1,10 @@
 """The C side as Cython sees it: the table of kernels and the team that runs them."""
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cdef extern from "vec/table.h" nogil:
     enum: FNN_FROM_ZERO, FNN_FROM_BIAS, FNN_FROM_C
     enum: FNN_ACTIVATIONS
+    enum: FNN_ELEMENT_LOSSES
     enum: FNN_SAVES_OUTPUT, FNN_SAVES_INPUT
     enum: FNN_UPDATES, FNN_UPDATE_adam
     ctypedef struct fnn_update:
@@ -19,7 +20,7 @@ cdef extern from "vec/table.h" nogil:
         void (*gemm_block)(void *c, Py_ssize_t ldc, const void *a, Py_ssize_t sa, int column_mode,
                            Py_ssize_t tile_stride, const void *b, Py_ssize_t sb, Py_ssize_t panel_stride,
                            const void *bias, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, int start,
-                           const void *next, Py_ssize_t next_ld, Py_ssize_t beside) noexcept nogil
+                           const void *next, const void *next_beside, Py_ssize_t next_bytes) noexcept nogil
         void (*column_sums)(void *sums, const void *x, Py_ssize_t ld, Py_ssize_t rows,
                             Py_ssize_t cols) noexcept nogil
         void (*gather_rows)(void *out, Py_ssize_t ldo, const void *x, Py_ssize_t ldx,
@@ -67,19 +68,34 @@ cdef extern from "vec/table.h" nogil:
             Py_ssize_t inner, const double *params) noexcept nogil
         void (*stream_rows)(void *out, Py_ssize_t ld, const void *data, Py_ssize_t rows,
                             Py_ssize_t cols) noexcept nogil
-        void (*softmax_forward)(void *y, const void *x, Py_ssize_t rows, Py_ssize_t cols,
-                                int logarithm) noexcept nogil
-        void (*softmax_backward)(void *dx, const void *dy, const void *y, Py_ssize_t rows, Py_ssize_t cols,
-                                 int logarithm) noexcept nogil
+        void (*softmax_forward)(void *y, Py_ssize_t ldy, const void *x, Py_ssize_t ldx, Py_ssize_t rows,
+                                Py_ssize_t cols, int logarithm) noexcept nogil
+        void (*softmax_backward)(void *dx, Py_ssize_t lddx, const void *dy, Py_ssize_t lddy, const void *y,
+                                 Py_ssize_t ldy, Py_ssize_t rows, Py_ssize_t cols, int logarithm) noexcept nogil
+        void (*maxout_forward)(void *y, Py_ssize_t ldy, uint8_t *which, const void *x, Py_ssize_t ldx,
+                               Py_ssize_t pieces, Py_ssize_t rows, Py_ssize_t units) noexcept nogil
+        void (*maxout_backward)(void *dx, Py_ssize_t lddx, const void *dy, Py_ssize_t lddy, const uint8_t *which,
+                                Py_ssize_t pieces, Py_ssize_t rows, Py_ssize_t units) noexcept nogil
+        void (*dropout)(void *y, Py_ssize_t ldy, const void *x, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t cols,
+                        uint64_t first, uint32_t threshold, double scale, uint64_t seed,
+                        uint64_t offset) noexcept nogil
         double (*softmax_cross_entropy)(
             void *dlogits, Py_ssize_t ldd, const void *logits, Py_ssize_t ldl, const int64_t *labels,
-            const void *weights, double smoothing, double scale, Py_ssize_t rows, Py_ssize_t cols,
+            const void *weights, const void *class_weights, double smoothing, double scale, Py_ssize_t rows,
+            Py_ssize_t cols, int64_t *correct) noexcept nogil
+        double (*soft_cross_entropy)(
+            void *dlogits, Py_ssize_t ldd, const void *logits, Py_ssize_t ldl, const void *targets,
+            const void *weights, const void *class_weights, double smoothing, double scale, Py_ssize_t rows,
+            Py_ssize_t cols, int64_t *correct) noexcept nogil
+        double (*multiclass_hinge)(
+            void *dscores, Py_ssize_t ldd, const void *scores, Py_ssize_t lds, const int64_t *labels,
+            const void *weights, double margin, double scale, Py_ssize_t rows, Py_ssize_t cols,
             int64_t *correct) noexcept nogil
-        double (*soft_cross_entropy)(void *dlogits, Py_ssize_t ldd, const void *logits, Py_ssize_t ldl,
-                                     const void *targets, double scale, Py_ssize_t rows,
-                                     Py_ssize_t cols) noexcept nogil
-        double (*mean_squared_error)(void *dpred, const void *pred, const void *target, double scale,
-                                     Py_ssize_t n) noexcept nogil
+        double (**element_loss)(void *gradient, Py_ssize_t ldg, const void *x, Py_ssize_t ldx, const void *targets,
+                                const void *weights, double delta, double scale, Py_ssize_t rows,
+                                Py_ssize_t cols) noexcept nogil
+        int64_t (*rows_decided)(const void *x, Py_ssize_t ldx, const void *targets, Py_ssize_t rows,
+                                Py_ssize_t cols) noexcept nogil
         void (**update)(void *w, const void *dw, void *a, void *b, Py_ssize_t n,
                         const fnn_update *rates) noexcept nogil
         void (*clip)(void *dw, Py_ssize_t n, const fnn_update *rates) noexcept nogil
@@ -87,6 +103,7 @@ cdef extern from "vec/table.h" nogil:
         double (*sum_of_squares)(const void *x, Py_ssize_t n, double scale) noexcept nogil
         double (*largest)(const void *x, Py_ssize_t n) noexcept nogil
         double (*fma_loop)(void *sink, int64_t rounds) noexcept nogil
+        void (*scale_loop)(void *y, const void *x, Py_ssize_t n, int64_t rounds) noexcept nogil
     ctypedef struct fnn_table:
         const char *name
         fnn_kernels f32, f64
@@ -97,6 +114,7 @@ cdef extern from "vec/table.h" nogil:
     # the names of the activations and what each saves, in the order of the table
     const char *fnn_activation_name(int index)
     int fnn_activation_saves(int index)
+    const char *fnn_element_loss_name(int index)
     # the names of the updates and how many arrays of state each keeps
     const char *fnn_update_name(int index)
     int fnn_update_states(int index)

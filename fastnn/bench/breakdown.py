@@ -1,154 +1,139 @@
-"""Where the time of a step goes: every kernel of it timed alone, beside its ceilings.
+"""Where the time of a step goes: each kernel of the compiled step, beside its ceiling.
 
-The kernels are called through `fastnn.functional` with the step's shapes, warm, one after the
-other; the compiled step is timed whole. What the step shows beyond or below the sum is what it
-loses to, or saves by, running them together.
+The step runs as it is, operation after operation on one thread, with a clock between them
+(`Program.profile`). A kernel is what the step does in a row under one name, its packing or its
+passes included: a dense layer with its activation, a batch norm, the update.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
-from itertools import pairwise
-from typing import Any
+from functools import cache
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from fastnn.bench.peak import BANDWIDTH_SIZES
-from fastnn.bench.workloads import Workload
+from fastnn.bench.peak import copy_bandwidth, fma_peak
+from fastnn.bench.workloads import SavedModel, Workload
+
+# Rounds of peak, profile and whole step; of each the median counts.
+SLICES = 5
+SECONDS_PER_SLICE = 0.1
 
 
-@dataclass(frozen=True)
-class Part:
-    """One kernel call of a step: what it must compute and move, and a call that does it."""
+def roofline(flops: float, moved: float, peak: float) -> tuple[float, str]:
+    """The shortest time, and what sets it: arithmetic at the FMA peak, or the bytes at the speed of
+    a copy that moves as many (to the next power of two).
 
-    name: str
-    flops: int
-    bytes: int
-    call: Callable[[], Any]
-
-
-def parts(workload: Workload) -> list[Part]:
-    """The kernels of one step, in order; activations stand fused where the step fuses them."""
-    from fastnn import functional as f
-
-    rng = np.random.default_rng(0)
-    n, last = workload.batch, len(workload.sizes) - 2
-    size = np.dtype(workload.dtype).itemsize
-
-    def normal(*shape: int) -> np.ndarray:
-        return rng.standard_normal(shape).astype(workload.dtype)
-
-    forward: list[Part] = []
-    backward: list[Part] = []
-    parameters = workload.parameters()
-    for i, (d, h) in enumerate(pairwise(workload.sizes)):
-        x, dy, w, b = normal(n, d), normal(n, h), parameters[f"w{i}"], parameters[f"b{i}"]
-        norm = workload.batchnorm and i < last
-        activation = workload.activation if i < last and not norm else None
-        y = f.dense_forward(x, w, b, activation=activation)
-        outs: dict[str, Any] = {"dw_out": np.empty_like(w), "db_out": np.empty_like(b)}
-        if i:
-            outs["dx_out"] = np.empty_like(x)
-        product, moved = 2 * n * d * h, size * (n * d + d * h + n * h)
-        uses = 2 if i else 1  # the first layer needs no input gradient
-        name, label = "dense" + (f"+{activation}" if activation else ""), f"{i}: {d}→{h}"
-        run: Callable[[], Any] = partial(f.dense_forward, x, w, b, activation=activation, out=y)
-        forward.append(Part(f"{name} {label}", product, moved, run))
-        run = partial(f.dense_backward, dy, x, w, y=y, activation=activation, need_dx=i > 0, **outs)
-        backward.append(Part(f"{name} backward {label}", uses * product, uses * moved, run))
-        if norm:
-            gamma, beta, z = parameters[f"gamma{i}"], parameters[f"beta{i}"], normal(n, h)
-            running = np.zeros_like(beta), np.ones_like(beta)
-            fused: dict[str, Any] = {"activation": workload.activation}
-            y, mean, rstd = f.batchnorm_forward(z, gamma, beta, *running, **fused)
-            name, array = f"batchnorm+{workload.activation}", size * n * h
-            run = partial(f.batchnorm_forward, z, gamma, beta, *running, y_out=y, **fused)
-            forward.append(Part(f"{name} {label}", 0, 2 * array, run))
-            dx = np.empty_like(z)
-            run = partial(
-                f.batchnorm_backward, dy, z, gamma, mean, rstd, beta=beta, y=y, dx_out=dx, **fused
-            )
-            backward.append(Part(f"{name} backward {label}", 0, 4 * array, run))
-    classes = workload.sizes[-1]
-    logits, labels = normal(n, classes), rng.integers(0, classes, n)
-    loss = Part(
-        "softmax cross-entropy",
-        0,
-        2 * size * n * classes,
-        partial(f.softmax_cross_entropy, logits, labels),
-    )
-    count = sum(a.size for a in parameters.values())
-    values, gradients, velocity = normal(count), normal(count) * 1e-3, normal(count) * 1e-3
-    update = Part(
-        "SGD with momentum",
-        0,
-        5 * size * count,
-        partial(f.sgd_update, values, gradients, velocity, lr=1e-6, momentum=0.9),
-    )
-    return [*forward, loss, *reversed(backward), update]
+    What works in place can be faster: a copy also reads what it overwrites.
+    """
+    arithmetic = flops / peak
+    copying = moved / bandwidth(1 << max(12, int(moved).bit_length())) if moved else 0.0
+    return (arithmetic, "FMA") if arithmetic >= copying else (copying, "copy")
 
 
-def seconds_per_call(call: Callable[[], Any], rounds: int = 7, target: float = 0.01) -> float:
-    """Median over rounds of about `target` seconds of the time of one call."""
-    call()
-    count = 1
-    times: list[float] = []
-    while len(times) < rounds:
-        start = time.perf_counter()
-        for _ in range(count):
-            call()
-        elapsed = time.perf_counter() - start
-        if elapsed < target / 4:
-            count *= 2
-        else:
-            times.append(elapsed / count)
-    return float(np.median(times))
+@cache
+def bandwidth(size: int) -> float:
+    """`copy_bandwidth`, once for each size."""
+    return copy_bandwidth(size)
 
 
-def floor_seconds(flops: int, moved: int, peak: float, bandwidth: dict[str, float]) -> float:
-    """The roofline: the longer of arithmetic at the FMA peak and bytes at the bandwidth of the
-    smallest level of memory that holds them."""
-    place = next((p for p, size in BANDWIDTH_SIZES.items() if moved <= size), "memory")
-    return max(flops / peak, moved / bandwidth[place])
-
-
-def breakdown(
-    workload: Workload, peak: float, bandwidth: dict[str, float]
-) -> tuple[list[dict[str, Any]], float]:
-    """Time every kernel of `workload`, and the whole compiled step.
+def breakdown(task: Workload | SavedModel) -> dict[str, Any]:
+    """Time every kernel of the compiled step of `task`, and the whole step, on one thread.
 
     Returns
     -------
-    rows : list of dict
-        ``kernel, flops, bytes, seconds, ceiling`` (the fraction of the roofline reached).
-    step : float
-        Seconds of the whole step.
-    """
-    from fastnn.bench.contenders.fastnn_mlp import FastNNSteps
+    dict
+        ``dtype``; ``seconds`` of the whole step; ``peak``, flop/s; ``parts``, a list of dict with
+        ``kernel, flops, bytes, seconds, share`` (of the sum over the kernels), ``ceiling`` (the
+        fraction of the roofline reached, the peak being measured just before), ``bound`` ("FMA" or
+        "copy", which of the two sets the roofline) and ``operations``, pairs of name and seconds.
 
+    Raises
+    ------
+    NotCompilable
+        The model has a part without compiled operations.
+    """
+    step, x, y, dtype = _compiled(task)
+    order, rates = np.arange(len(x)), np.zeros(1)  # a rate of 0: the parameters stay as they are
+    steps = _steps_in(step, x, y, SECONDS_PER_SLICE)
+    orders, zeros = np.tile(order, steps), np.zeros(steps)
+    peaks, wholes, profiles = [], [], []
+    for _ in range(SLICES):
+        peaks.append(fma_peak(dtype))
+        profiles.append(step.program.profile(x, y, order, rates, repeats=min(steps, 100)))
+        start = time.perf_counter()
+        step.run(x, y, orders, 0, steps, zeros)
+        wholes.append((time.perf_counter() - start) / steps)
     rows = []
-    for part in parts(workload):
-        seconds = seconds_per_call(part.call)
-        floor = floor_seconds(part.flops, part.bytes, peak, bandwidth)
+    for slices in zip(*profiles, strict=True):
+        name, flops, moved, parts = slices[0]
+        times = np.array([[seconds for _, seconds in part[3]] for part in slices])
+        sums = np.maximum(times.sum(axis=1), 1e-9)
+        floors = [roofline(flops, moved, peak)[0] for peak in peaks]
         rows.append(
             {
-                "kernel": part.name,
-                "flops": part.flops,
-                "bytes": part.bytes,
-                "seconds": seconds,
-                "ceiling": floor / seconds,
+                "kernel": name,
+                "flops": flops,
+                "bytes": moved,
+                "seconds": float(np.median(sums)),
+                "ceiling": float(np.median(floors / sums)),
+                "bound": roofline(flops, moved, float(np.median(peaks)))[1],
+                "operations": [
+                    (part[0], float(seconds))
+                    for part, seconds in zip(parts, np.median(times, axis=0), strict=True)
+                ],
             }
         )
-    steps = FastNNSteps(workload)
-    times = []
-    for _ in range(7):
-        steps.restore()
-        count = 1 if workload.flops > 1e9 else 100
-        steps.run(1)
+    total = sum(row["seconds"] for row in rows)
+    for row in rows:
+        row["share"] = row["seconds"] / total
+    seconds, peak = float(np.median(wholes)), float(np.median(peaks))
+    return {"dtype": dtype, "seconds": seconds, "peak": peak, "parts": rows}
+
+
+class Compiled(NamedTuple):
+    """A compiled step and a batch for it."""
+
+    step: Any
+    x: np.ndarray
+    y: np.ndarray
+    dtype: str
+
+
+def _compiled(task: Workload | SavedModel) -> Compiled:
+    """The step of a network by its sizes, or of a model from its file on random data."""
+    if isinstance(task, Workload):
+        from fastnn.bench.contenders.fastnn_mlp import FastNNSteps
+
+        steps = FastNNSteps(task)
+        return Compiled(steps.step, steps.x, steps.y, task.dtype)
+    import fastnn as fnn
+    from fastnn.losses import SoftmaxCrossEntropy
+    from fastnn.step import compile_step
+
+    model = fnn.load(task.path)
+    loss = model.loss or SoftmaxCrossEntropy()
+    step = compile_step(model, loss, fnn.SGD(0.01, momentum=0.9), task.batch)
+    rng = np.random.default_rng(0)
+    assert model.input_shape is not None
+    x = rng.standard_normal((task.batch, *model.input_shape)).astype(model.dtype)
+    outputs = model.output_shape
+    if loss.kind == "classification":
+        y = rng.integers(0, outputs[0], task.batch)
+    else:
+        y = rng.standard_normal((task.batch, *outputs)).astype(model.dtype)
+    return Compiled(step, x, y, model.dtype.name)
+
+
+def _steps_in(step: Any, x: np.ndarray, y: np.ndarray, seconds: float) -> int:
+    """How many steps take about so long, warm; at least three."""
+    count = 1
+    while True:
+        orders, rates = np.tile(np.arange(len(x)), count), np.zeros(count)
         start = time.perf_counter()
-        steps.run(count)
-        times.append((time.perf_counter() - start) / count)
-    return rows, float(np.median(times))
+        step.run(x, y, orders, 0, count, rates)
+        elapsed = time.perf_counter() - start
+        if elapsed > seconds / 10 and count > 1:
+            return max(3, round(count * seconds / elapsed))
+        count *= 2

@@ -117,6 +117,7 @@ class WorkerProcess:
         self, name: str, cpus: list[int], isa: str | None = None, log: IO[str] | None = None
     ) -> None:
         self.name = name
+        self.cpus = cpus
         self.threads = threads = len(cpus)
         command = [sys.executable, "-m", "fastnn.bench.worker"]
         self.process = subprocess.Popen(

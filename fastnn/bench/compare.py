@@ -9,9 +9,10 @@ from types import TracebackType
 from typing import IO, Any, Self
 
 from fastnn.bench.client import NotApplicable, WorkerFailed, WorkerProcess
+from fastnn.bench.kernels import Kernel
 from fastnn.bench.oracle import TOLERANCE
 from fastnn.bench.pairs import Effort, alternate
-from fastnn.bench.workloads import Kernel, Task, Workload, task_to_json
+from fastnn.bench.workloads import Gemm, SavedModel, Task, Workload, task_to_json
 
 CHECKED_STEPS = 5
 # Relative difference of the losses of the first steps. Rounding differs between the contenders
@@ -20,6 +21,7 @@ CHECKED_STEPS = 5
 LOSS_TOLERANCE = {"float32": 1e-3, "float64": 1e-9}
 
 Record = dict[str, Any]
+Measurable = Workload | Gemm | Kernel
 
 
 class Team:
@@ -59,9 +61,10 @@ class Team:
         self.note = note
         self._stack = ExitStack()
 
-        def start(name: str) -> WorkerProcess:
+        def start(name: str, cpus: list[int] = cpus) -> WorkerProcess:
             return self._stack.enter_context(WorkerProcess(name, cpus, isa, log))
 
+        self._start = start
         try:
             self.ours = start(ours)
             self.machine: WorkerProcess | None = start("machine")
@@ -91,6 +94,13 @@ class Team:
     ) -> None:
         self._stack.close()
 
+    def add(self, name: str, cpus: list[int], known_as: str) -> WorkerProcess:
+        """Start one more peer, on cores of its own choice, under another name."""
+        worker = self._start(name, cpus)
+        worker.name = known_as
+        self.peers.append(worker)
+        return worker
+
     @property
     def versions(self) -> dict[str, dict[str, str]]:
         """What each contender runs on."""
@@ -102,7 +112,7 @@ class Team:
         ceilings: Record = {"bandwidth": self.machine.ask("bandwidth")["bandwidths"]}
         try:
             ceilings["fma"] = {
-                dtype: self.machine.ask("peak", dtype=dtype, seconds=0.2)["flops"]
+                dtype: self.machine.ask("peak", dtype=dtype, seconds=0.1)["flops"]
                 for dtype in ("float32", "float64")
             }
         except WorkerFailed as error:
@@ -112,14 +122,15 @@ class Team:
             ceilings["fma"] = {}
         return ceilings
 
-    def measure(self, task: Task, effort: Effort) -> Record:
+    def measure(self, task: Measurable, effort: Effort) -> Record:
         """Build, check and time `task` on everyone who does it.
 
         Returns
         -------
         dict
-            ``name``, ``seconds`` (median per step or call of ours), ``flops`` or ``bytes``,
-            ``peak_fraction``, ``disturbed`` (the share of the pairs in which another process was
+            ``name``, ``seconds`` (median per step or call of ours), ``flops`` with
+            ``peak_fraction`` or ``bytes`` with ``copy_fraction`` (where they do not fit in the
+            caches; else None), ``disturbed`` (the share of the pairs in which another process was
             on the core), and under ``peers`` for each name either ``seconds`` and
             ``speedup`` (median, low, high, pairs), or the reason for their absence: ``refused``
             where it failed or computed something else, ``not_applicable`` where it has no such
@@ -140,15 +151,14 @@ class Team:
             except WorkerFailed as error:
                 kind = "not_applicable" if isinstance(error, NotApplicable) else "refused"
                 absent[peer.name] = {kind: str(error).removeprefix(f"{peer.name}: ")}
-        # The FMA peak says nothing about kernels, which move bytes.
-        machine = None if isinstance(task, Kernel) else self.machine
-        measured = alternate(self.ours, ready, effort, machine, task.dtype)
+        measured = alternate(self.ours, ready, effort, self._ceiling(task, effort))
         record: Record = {"name": task.name, "dtype": task.dtype, "ours": self.ours.name}
         if isinstance(task, Workload):
             record |= {"network": task.describe(), "losses": right_answer}
         record["seconds"] = measured.our_seconds()
         if isinstance(task, Kernel):
-            record["bytes"] = task.bytes
+            fraction = measured.peak_fraction(task.bytes)
+            record |= {"bytes": task.bytes, "copy_fraction": fraction and asdict(fraction)}
         else:
             fraction = measured.peak_fraction(task.flops)
             record |= {"flops": task.flops, "peak_fraction": fraction and asdict(fraction)}
@@ -159,24 +169,30 @@ class Team:
         } | absent
         return record
 
-    def breakdown(self, task: Task) -> Record:
-        """Time every kernel of a step of ours alone, beside the ceilings.
+    def _ceiling(self, task: Measurable, effort: Effort) -> Callable[[], float] | None:
+        """What measures, just before each round of ours, what the machine could do."""
+        machine = self.machine
+        if machine is None or (isinstance(task, Workload) and task.fit):
+            return None  # a fit ends with a shorter batch
+        if isinstance(task, Kernel):
+            if not task.in_memory:
+                return None
+            return lambda: float(machine.ask("copy", size=task.bytes)["bandwidth"])
+        seconds = min(0.02, effort.round_seconds)
+        return lambda: float(machine.ask("peak", dtype=task.dtype, seconds=seconds)["flops"])
+
+    def breakdown(self, task: Workload | SavedModel) -> Record:
+        """Where the time of a step of ours goes, see `fastnn.bench.breakdown`.
 
         Raises
         ------
         WorkerFailed
-            Ours is not fastnn, or the ceilings are not known.
+            Ours is not fastnn, or the step has a part that cannot be compiled.
         """
-        peak = self.ceilings["fma"].get(task.dtype)
-        if self.ours.name != "fastnn" or peak is None:
+        if self.ours.name != "fastnn" or not self.ceilings["fma"]:
             raise WorkerFailed("a breakdown needs fastnn's compiled kernels")
-        answer = self.ours.ask(
-            "breakdown",
-            task=task_to_json(task),
-            peak=peak,
-            bandwidth=self.ceilings["bandwidth"],
-        )
-        return {"name": task.name, "dtype": task.dtype, "ours": "fastnn", "peers": {}, **answer}
+        answer = self.ours.ask("breakdown", task=task_to_json(task))
+        return {"name": task.name, "ours": "fastnn", "peers": {}, **answer}
 
     def _prepare(self, worker: WorkerProcess, task: Task) -> Any:
         """Build and check one contender; returns its first losses, or the error of its result."""

@@ -8,7 +8,7 @@ what a pair gives, and the median over many pairs is what is reported.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
@@ -116,8 +116,8 @@ class Rounds:
 class Measured:
     """Everything one alternation gave.
 
-    `peaks` holds flop/s, each measured right before a round of ours in `beside_peak`, so that
-    the fraction of the peak is paired too.
+    `peaks` holds what the machine could do (flop/s, or bytes/s), each measured right before a round
+    of ours in `beside_peak`, so that the fraction of the peak is paired too.
     """
 
     peers: dict[str, Rounds]
@@ -140,11 +140,11 @@ class Measured:
         rounds = [*self.beside_peak, *(r for peer in self.peers.values() for r in peer.ours)]
         return median(r.seconds for r in rounds)
 
-    def peak_fraction(self, flops: int) -> Ratio | None:
-        """Share of the FMA peak that ours reaches with `flops` of arithmetic per step."""
+    def peak_fraction(self, work: int) -> Ratio | None:
+        """Share of the peak that ours reaches with `work` (flops, or bytes) per step."""
         if not self.peaks:
             return None
-        floors = [flops / peak for peak in self.peaks]
+        floors = [work / peak for peak in self.peaks]
         return paired_ratio(floors, [r.seconds for r in self.beside_peak])
 
 
@@ -152,8 +152,7 @@ def alternate(
     ours: WorkerProcess,
     peers: Sequence[WorkerProcess],
     effort: Effort,
-    machine: WorkerProcess | None = None,
-    dtype: str = "float32",
+    peak: Callable[[], float] | None = None,
 ) -> Measured:
     """Time what the workers have built, in turns.
 
@@ -177,7 +176,6 @@ def alternate(
         undisturbed = worker.threads > 1 or answer["share"] >= UNDISTURBED
         return Round(answer["seconds"] / answer["steps"], undisturbed)
 
-    peak_seconds = min(0.02, effort.round_seconds)
     measured = Measured({peer.name: Rounds() for peer in peers})
     start = time.monotonic()
     while True:
@@ -188,10 +186,8 @@ def alternate(
             break
         if cycles >= effort.min_pairs and elapsed > 3 * effort.budget:
             break
-        if machine is not None:
-            measured.peaks.append(
-                float(machine.ask("peak", dtype=dtype, seconds=peak_seconds)["flops"])
-            )
+        if peak is not None:
+            measured.peaks.append(peak())
         measured.beside_peak.append(run(ours))
         for peer in peers:
             rounds = measured.peers[peer.name]

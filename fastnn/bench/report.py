@@ -7,19 +7,17 @@ import json
 import os
 import platform
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from fastnn.bench.compare import Record
-from fastnn.bench.workloads import GEMM_AIMS
+from fastnn.bench.kernels import CALL_ALLOWANCE, CALL_SECONDS, Kernel, asked
+from fastnn.bench.workloads import GEMM_AIMS, GEMM_GRID, GEMM_USES, STEP_AIMS, STEP_AIMS_AVX2, Gemm
 from fastnn.files import replacing
 
 FORMAT = 1
-
-# What a call through fastnn's checks may cost more than NumPy's, in seconds; a product of a few
-# hundred elements is all call.
-CALL_ALLOWANCE = 0.3e-6
 
 
 def machine() -> dict[str, Any]:
@@ -95,8 +93,6 @@ def rows(record: Record, labels: dict[str, str]) -> Iterator[str]:
     notes = []
     if share:
         notes.append(f"{share['median']:.1%} of the FMA peak")
-    if "bytes" in record:
-        notes.append(f"{record['bytes'] / record['seconds'] / 1e9:.1f} GB/s")
     if record["disturbed"]:
         notes.append(f"({record['disturbed']:.0%} of the rounds disturbed by other processes)")
     line = ROW.format(
@@ -117,44 +113,149 @@ def rows(record: Record, labels: dict[str, str]) -> Iterator[str]:
         )
 
 
-def gemm_summary(records: Sequence[Record]) -> Iterator[str]:
-    """The grid in a few lines: aims by shape, then the paired ratios to NumPy by use."""
-    by_name = {record["name"]: record for record in records}
-    if any(record["peak_fraction"] for record in records):
-        yield "Fraction of the FMA peak, packing included (dx: what dx+dw takes beyond dw)"
-        yield f"{'N, D, H':<18} {'forward':>8} {'dw':>8} {'dx':>8} {'aim':>8}"
-        for shape, aim in GEMM_AIMS.items():
-            key = "x".join(map(str, shape))
-            trio = [by_name.get(f"{use} {key}") for use in ("forward", "dw", "dx+dw")]
-            if None in trio:
-                continue
-            shares = [r["peak_fraction"]["median"] for r in trio if r is not None]
-            # With both products of one size, 2 / both = 1 / dw + 1 / dx.
-            rest = 2 / shares[2] - 1 / shares[1]
-            shares[2] = 1 / rest if rest > 0 else float("nan")
-            cells = " ".join(f"{share:>8.1%}" for share in shares)
-            yield f"{', '.join(map(str, shape)):<18} {cells} {aim:>8.0%}"
-    for use in ("forward", "dw", "dx+dw"):
-        found = [
-            (apart_from_the_call(record), record)
-            for record in records
-            if record["name"].startswith(f"{use} ")
-            and "speedup" in record["peers"].get("numpy", {})
-        ]
-        if not found:
+def step_figures(records: Sequence[Record], isa: str = "avx512") -> Record:
+    """What is asked of the whole steps on this instruction set (`STEP_AIMS`), and what was found."""
+    asked_here = STEP_AIMS if isa == "avx512" else STEP_AIMS_AVX2
+    rows = []
+    for record in records:
+        aims = asked_here.get(record["name"])
+        if aims is None:
             continue
-        found.sort(key=lambda pair: pair[0])
-        ratios = [ratio for ratio, _ in found]
-        level = sum(ratio >= 0.97 for ratio in ratios) / len(ratios)
-        yield (
-            f"{use}: {len(found)} shapes against NumPy's matmul, at least 0.97× on {level:.1%}, "
-            f"median {ratios[len(ratios) // 2]:.2f}×, lowest {ratios[0]:.2f}× "
-            f"(up to {CALL_ALLOWANCE * 1e6:.1f} µs of the call apart)"
+        share = record.get("peak_fraction")
+        speedups = {
+            name: peer["speedup"]["median"]
+            for name, peer in record["peers"].items()
+            if "speedup" in peer
+        }
+        rows.append(
+            {
+                "name": record["name"],
+                "seconds": record["seconds"],
+                "peak_fraction": [share["median"] if share else None, aims.peak_fraction],
+                "jax": [speedups.get("jax"), aims.jax],
+                "torch": [speedups.get("torch"), aims.torch],
+                "microseconds": [record["seconds"] * 1e6, aims.microseconds],
+            }
         )
-        worst = ", ".join(
-            f"{record['name'].split()[1]} {ratio:.2f}×" for ratio, record in found[:8]
-        )
-        yield f"    lowest: {worst}"
+    return {"steps": rows}
+
+
+def step_lines(figures: Record) -> Iterator[str]:
+    """`step_figures` as a table: found / asked."""
+    if not figures["steps"]:
+        return
+    yield "found / asked (PyTorch: where both sides run the same instruction set)"
+    line = "{:<14} {:>9} {:>16} {:>15} {:>15} {:>14}"
+    yield line.format("", "time", "of the FMA peak", "to JAX jit", "to PyTorch", "µs a step")
+    for row in figures["steps"]:
+
+        def cell(key: str, form: str, row: Record = row) -> str:
+            found, wanted = row[key]
+            if wanted is None and (found is None or key == "microseconds"):
+                return ""
+            ours = "?" if found is None else format(found, form)
+            return ours if wanted is None else f"{ours} / {wanted:{form}}"
+
+        yield line.format(
+            row["name"], duration(row["seconds"]), cell("peak_fraction", ".1%"),
+            cell("jax", ".2f"), cell("torch", ".2f"), cell("microseconds", ".1f"),
+        ).rstrip()  # fmt: skip
+
+
+def gemm_row(record: Record) -> str:
+    """One product: time, fraction of the FMA peak, paired ratio to NumPy's with its interval."""
+    share = record["peak_fraction"]
+    line = f"{record['name']:<24} {duration(record['seconds']):>9}"
+    line += f" {share['median']:>7.1%}" if share else " " * 8
+    for name, peer in record["peers"].items():
+        if s := peer.get("speedup"):
+            line += f"   {s['median']:.2f}× {name} ({s['low']:.2f} to {s['high']:.2f})"
+        else:
+            line += f"   {name}: {peer.get('refused') or peer.get('not_applicable')}"
+    return line
+
+
+# What must hold on the grid: paired medians of at least `LEVEL` on `LEVEL_SHARE` of the shapes, and
+# none below `WORST`.
+LEVEL, LEVEL_SHARE, WORST = 0.97, 0.95, 0.9
+
+
+def gemm_figures(records: Sequence[Record]) -> Record:
+    """The grid in numbers.
+
+    Returns
+    -------
+    dict
+        ``aims``: for each shape of `GEMM_AIMS` its aim and the fraction of the FMA peak of each
+        use; ``numpy``: for each use and each group, and "all" of either, how many shapes, the
+        share with a ratio to NumPy of at least `LEVEL`, the median, the lowest, and how many are
+        below `WORST` (the ratios are apart from the call, see `apart_from_the_call`); ``lowest``:
+        the names of the worst, with their ratios.
+    """
+    by_name = {record["name"]: record for record in records}
+    aims = []
+    for shape, aim in GEMM_AIMS.items():
+        found = [by_name.get(Gemm(use, shape).name) for use in GEMM_USES]
+        shares = [(r.get("peak_fraction") or {}).get("median") if r else None for r in found]
+        if any(share is not None for share in shares):
+            aims.append({"shape": shape, "aim": aim, **dict(zip(GEMM_USES, shares, strict=True))})
+    ratios: list[tuple[float, Gemm]] = []
+    for record in records:
+        if "speedup" in record["peers"].get("numpy", {}):
+            use, sides = record["name"].split()
+            n, d, h = map(int, sides.split("x"))
+            ratios.append((apart_from_the_call(record), Gemm(use, (n, d, h))))
+    ratios.sort(key=lambda pair: pair[0])
+    groups = dict.fromkeys(Gemm("dx", shape).group for shape in GEMM_GRID)
+    table = []
+    for group in ("all", *groups):
+        for use in ("all", *GEMM_USES):
+            chosen = [
+                ratio
+                for ratio, task in ratios
+                if use in ("all", task.use) and group in ("all", task.group)
+            ]
+            if chosen:
+                table.append(
+                    {
+                        "group": group,
+                        "use": use,
+                        "shapes": len(chosen),
+                        "level": sum(ratio >= LEVEL for ratio in chosen) / len(chosen),
+                        "median": chosen[len(chosen) // 2],
+                        "lowest": chosen[0],
+                        "below": sum(ratio < WORST for ratio in chosen),
+                    }
+                )
+    lowest = [{"name": task.name, "ratio": ratio} for ratio, task in ratios[:20]]
+    return {"aims": aims, "numpy": table, "lowest": lowest}
+
+
+def gemm_lines(figures: Record) -> Iterator[str]:
+    """`gemm_figures` as a table."""
+    if figures["aims"]:
+        yield "Fraction of the FMA peak measured just before, packing included; medians"
+        yield f"{'N, D, H':<18}" + "".join(f" {use:>8}" for use in (*GEMM_USES, "asked"))
+        for row in figures["aims"]:
+            cells = "".join(
+                f" {row[use]:>8.1%}" if row[use] is not None else " " * 9 for use in GEMM_USES
+            )
+            yield f"{', '.join(map(str, row['shape'])):<18}{cells} {row['aim']:>8.0%}"
+    if not figures["numpy"]:
+        return
+    yield (
+        f"Paired ratios to NumPy's matmul, up to {CALL_ALLOWANCE * 1e6:.1f} µs of the call apart; "
+        f"asked: at least {LEVEL} on {LEVEL_SHARE:.0%}, none below {WORST}"
+    )
+    line = "{:<18} {:<8} {:>7} {:>8} {:>8} {:>8} {:>9}"
+    yield line.format("shapes", "use", "number", f"≥ {LEVEL}", "median", "lowest", f"< {WORST}")
+    for row in figures["numpy"]:
+        yield line.format(
+            row["group"], row["use"], row["shapes"], f"{row['level']:.1%}",
+            f"{row['median']:.2f}×", f"{row['lowest']:.2f}×", row["below"] or "",
+        ).rstrip()  # fmt: skip
+    worst = (f"{row['name']} {row['ratio']:.2f}×" for row in figures["lowest"])
+    yield f"lowest: {', '.join(worst)}"
 
 
 def apart_from_the_call(record: Record) -> float:
@@ -165,24 +266,105 @@ def apart_from_the_call(record: Record) -> float:
     return ratio if ratio >= 1 else min(1.0, ratio * allowed)
 
 
+def kernel_row(record: Record, task: Kernel) -> str:
+    """One kernel: time, bandwidth, times as fast as each peer, and what is asked of it."""
+    line = f"{record['name']:<40} {duration(record['seconds']):>9}"
+    line += f" {record['bytes'] / record['seconds'] / 1e9:>6.1f} GB/s"
+    share = record["copy_fraction"]
+    line += f" {share['median']:>5.0%} of a copy" if share else " " * 16
+    for name, peer in record["peers"].items():
+        if "refused" in peer:
+            line += f"  {name} refused"
+        elif s := peer.get("speedup"):
+            line += f"  {name} {s['median']:.2f}×"
+    verdicts = [
+        f"{'+' if verdict['reached'] else '-'} {verdict['text']}"
+        for verdict in verdicts_on(record, task)
+    ]
+    return f"{line}  | {', '.join(verdicts)}"
+
+
+def verdicts_on(record: Record, task: Kernel) -> Iterator[Record]:
+    """For each `asked` figure that can be judged: ``of, figure, found, reached, text``."""
+    speedups = {
+        name: float(peer["speedup"]["median"])
+        for name, peer in record["peers"].items()
+        if "speedup" in peer
+    }
+    share = record["copy_fraction"]
+    for wanted in asked(task):
+        found: float | None = None
+        text = f"{wanted.figure:g}× the fastest"
+        if wanted.of == "fastest":
+            found = min(speedups.values(), default=None)
+        elif wanted.of == "copy":
+            found = float(share["median"]) if share else None
+            text = f"{wanted.figure:.0%} of a copy"
+        elif wanted.of == "numpy's call":
+            found = apart_from_the_call(record) if "numpy" in speedups else None
+            text = f"NumPy + {CALL_ALLOWANCE * 1e6:g} µs"
+        elif wanted.of == "call":
+            found = CALL_SECONDS / float(record["seconds"])
+            text = f"{CALL_SECONDS * 1e6:g} µs"
+        else:
+            found = speedups.get(wanted.of)
+            text = f"{wanted.figure:g}× {wanted.of}"
+        if found is not None:
+            reached = found >= wanted.figure
+            yield {**asdict(wanted), "found": found, "reached": reached, "text": text}
+
+
+def kernel_figures(records: Sequence[Record], tasks: Sequence[Kernel]) -> Record:
+    """What was asked of each kernel, and what was found; ``missed`` has the names of those below."""
+    by_name = {task.name: task for task in tasks}
+    rows = [
+        {"name": record["name"], "seconds": record["seconds"], **verdict}
+        for record in records
+        for verdict in verdicts_on(record, by_name[record["name"]])
+    ]
+    return {"asked": rows, "missed": [row["name"] for row in rows if not row["reached"]]}
+
+
+def kernel_lines(figures: Record) -> Iterator[str]:
+    """How many of the asked figures were reached, and those that were not."""
+    rows = figures["asked"]
+    yield f"{sum(row['reached'] for row in rows)} of {len(rows)} figures reached"
+    for row in sorted(rows, key=lambda row: row["found"] / row["figure"]):
+        if not row["reached"]:
+            yield f"    {row['name']}: {row['text']} asked, {row['found']:.2f} found"
+
+
 def breakdown_lines(record: Record) -> Iterator[str]:
-    """The kernels of a step, one line each."""
+    """The kernels of a step, one line each, and what prepares them below."""
     parts = record["parts"]
-    yield f"{record['name']}: each kernel called alone, warm, and the whole compiled step"
-    line = "{:<38} {:>9} {:>9} {:>9} {:>7} {:>7} {:>9}"
-    yield line.format("kernel", "Mflop", "KiB", "time", "GF/s", "GB/s", "ceiling")
-    total = sum(part["seconds"] for part in parts)
+    yield (
+        f"{record['name']}, {record['dtype']}: the kernels of the compiled step, on one thread; "
+        f"FMA peak {record['peak'] / 1e9:.0f} GF/s"
+    )
+    line = "{:<30} {:>9} {:>9} {:>9} {:>6} {:>6} {:>6} {:>13}"
+    yield line.format("kernel", "Mflop", "KiB", "time", "share", "GF/s", "GB/s", "of ceiling")
     for part in parts:
+        seconds = part["seconds"]
         yield line.format(
             part["kernel"],
-            f"{part['flops'] / 1e6:.1f}" if part["flops"] else "",
+            f"{part['flops'] / 1e6:.3g}" if part["flops"] else "",
             f"{part['bytes'] / 1024:.0f}",
-            duration(part["seconds"]),
-            f"{part['flops'] / part['seconds'] / 1e9:.0f}" if part["flops"] else "",
-            f"{part['bytes'] / part['seconds'] / 1e9:.1f}",
-            f"{part['ceiling']:.0%}",
-        )
-    yield f"sum of the kernels {duration(total)}, the compiled step {duration(record['seconds'])}"
+            duration(seconds),
+            f"{part['share']:.1%}",
+            f"{part['flops'] / seconds / 1e9:.0f}" if part["flops"] else "",
+            f"{part['bytes'] / seconds / 1e9:.1f}",
+            f"{part['ceiling']:.0%} {part['bound']:>4}" if part["bytes"] else "",
+        ).rstrip()
+        *first, _ = part["operations"]
+        for name, took in first:
+            if name := name.removeprefix(part["kernel"]).lstrip(": "):
+                yield f"    of it {name}: {duration(took)}"
+    total = sum(part["seconds"] for part in parts)
+    yield (
+        f"sum of the kernels {duration(total)}, the compiled step {duration(record['seconds'])}: "
+        f"{sum(part['flops'] for part in parts) / record['seconds'] / record['peak']:.1%} of the "
+        f"FMA peak (all arithmetic counted)"
+    )
 
 
 # -- files -------------------------------------------------------------------------------------
@@ -195,8 +377,9 @@ def document(
     ceilings: Record,
     results: Iterable[Record],
     notes: Sequence[str],
+    figures: Record | None = None,
 ) -> Record:
-    """Everything that was measured, as one JSON-able value."""
+    """Everything that was measured, and the `figures` drawn from it, as one JSON-able value."""
     return {
         "format": FORMAT,
         "machine": info,
@@ -204,6 +387,7 @@ def document(
         "versions": versions,
         "ceilings": ceilings,
         "results": list(results),
+        "figures": figures or {},
         "notes": list(notes),
     }
 

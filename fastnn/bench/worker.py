@@ -10,8 +10,11 @@ stdout for each line of JSON on stdin, and sleeps in between:
 ``{"do": "time", "steps": n}``         ``{"seconds": …, "steps": …, "share": …}``; the share of the
                                        round in which the process was on a core
 ``{"do": "peak", "dtype": …}``         ``{"flops": …}`` of all threads together
+``{"do": "copy", "size": bytes}``      ``{"bandwidth": …}`` of one core
+``{"do": "cpu"}``                      ``{"seconds": …}`` of processor time so far
+``{"do": "spin", "on": true}``         ``{}``; be a busy neighbour until ``"on": false``
 ``{"do": "bandwidth"}``                ``{"bandwidths": {…}}``
-``{"do": "breakdown", "task": …}``     ``{"parts": […], "seconds": …}``, needs the ceilings
+``{"do": "breakdown", "task": …}``     ``{"parts": […], "seconds": …, …}``
 ``{"do": "quit"}``                     nothing; so does the end of stdin
 =====================================  =====================================================
 
@@ -25,6 +28,7 @@ import json
 import logging
 import os
 import sys
+import threading
 import time
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
@@ -107,6 +111,7 @@ class Worker:
         self.threads = threads
         self.contender: Contender | None = None
         self.runner: StepRunner | CallRunner | None = None
+        self.spinning = threading.Event()
         if name != "machine":
             from fastnn.bench.contenders import create
 
@@ -166,19 +171,39 @@ class Worker:
 
         return {"flops": fma_peak(dtype, seconds, self.threads)}
 
-    def do_bandwidth(self, seconds: float = 0.2) -> dict[str, Any]:
+    def do_spin(self, on: bool) -> dict[str, Any]:
+        """Keep the core busy with multiply-adds, in a thread, from now on or no longer."""
+        if on and not self.spinning.is_set():
+            self.spinning.set()
+            threading.Thread(target=self._spin, daemon=True).start()
+        elif not on:
+            self.spinning.clear()
+        return {}
+
+    def do_cpu(self) -> dict[str, Any]:
+        return {"seconds": time.process_time()}
+
+    def _spin(self) -> None:
+        from fastnn._kernels.machine import fma_work
+
+        while self.spinning.is_set():
+            fma_work("float32", 1_000_000)  # about a millisecond
+
+    def do_copy(self, size: int, seconds: float = 0.02) -> dict[str, Any]:
+        from fastnn.bench.peak import copy_bandwidth
+
+        return {"bandwidth": copy_bandwidth(size, seconds)}
+
+    def do_bandwidth(self, seconds: float = 0.05) -> dict[str, Any]:
         from fastnn.bench.peak import bandwidths
 
         return {"bandwidths": bandwidths(seconds)}
 
-    def do_breakdown(
-        self, task: dict[str, Any], peak: float, bandwidth: dict[str, float]
-    ) -> dict[str, Any]:
+    def do_breakdown(self, task: dict[str, Any]) -> dict[str, Any]:
         from fastnn.bench.breakdown import breakdown
         from fastnn.bench.workloads import task_from_json
 
-        parts, seconds = breakdown(task_from_json(task), peak, bandwidth)  # type: ignore[arg-type]
-        return {"parts": parts, "seconds": seconds}
+        return breakdown(task_from_json(task))  # type: ignore[arg-type]
 
 
 def one_line(error: BaseException) -> str:

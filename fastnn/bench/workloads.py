@@ -6,15 +6,18 @@ Every task is a small frozen dataclass that travels to the worker processes as J
 
 from __future__ import annotations
 
-import math
 import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise, product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from fastnn.bench.kernels import Kernel
+
 ACTIVATIONS = ("relu", "tanh")
+DIGITS_ROWS = 1797  # of scikit-learn's digits
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,8 @@ class Workload:
 
     `sizes` runs from the input to the classes. Every hidden layer is dense, then batch norm if
     `batchnorm`, then the activation. The loss is softmax with cross-entropy, the optimizer SGD
-    with momentum 0.9.
+    with momentum 0.9. With `fit`, fastnn runs it as 30 epochs of `Sequential.fit` on as many rows
+    as the digits data have, with shuffling, history and progress bar; the others run their steps.
     """
 
     name: str
@@ -32,6 +36,7 @@ class Workload:
     activation: str = "relu"
     batchnorm: bool = False
     dtype: str = "float32"
+    fit: bool = False
 
     lr = 0.01
     momentum = 0.9
@@ -47,8 +52,8 @@ class Workload:
 
     @property
     def epoch_steps(self) -> int:
-        """Steps of one pass over the digits data (1,797 rows): the length of a "whole epoch"."""
-        return max(1, 1797 // self.batch)
+        """Steps of one pass over the digits data: the length of a "whole epoch"."""
+        return max(1, DIGITS_ROWS // self.batch)
 
     def describe(self) -> str:
         """The network in one line, in the form that `parse` reads."""
@@ -72,11 +77,12 @@ class Workload:
                 arrays[f"beta{i}"] = rng.standard_normal(h) * 0.1
         return {name: a.astype(self.dtype) for name, a in arrays.items()}
 
-    def data(self, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-        """One batch: `x` (batch, D) standard normal, `y` (batch,) int64 labels."""
+    def data(self, seed: int = 1, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """One batch, or as many rows: `x` (rows, D) standard normal, `y` (rows,) int64 labels."""
         rng = np.random.default_rng(seed)
-        x = rng.standard_normal((self.batch, self.sizes[0])).astype(self.dtype)
-        return x, rng.integers(0, self.sizes[-1], self.batch)
+        rows = self.batch if rows is None else rows
+        x = rng.standard_normal((rows, self.sizes[0])).astype(self.dtype)
+        return x, rng.integers(0, self.sizes[-1], rows)
 
 
 def _named(*workloads: Workload) -> dict[str, Workload]:
@@ -92,7 +98,38 @@ WORKLOADS = _named(
     Workload("deep-bn", 1000, (500, *[500] * 10, 10), "tanh", batchnorm=True),
     Workload("digits", 32, (64, 64, 64, 10)),
     Workload("digits-bn", 32, (64, 64, 64, 10), batchnorm=True),
+    Workload("digits-fit", 32, (64, 64, 64, 10), fit=True),
+    Workload("digits-bn-fit", 32, (64, 64, 64, 10), batchnorm=True, fit=True),
 )
+
+
+class Aims(NamedTuple):
+    """What a step is to reach: fraction of the FMA peak, times as fast as JAX's jit and as PyTorch
+    (where both sides run the same instruction set), microseconds."""
+
+    peak_fraction: float | None = None
+    jax: float | None = None
+    torch: float | None = 1.3
+    microseconds: float | None = None
+
+
+STEP_AIMS = {
+    "tiny": Aims(0.77, 1.25),
+    "small": Aims(0.72, 1.3),
+    "medium": Aims(0.82, 1.17),
+    "wide": Aims(0.87, 1.2, 1.03),
+    "deep": Aims(0.91, 1.12, 1.03),
+    "deep-bn": Aims(0.86, 1.4),
+    "digits": Aims(),
+    "digits-bn": Aims(),
+    "digits-fit": Aims(microseconds=11.0),
+    "digits-bn-fit": Aims(microseconds=14.0),
+}
+# Limited to AVX2, everyone; the figures against JAX are of AVX-512.
+STEP_AIMS_AVX2 = {
+    name: Aims(0.88 if name == "wide" else None, None, aims.torch)
+    for name, aims in STEP_AIMS.items()
+}
 
 _SPEC = re.compile(r"(\d+):(\d+(?:-\d+)+)(?::(bn\+)?(\w+))?")
 
@@ -126,11 +163,24 @@ def parse(text: str, dtype: str = "float32") -> Workload:
     return Workload(text, batch, sizes, activation, bool(match[3]), dtype)
 
 
+@dataclass(frozen=True)
+class SavedModel:
+    """The training step of a model in a file, with its loss, for a breakdown."""
+
+    path: str
+    batch: int
+    dtype: str = ""  # the file says
+
+    @property
+    def name(self) -> str:
+        """The file, and the rows of a batch."""
+        return f"{self.path}, batch {self.batch}"
+
+
 # -- matrix products ---------------------------------------------------------------------------
 
-# The uses of a dense layer, with N rows, D inputs, H units. fastnn's public call computes dw
-# alone or dx and dw together, so the input gradient alone is the difference of the last two.
-GEMM_USES = ("forward", "dw", "dx+dw")
+# The uses of a dense layer, with N rows, D inputs, H units: y = x @ w, dx = dy @ w.T, dw = x.T @ dy.
+GEMM_USES = ("forward", "dx", "dw")
 
 
 @dataclass(frozen=True)
@@ -148,7 +198,19 @@ class Gemm:
     @property
     def flops(self) -> int:
         n, d, h = self.shape
-        return (4 if self.use == "dx+dw" else 2) * n * d * h
+        return 2 * n * d * h
+
+    @property
+    def group(self) -> str:
+        """The kind of shape, for a table: by its smallest sides first."""
+        n, d, h = self.shape
+        if n <= 32:
+            return "1 row" if n == 1 else "2 to 32 rows"
+        if h <= 10:
+            return "up to 10 units"
+        if d <= 10:
+            return "up to 10 inputs"
+        return "up to 128 a side" if max(n, d, h) <= 128 else "larger"
 
 
 # (N, D, H) and the fraction of the FMA peak to reach.
@@ -175,69 +237,43 @@ _SHAPES: list[tuple[int, int, int]] = [
     *((n, d, h) for n, d, h in product(GEMM_SIDES, repeat=3)),
 ]
 GEMM_GRID = tuple(dict.fromkeys(_SHAPES))  # each once, in this order
+# Those with an aim, and of the others every ninth: coprime to the seven sides, so all occur.
+GEMM_QUICK = (*GEMM_AIMS, *GEMM_GRID[len(GEMM_AIMS) :: 9])
 
 
-# -- single kernels ----------------------------------------------------------------------------
+def gemms(words: Sequence[str], dtype: str = "float32", quick: bool = False) -> list[Gemm]:
+    """The products that some words choose: "aims", uses, and shapes as NxDxH; by default the grid.
 
+    >>> [task.name for task in gemms(["dx", "8x4x2"])]
+    ['dx 8x4x2']
 
-@dataclass(frozen=True)
-class Kernel:
-    """One call of `fastnn.functional`, forward or backward, on an array with C on axis 1."""
-
-    op: str
-    shape: tuple[int, ...]
-    dtype: str = "float32"
-
-    @property
-    def name(self) -> str:
-        return f"{self.op} {'x'.join(map(str, self.shape))}"
-
-    @property
-    def bytes(self) -> int:
-        """Bytes that must move at least: each operand of this shape once."""
-        return KERNEL_OPERANDS[self.op] * math.prod(self.shape) * np.dtype(self.dtype).itemsize
-
-
-# How many arrays of the shape the call reads and writes.
-KERNEL_OPERANDS = {
-    "relu": 2,
-    "leaky_relu": 2,
-    "elu": 2,
-    "sigmoid": 2,
-    "tanh": 2,
-    "relu_backward": 3,
-    "sigmoid_backward": 3,
-    "tanh_backward": 3,
-    "batchnorm_forward": 2,
-    "batchnorm_relu_forward": 2,
-    "batchnorm_backward": 3,
-}
-
-ELEMENTWISE_SHAPES = ((1, 64), (8, 512), (128, 512), (1000, 500), (4096, 1024))
-# Matrices, and images (N, C, H, W).
-BATCHNORM_SHAPES: tuple[tuple[int, ...], ...] = (
-    (64, 128),
-    (128, 512),
-    (1000, 500),
-    (4096, 1024),
-    (65536, 64),
-    (32, 64, 56, 56),
-    (128, 256, 14, 14),
-    (64, 512, 7, 7),
-)
-
-KERNELS = tuple(
-    Kernel(op, shape)
-    for op in KERNEL_OPERANDS
-    for shape in (BATCHNORM_SHAPES if op.startswith("batchnorm") else ELEMENTWISE_SHAPES)
-)
+    Raises
+    ------
+    ValueError
+        Says what the words may be.
+    """
+    shapes: list[tuple[int, int, int]] = []
+    uses = [word for word in words if word in GEMM_USES]
+    for word in words:
+        if word == "aims":
+            shapes += GEMM_AIMS
+        elif match := re.fullmatch(r"([1-9]\d*)x([1-9]\d*)x([1-9]\d*)", word):
+            shapes.append((int(match[1]), int(match[2]), int(match[3])))
+        elif word not in GEMM_USES:
+            raise ValueError(
+                f"unknown product {word!r}: expected aims, a use ({', '.join(GEMM_USES)}) or a "
+                f"shape as NxDxH, like 128x784x512"
+            )
+    chosen = shapes or (GEMM_QUICK if quick else GEMM_GRID)
+    return [Gemm(use, shape, dtype) for shape in chosen for use in uses or GEMM_USES]
 
 
 # -- on the wire -------------------------------------------------------------------------------
 
-Task = Workload | Gemm | Kernel
-_KINDS: dict[str, type[Workload | Gemm | Kernel]] = {
+Task = Workload | SavedModel | Gemm | Kernel
+_KINDS: dict[str, type[Workload | SavedModel | Gemm | Kernel]] = {
     "step": Workload,
+    "model": SavedModel,
     "gemm": Gemm,
     "kernel": Kernel,
 }

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from importlib.util import find_spec
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from fastnn.cli.arguments import names, whole
 from fastnn.preprocessing.columns import unknown
 
 if TYPE_CHECKING:
-    from fastnn.bench.compare import Record, Team
+    from fastnn.bench.compare import Measurable, Record, Team
     from fastnn.bench.pairs import Effort
-    from fastnn.bench.workloads import Task
+    from fastnn.bench.workloads import SavedModel, Workload
 
 HELP = "measure training steps and kernels beside NumPy, PyTorch, JAX and scikit-learn"
 
@@ -28,8 +30,13 @@ are installed, on the same cores, one process each, in short alternated rounds.
   fastnn bench medium wide --threads 2
   fastnn bench 128:784-512-10:bn+relu  any network, as batch:sizes:activation
   fastnn bench --gemm                  matrix products: fraction of the FMA peak, ratio to NumPy
-  fastnn bench --kernels               activations and batch norm
-  fastnn bench --breakdown wide        where the time of a step goes
+  fastnn bench --gemm aims             only the shapes with an aim; or a use, or shapes as NxDxH
+  fastnn bench --kernels               activations, losses and batch norm
+  fastnn bench --kernels sigmoid gelu  only those, forward and backward; or shapes as 128x512
+  fastnn bench --scaling               two threads beside one
+  fastnn bench --neighbour             two threads beside another busy process
+  fastnn bench --breakdown wide        where the time of a step goes, kernel by kernel
+  fastnn bench --breakdown runs/digits/model.safetensors --batch 32
   FASTNN_ISA=avx2 fastnn bench wide    everyone limited to AVX2
 
 Contenders start from the same weights and must compute the same losses, else they are not timed.
@@ -46,8 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "workloads",
         nargs="*",
         metavar="WORKLOAD",
-        help="tiny, small, medium, wide, deep, deep-bn, digits, digits-bn, or "
-        "batch:sizes:activation (default: all)",
+        help="tiny, small, medium, wide, deep, deep-bn, digits, digits-bn, digits-fit, "
+        "digits-bn-fit (through fit), or batch:sizes:activation (default: all); with --breakdown "
+        "also a model file; with --gemm and --kernels, which of them",
     )
     parser.add_argument(
         "--peers",
@@ -60,11 +68,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--threads", type=whole(1), default=1, help="threads for everyone (1)")
     parser.add_argument("--dtype", choices=("float32", "float64"), default="float32")
+    parser.add_argument(
+        "--batch", type=whole(1), default=128, help="rows a step for --breakdown of a file (128)"
+    )
     parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds")
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--gemm", action="store_true", help="measure matrix products")
-    kind.add_argument("--kernels", action="store_true", help="measure activations and batch norm")
-    kind.add_argument("--breakdown", action="store_true", help="time each kernel of a step")
+    kind.add_argument(
+        "--kernels", action="store_true", help="measure activations, losses and batch norm"
+    )
+    kind.add_argument("--scaling", action="store_true", help="measure two threads beside one")
+    kind.add_argument(
+        "--neighbour", action="store_true", help="measure two threads beside a busy process"
+    )
+    kind.add_argument(
+        "--breakdown", action="store_true", help="time each kernel of a step, on one thread"
+    )
     parser.add_argument("--json", metavar="FILE", help="write everything to FILE")
     parser.add_argument("--csv", metavar="FILE", help="write a table to FILE")
     parser.add_argument("--log", metavar="FILE", help="what the contenders' processes complain of")
@@ -82,15 +101,13 @@ def run(arguments: argparse.Namespace) -> int:
     tasks, effort = _tasks(arguments)
     notes: list[str] = []
     results: list[Record] = []
+    figures: Record = {}
 
     def note(line: str) -> None:
         notes.append(line)
         print(f"fastnn bench: {line}", file=sys.stderr, flush=True)
 
-    cpus = available_cpus()
-    if arguments.threads > len(cpus):
-        note(f"{arguments.threads} threads asked for, {len(cpus)} core(s) to run on: using those")
-    cpus = cpus[-arguments.threads :]  # the last ones: interrupts mostly go to the first
+    cpus = _cores(arguments, available_cpus(), note)
     with ExitStack() as stack:
         log = (
             stack.enter_context(open(arguments.log, "w", encoding="utf-8"))
@@ -104,53 +121,71 @@ def run(arguments: argparse.Namespace) -> int:
         def save() -> None:
             if arguments.json:
                 head = (info, settings, team.versions, team.ceilings)
-                report.write_json(arguments.json, report.document(*head, results, notes))
+                report.write_json(arguments.json, report.document(*head, results, notes, figures))
             if arguments.csv:
                 report.write_csv(arguments.csv, results)
 
         save()  # a folder that cannot be written shows now, not after ten minutes
         print("\n".join(report.header(info, settings, team.versions, team.ceilings)), flush=True)
-        if arguments.breakdown:
-            _breakdown(team, tasks, results)
-        else:
-            try:
-                _compare(team, tasks, effort, results)
-            finally:
-                save()
-        if arguments.gemm:
-            print("\n".join(report.gemm_summary(results)))
-        save()
+        try:
+            if arguments.breakdown:
+                _breakdown(team, tasks, results)
+            elif arguments.neighbour:
+                _neighbour(arguments, team, tasks, results)
+            else:
+                figures.update(_compare(arguments, team, tasks, effort, results))
+        finally:
+            save()
     return 0
 
 
-def _tasks(arguments: argparse.Namespace) -> tuple[list[Task], Effort]:
-    """What to measure, and how long."""
-    from fastnn.bench import pairs, workloads
+def _cores(
+    arguments: argparse.Namespace, available: list[int], note: Callable[[str], None]
+) -> list[int]:
+    """As many as there are threads; the last ones: interrupts mostly go to the first."""
+    pair = arguments.scaling or arguments.neighbour
+    if pair and len(available) < 2:
+        raise ValueError("--scaling and --neighbour need two cores, this process may use one")
+    threads = 2 if pair else arguments.threads
+    if threads > len(available):
+        note(f"{threads} threads asked for, {len(available)} core(s) to run on: using those")
+    return available[-threads:]
 
-    calls = arguments.gemm or arguments.kernels
-    if calls and arguments.workloads:
-        raise ValueError(
-            f"--gemm and --kernels measure lists of their own: leave out {arguments.workloads[0]!r}"
-        )
-    effort = pairs.QUICK_CALLS if arguments.quick else pairs.CALLS
+
+def _tasks(arguments: argparse.Namespace) -> tuple[list[Any], Effort]:
+    """What to measure, and how long."""
+    from fastnn.bench import kernels, pairs, threads, workloads
+
+    quick, wanted = arguments.quick, arguments.workloads
+    if wanted and arguments.scaling:
+        raise ValueError(f"--scaling measures a list of its own: leave out {wanted[0]!r}")
+    effort = pairs.QUICK_CALLS if quick else pairs.CALLS
     if arguments.gemm:
-        shapes = list(workloads.GEMM_AIMS) if arguments.quick else workloads.GEMM_GRID
-        uses = workloads.GEMM_USES
-        return [workloads.Gemm(use, s, arguments.dtype) for s in shapes for use in uses], effort
+        return workloads.gemms(wanted, arguments.dtype, quick), effort
     if arguments.kernels:
-        quick = [k for k in workloads.KERNELS if k.shape in ((128, 512), (1000, 500))]
-        chosen = quick if arguments.quick else workloads.KERNELS
-        return [replace(kernel, dtype=arguments.dtype) for kernel in chosen], effort
-    wanted = arguments.workloads or (QUICK_WORKLOADS if arguments.quick else workloads.WORKLOADS)
-    effort = pairs.QUICK_STEPS if arguments.quick else pairs.STEPS
-    return [workloads.parse(name, arguments.dtype) for name in wanted], effort
+        return kernels.chosen(wanted, arguments.dtype, quick), effort
+    effort = pairs.QUICK_STEPS if quick else pairs.STEPS
+    if arguments.scaling:
+        listed = threads.SCALING_QUICK if quick else threads.SCALING
+        return [replace(task, dtype=arguments.dtype) for task in listed], effort
+    default: Iterable[str] = QUICK_WORKLOADS if quick else workloads.WORKLOADS
+    if arguments.neighbour:
+        default = threads.NEIGHBOUR_WORKLOADS
+    if arguments.breakdown and arguments.threads > 1:
+        raise ValueError("--breakdown is of one thread: leave out --threads")
+    return [
+        workloads.SavedModel(name, arguments.batch)
+        if arguments.breakdown and Path(name).is_file()
+        else workloads.parse(name, arguments.dtype)
+        for name in wanted or default
+    ], effort
 
 
 def _peers(arguments: argparse.Namespace) -> list[str]:
     """Those asked for, or those whose framework is there to be imported."""
     from fastnn.bench.contenders import CONTENDERS, REQUIRES
 
-    if arguments.breakdown:
+    if arguments.breakdown or arguments.scaling or arguments.neighbour:
         return []
     if arguments.peers is not None:
         return [name for name in arguments.peers if name != "none"]
@@ -165,28 +200,83 @@ def _peers(arguments: argparse.Namespace) -> list[str]:
     ]
 
 
-def _compare(team: Team, tasks: list[Task], effort: Effort, results: list[Record]) -> None:
-    """Measure each task and print its rows; what ours cannot do is said and passed over."""
-    from fastnn.bench import report
+def _compare(
+    arguments: argparse.Namespace,
+    team: Team,
+    tasks: list[Measurable],
+    effort: Effort,
+    results: list[Record],
+) -> Record:
+    """Measure each task and print its row, then the figures drawn from all; what ours cannot do is
+    said and passed over."""
+    from fastnn.bench import report, threads
     from fastnn.bench.client import WorkerFailed
+    from fastnn.bench.kernels import Kernel
 
+    if arguments.scaling:
+        team.add(arguments.against, team.ours.cpus[-1:], threads.ONE)
     labels = {worker.name: worker.label for worker in (team.ours, *team.peers)}
-    print(report.heading(team.ours.label))
+    if arguments.scaling:
+        labels[threads.ONE] = threads.ONE
+    calls = arguments.gemm or arguments.kernels
+    if not calls:
+        print(report.heading(team.ours.label))
     for task in tasks:
         try:
-            results.append(team.measure(task, effort))
+            record = team.measure(task, effort)
         except WorkerFailed as error:
             team.note(f"{task.name}: {error}")
             continue
-        print("\n".join(report.rows(results[-1], labels)), flush=True)
+        results.append(record)
+        if arguments.kernels:
+            assert isinstance(task, Kernel)
+            print(report.kernel_row(record, task), flush=True)
+        elif arguments.gemm:
+            print(report.gemm_row(record), flush=True)
+        else:
+            print("\n".join(report.rows(record, labels)), flush=True)
     if not results:
         raise RuntimeError("nothing could be measured; --log FILE keeps what the processes said")
+    if arguments.gemm:
+        figures, lines = report.gemm_figures(results), report.gemm_lines
+    elif arguments.kernels:
+        kernels = [task for task in tasks if isinstance(task, Kernel)]
+        figures, lines = report.kernel_figures(results, kernels), report.kernel_lines
+    elif arguments.scaling:
+        figures, lines = threads.scaling_figures(results), threads.scaling_lines
+    else:
+        isa = team.versions.get("fastnn", {}).get("isa", "")
+        figures, lines = report.step_figures(results, isa), report.step_lines
+    print("\n".join(lines(figures)), flush=True)
+    return figures
 
 
-def _breakdown(team: Team, tasks: list[Task], results: list[Record]) -> None:
+def _breakdown(team: Team, tasks: list[Workload | SavedModel], results: list[Record]) -> None:
     """Print where the time of each network's step goes."""
     from fastnn.bench import report
 
     for task in tasks:
         results.append(team.breakdown(task))
         print("\n".join(report.breakdown_lines(results[-1])), flush=True)
+
+
+def _neighbour(
+    arguments: argparse.Namespace, team: Team, tasks: list[Workload], results: list[Record]
+) -> None:
+    """Print what two threads take beside a busy process, for ours and any peers asked for."""
+    from fastnn.bench import threads
+    from fastnn.bench.client import WorkerFailed
+
+    print(threads.neighbour_heading())
+    names = [arguments.against, *(name for name in arguments.peers or () if name != "none")]
+    for task in tasks:
+        for name in names:
+            try:
+                record = threads.neighbour(
+                    name, task, team.ours.cpus, 1.0 if arguments.quick else 10.0
+                )
+            except WorkerFailed as error:
+                team.note(f"{task.name}: {error}")
+                continue
+            results.append(record)
+            print(threads.neighbour_row(record, name), flush=True)

@@ -48,6 +48,16 @@ def unary_backward(dy: Any, saved: Any, saved_name: str, dx_out: Array | None) -
     return dx_out
 
 
+def backward_from_output(dy: Any, y: Any, dx_out: Array | None) -> Array:
+    """Check the backward of an activation that saves its output."""
+    return unary_backward(dy, y, "y", dx_out)
+
+
+def backward_from_input(dy: Any, x: Any, dx_out: Array | None) -> Array:
+    """Check the backward of an activation that saves its input."""
+    return unary_backward(dy, x, "x", dx_out)
+
+
 def maxout(
     x: Any, pieces: Any, y_out: Array | None, which_out: Array | None
 ) -> tuple[int, Array, Array]:
@@ -123,11 +133,12 @@ def dense_backward(
     y: Any,
     activation: Activation,
     need_dx: bool,
+    need_dw: bool,
     need_db: bool,
     dx_out: Array | None,
     dw_out: Array | None,
     db_out: Array | None,
-) -> tuple[Parsed, Array | None, Array, Array | None]:
+) -> tuple[Parsed, Array | None, Array | None, Array | None]:
     """Check `dense_backward`; return the parsed activation, dx, dw, db (None: not needed)."""
     check_array(dy, "dy", ndim=2)
     check_array(x, "x", ndim=2, dtype=dy.dtype)
@@ -153,10 +164,12 @@ def dense_backward(
         check_same(y, "y", dy)
     if dx_out is not None and not need_dx:
         raise ValueError("dx_out is given, but need_dx is False: drop one of them")
+    if dw_out is not None and not need_dw:
+        raise ValueError("dw_out is given, but need_dw is False: drop one of them")
     if db_out is not None and not need_db:
         raise ValueError("db_out is given, but need_db is False: drop one of them")
     dx = check_out(dx_out, x.shape, dy.dtype, "dx_out") if need_dx else None
-    dw = check_out(dw_out, w.shape, dy.dtype, "dw_out")
+    dw = check_out(dw_out, w.shape, dy.dtype, "dw_out") if need_dw else None
     db = check_out(db_out, (w.shape[1],), dy.dtype, "db_out") if need_db else None
     if dx_out is not None or dw_out is not None or db_out is not None:
         apart: dict[str, Any] = {"dy": dy, "x": x, "w": w, "y": y if name is not None else None}

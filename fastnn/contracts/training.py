@@ -20,6 +20,8 @@ from fastnn.checks import (
     check_writable,
 )
 
+_INT64 = np.dtype(np.int64)
+
 
 def regression(
     pred: Any, pred_name: str, target: Any, sample_weight: Any, dpred_out: Array | None
@@ -34,10 +36,11 @@ def regression(
         total = _weight_sum(sample_weight, pred, "sample_weight", pred.shape[0])
         total *= pred.size / pred.shape[0]
     out_name = f"d{pred_name}_out"
+    if dpred_out is None:
+        return total, np.empty(pred.shape, pred.dtype)
     dpred = check_out(dpred_out, pred.shape, pred.dtype, out_name)
-    if dpred_out is not None:
-        inputs = {pred_name: pred, "target": target}
-        check_overlap(dpred, out_name, inputs, {"sample_weight": sample_weight})
+    inputs = {pred_name: pred, "target": target}
+    check_overlap(dpred, out_name, inputs, {"sample_weight": sample_weight})
     return total, dpred
 
 
@@ -92,14 +95,19 @@ def _class_labels(labels: Any, rows: int, classes: int, soft: bool) -> Array:
         )
     if labels.shape != (rows,):
         raise ValueError(f"labels must have the shape ({rows},), got {labels.shape}")
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
+    if labels.dtype is _INT64 and labels.flags.carray:
+        whole = labels
+    else:
+        whole = np.array(labels, dtype=np.int64, order="C")
+    # Seen as unsigned, a negative label is a huge one: one pass finds both kinds. (And a uint64 too
+    # large for int64 is a negative one.)
+    if np.maximum.reduce(whole.view(np.uint64)) >= classes:
         row = int(np.argmax((labels < 0) | (labels >= classes)))
         raise ValueError(
             f"labels must be in [0, {classes - 1}] for {classes} classes, "
             f"got {int(labels[row])} in row {row}"
         )
-    return np.ascontiguousarray(labels, dtype=np.int64)
+    return whole
 
 
 def _weight_sum(weight: Any, like: Array, name: str, count: int) -> float:
@@ -109,7 +117,18 @@ def _weight_sum(weight: Any, like: Array, name: str, count: int) -> float:
         raise ValueError(f"{name} must be finite and not negative")
     if total == 0.0:
         raise ValueError(f"{name} is zero everywhere: at least one weight must be greater than 0")
+    _check_divisor(total, name, weight.dtype)
     return total
+
+
+def _check_divisor(total: float, name: str, dtype: Any) -> None:
+    least = float(np.finfo(dtype).tiny)
+    if (
+        total < least
+    ):  # subnormal: its reciprocal may be infinite, and products with it lose their digits
+        raise ValueError(
+            f"{name} must add up to at least {least:.3g}, got {total:.3g}: scale it up"
+        )
 
 
 def _total_weight(targets: Array, sample_weight: Any, class_weight: Any, rows: int) -> float:
@@ -123,6 +142,8 @@ def _total_weight(targets: Array, sample_weight: Any, class_weight: Any, rows: i
     total = float(weight.sum())
     if total == 0.0:
         raise ValueError("the weights of all rows are zero: nothing is left of the loss")
+    given = class_weight if sample_weight is None else sample_weight
+    _check_divisor(total, "the weights of all rows", given.dtype)
     return total
 
 

@@ -30,6 +30,7 @@ from fastnn.functional.activations import (
 )
 from fastnn.functional.batchnorm import batchnorm_backward, batchnorm_forward
 from fastnn.functional.dense import dense_backward, dense_forward
+from fastnn.functional.dropout import dropout, dropout_backward
 from fastnn.functional.gated import (
     gelu,
     gelu_backward,
@@ -38,10 +39,19 @@ from fastnn.functional.gated import (
     silu,
     silu_backward,
 )
-from fastnn.functional.losses import mean_squared_error, softmax_cross_entropy
+from fastnn.functional.losses import (
+    binary_cross_entropy,
+    huber,
+    mean_absolute_error,
+    mean_squared_error,
+    multiclass_hinge,
+    softmax_cross_entropy,
+)
 from fastnn.functional.softmax import (
     log_softmax,
     log_softmax_backward,
+    maxout,
+    maxout_backward,
     softmax,
     softmax_backward,
 )
@@ -61,10 +71,13 @@ __all__ = [
     "adamw_update",
     "batchnorm_backward",
     "batchnorm_forward",
+    "binary_cross_entropy",
     "clip_by_global_norm",
     "clip_by_value",
     "dense_backward",
     "dense_forward",
+    "dropout",
+    "dropout_backward",
     "elu",
     "elu_backward",
     "gelu",
@@ -75,11 +88,16 @@ __all__ = [
     "hard_swish_backward",
     "hard_tanh",
     "hard_tanh_backward",
+    "huber",
     "leaky_relu",
     "leaky_relu_backward",
     "log_softmax",
     "log_softmax_backward",
+    "maxout",
+    "maxout_backward",
+    "mean_absolute_error",
     "mean_squared_error",
+    "multiclass_hinge",
     "relu",
     "relu6",
     "relu6_backward",

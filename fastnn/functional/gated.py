@@ -15,28 +15,28 @@ _HARD_SWISH: Parsed = ("hard_swish", {})
 
 @documented
 def silu(x: Array, *, out: Array | None = None) -> Array:
-    return kernels.forward(_SILU, x, contracts.unary(x, out))
+    return kernels.forward(_SILU, x, out, contracts.unary)
 
 
 @documented
 def silu_backward(dy: Array, x: Array, *, dx_out: Array | None = None) -> Array:
-    return kernels.backward(_SILU, dy, x, contracts.unary_backward(dy, x, "x", dx_out))
+    return kernels.backward(_SILU, dy, x, dx_out, contracts.backward_from_input)
 
 
 @documented
 def hard_swish(x: Array, *, out: Array | None = None) -> Array:
-    return kernels.forward(_HARD_SWISH, x, contracts.unary(x, out))
+    return kernels.forward(_HARD_SWISH, x, out, contracts.unary)
 
 
 @documented
 def hard_swish_backward(dy: Array, x: Array, *, dx_out: Array | None = None) -> Array:
-    return kernels.backward(_HARD_SWISH, dy, x, contracts.unary_backward(dy, x, "x", dx_out))
+    return kernels.backward(_HARD_SWISH, dy, x, dx_out, contracts.backward_from_input)
 
 
 @documented
 def gelu(x: Array, approximate: str = "none", *, out: Array | None = None) -> Array:
     spec = ("gelu", {"approximate": check_approximate(approximate)})
-    return kernels.forward(spec, x, contracts.unary(x, out))
+    return kernels.forward(spec, x, out, contracts.unary)
 
 
 @documented
@@ -44,4 +44,4 @@ def gelu_backward(
     dy: Array, x: Array, approximate: str = "none", *, dx_out: Array | None = None
 ) -> Array:
     spec = ("gelu", {"approximate": check_approximate(approximate)})
-    return kernels.backward(spec, dy, x, contracts.unary_backward(dy, x, "x", dx_out))
+    return kernels.backward(spec, dy, x, dx_out, contracts.backward_from_input)

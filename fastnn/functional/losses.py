@@ -6,7 +6,7 @@ import numpy as np
 
 from fastnn import contracts
 from fastnn._kernels import losses as kernels
-from fastnn.checks import Array, check_fraction
+from fastnn.checks import Array, check_fraction, check_positive
 from fastnn.functional._twins import documented
 
 
@@ -24,35 +24,42 @@ def softmax_cross_entropy(
     targets, total, dlogits = contracts.classification(
         logits, "logits", labels, sample_weight, class_weight, dlogits_out, soft=True
     )
-    if targets.ndim == 1 and (class_weight is None or smoothing == 0.0):
-        weight = sample_weight
-        if class_weight is not None:
-            weight = class_weight[targets]
-            weight = weight if sample_weight is None else weight * sample_weight
-        loss = kernels.softmax_cross_entropy(
-            logits, targets, weight, smoothing, 1.0 / total, dlogits
-        )
-        return loss, dlogits
-    spread = _spread(targets, logits, smoothing, sample_weight, class_weight)
-    return kernels.soft_cross_entropy(logits, spread, 1.0 / total, dlogits), dlogits
+    whole, soft = (targets, None) if targets.ndim == 1 else (None, targets)
+    if soft is not None and dlogits_out is not None and np.may_share_memory(soft, dlogits):
+        soft = soft.copy()  # they are read twice, the second time after exp went into dlogits
+    loss = kernels.softmax_cross_entropy(
+        logits, whole, soft, sample_weight, class_weight, smoothing, 1.0 / total, dlogits
+    )
+    return loss, dlogits
 
 
-def _spread(
-    targets: Array,
+@documented
+def multiclass_hinge(
+    scores: Array,
+    labels: Array,
+    *,
+    margin: float = 1.0,
+    sample_weight: Array | None = None,
+    dscores_out: Array | None = None,
+) -> tuple[float, Array]:
+    margin = check_positive(margin, "margin")
+    targets, total, dscores = contracts.classification(
+        scores, "scores", labels, sample_weight, None, dscores_out
+    )
+    loss = kernels.multiclass_hinge(scores, targets, sample_weight, margin, 1.0 / total, dscores)
+    return loss, dscores
+
+
+@documented
+def binary_cross_entropy(
     logits: Array,
-    smoothing: float,
-    sample_weight: Array | None,
-    class_weight: Array | None,
-) -> Array:
-    """The targets as weights (N, C) of the logarithms, with everything that scales them."""
-    classes = logits.shape[1]
-    spread = (1.0 - smoothing) * (np.eye(classes)[targets] if targets.ndim == 1 else targets)
-    spread = spread + smoothing / classes
-    if class_weight is not None:
-        spread *= class_weight
-    if sample_weight is not None:
-        spread *= sample_weight[:, None]
-    return np.ascontiguousarray(spread, dtype=logits.dtype)
+    target: Array,
+    *,
+    sample_weight: Array | None = None,
+    dlogits_out: Array | None = None,
+) -> tuple[float, Array]:
+    total, dlogits = contracts.regression(logits, "logits", target, sample_weight, dlogits_out)
+    return _elementwise("binary_cross_entropy", logits, target, sample_weight, total, dlogits)
 
 
 @documented
@@ -64,8 +71,49 @@ def mean_squared_error(
     dpred_out: Array | None = None,
 ) -> tuple[float, Array]:
     total, dpred = contracts.regression(pred, "pred", target, sample_weight, dpred_out)
-    shape = (len(pred), -1)
-    loss = kernels.mean_squared_error(
-        pred.reshape(shape), target.reshape(shape), sample_weight, 1.0 / total, dpred.reshape(shape)
-    )
-    return loss, dpred
+    return _elementwise("mean_squared_error", pred, target, sample_weight, total, dpred)
+
+
+@documented
+def mean_absolute_error(
+    pred: Array,
+    target: Array,
+    *,
+    sample_weight: Array | None = None,
+    dpred_out: Array | None = None,
+) -> tuple[float, Array]:
+    total, dpred = contracts.regression(pred, "pred", target, sample_weight, dpred_out)
+    return _elementwise("mean_absolute_error", pred, target, sample_weight, total, dpred)
+
+
+@documented
+def huber(
+    pred: Array,
+    target: Array,
+    *,
+    delta: float = 1.0,
+    sample_weight: Array | None = None,
+    dpred_out: Array | None = None,
+) -> tuple[float, Array]:
+    delta = check_positive(delta, "delta")
+    total, dpred = contracts.regression(pred, "pred", target, sample_weight, dpred_out)
+    return _elementwise("huber", pred, target, sample_weight, total, dpred, delta)
+
+
+def _elementwise(
+    name: str,
+    x: Array,
+    target: Array,
+    weight: Array | None,
+    total: float,
+    gradient: Array,
+    delta: float = 0.0,
+) -> tuple[float, Array]:
+    if x.ndim != 2:  # the kernel takes matrices; without weights it does not matter which
+        shape = (len(x), -1) if weight is not None else (x.size, 1)
+        flat = gradient.reshape(shape)
+        x, target = x.reshape(shape), target.reshape(shape)
+    else:
+        flat = gradient
+    loss = kernels.elementwise(name, x, target, weight, delta, 1.0 / total, flat)
+    return loss, gradient

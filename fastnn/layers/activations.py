@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import functional
-from ..checks import check_positive
+from ..checks import check_approximate, check_positive
 from .base import Layer
 
-ActivationSpec = str | tuple[str, dict[str, float]]
+ActivationSpec = str | tuple[str, dict[str, Any]]
 
 
 class Activation(Layer):
@@ -25,7 +25,7 @@ class Activation(Layer):
 
     operation: ClassVar[str]
     saves: ClassVar[str] = "output"
-    options: dict[str, float] = {}
+    options: dict[str, Any] = {}
 
     @property
     def activation(self) -> ActivationSpec:
@@ -77,3 +77,63 @@ class Tanh(Activation):
     """tanh(x)."""
 
     operation = "tanh"
+
+
+class SELU(Activation):
+    """scale · (x where x > 0, alpha · (exp(x) − 1) elsewhere), which keeps mean 0 and variance 1.
+
+    Klambauer et al. (2017); the two constants are theirs.
+    """
+
+    operation = "selu"
+
+
+class Softplus(Activation):
+    """log(1 + exp(x))."""
+
+    operation = "softplus"
+
+
+class ReLU6(Activation):
+    """min(max(0, x), 6)."""
+
+    operation = "relu6"
+
+
+class HardTanh(Activation):
+    """x, clipped to −1 … 1."""
+
+    operation = "hard_tanh"
+
+
+class HardSigmoid(Activation):
+    """x/6 + 1/2, clipped to 0 … 1."""
+
+    operation = "hard_sigmoid"
+
+
+class SiLU(Activation):
+    """x / (1 + exp(−x)) (Elfwing et al. 2018; also called swish)."""
+
+    operation = "silu"
+    saves = "input"
+
+
+class GELU(Activation):
+    """x · Φ(x), Φ the normal distribution; "tanh" for the approximation by it.
+
+    Hendrycks and Gimpel (2016).
+    """
+
+    operation = "gelu"
+    saves = "input"
+
+    def __init__(self, approximate: str = "none") -> None:
+        self.options = {"approximate": check_approximate(approximate)}
+
+
+class HardSwish(Activation):
+    """x · `HardSigmoid`(x) (Howard et al. 2019)."""
+
+    operation = "hard_swish"
+    saves = "input"

@@ -104,6 +104,10 @@ class Layer:
     input_shape: Shape | None
     output_shape: Shape | None
 
+    #: 64 random bits of this layer, from the model's seed: what it draws in training follows from them
+    #: and from the number of the training passes so far, which is saved with the model.
+    random_key: int = 0
+    training_passes: int = 0
     #: The fewest rows a training batch may have (batch norm: 2).
     min_rows: ClassVar[int] = 1
     #: Whether `backward` writes every gradient whole. Those of a user's layer are set to zero

@@ -1,4 +1,4 @@
-"""The affine layer: y = x @ w + b."""
+"""The affine layer y = x @ w + b, and maxout, the maximum of several."""
 
 from __future__ import annotations
 
@@ -11,7 +11,57 @@ from ..checks import check_integer
 from .base import Layer, Shape
 
 
-class Dense(Layer):
+class Affine(Layer):
+    """x @ weight + bias with `columns` columns: what `Dense` and `Maxout` have in common."""
+
+    overwrites_gradients = True
+
+    def __init__(self, columns: int, initializer: Any, bias: bool, bias_init: Any) -> None:
+        initializers.get(initializer), initializers.get(bias_init)
+        self.columns = columns
+        self.initializer = initializer
+        self.bias = bool(bias)
+        self.bias_init = bias_init
+
+    def build(self, input_shape: Shape) -> Shape:
+        if len(input_shape) != 1:
+            raise ValueError(
+                f"{type(self).__name__} takes one vector per row, got rows of shape {input_shape}; "
+                "flatten them first: X.reshape(len(X), -1)"
+            )
+        self.add_parameter("weight", (input_shape[0], self.columns), self.initializer, decay=True)
+        if self.bias:
+            self.add_parameter("bias", (self.columns,), self.bias_init)
+        return (self.columns,)
+
+    def forward(self, x: np.ndarray, training: bool = True) -> np.ndarray:
+        self._x = x
+        w, b = self.parameters["weight"], self.parameters.get("bias")
+        y: np.ndarray = functional.dense_forward(x, w, b)
+        return y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray | None:
+        dx: np.ndarray | None
+        dx, _, _ = functional.dense_backward(
+            dy,
+            self._x,
+            self.parameters["weight"],
+            need_dx=self.need_dx,
+            need_db=self.bias,
+            dw_out=self.gradients["weight"],
+            db_out=self.gradients.get("bias"),
+        )
+        return dx
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "initializer": initializers.to_config(self.initializer),
+            "bias": self.bias,
+            "bias_init": initializers.to_config(self.bias_init),
+        }
+
+
+class Dense(Affine):
     """A fully connected layer: y = x @ weight + bias, x (N, D), weight (D, H), y (N, H).
 
     Parameters
@@ -38,8 +88,6 @@ class Dense(Layer):
     (2, 3)
     """
 
-    overwrites_gradients = True
-
     def __init__(
         self,
         units: int,
@@ -48,45 +96,62 @@ class Dense(Layer):
         bias_init: Any = 0.0,
     ) -> None:
         self.units = check_integer(units, "units", 1, 2**31 - 1)
-        initializers.get(initializer), initializers.get(bias_init)
-        self.initializer = initializer
-        self.bias = bool(bias)
-        self.bias_init = bias_init
+        super().__init__(self.units, initializer, bias, bias_init)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"units": self.units, **super().get_config()}
+
+
+class Maxout(Affine):
+    """y[n, h] = max over j of (x @ weight + bias)[n, h·pieces + j]: `pieces` affine maps a unit.
+
+    x (N, D), weight (D, H·pieces), the pieces of one unit side by side, y (N, H). Source: Goodfellow
+    et al. (2013), equation 1.
+
+    Parameters
+    ----------
+    units : int
+        H, the number of outputs.
+    pieces : int, 1 to 256
+        The affine maps that each output is the maximum of.
+    initializer, bias, bias_init
+        As in `Dense`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        `units` or `pieces` is out of range; the input is not a vector per row.
+
+    Examples
+    --------
+    >>> import fastnn as fnn
+    >>> model = fnn.Sequential([fnn.Maxout(3, pieces=4)], input_dim=2, seed=0)
+    >>> model.parameters()["0.weight"].shape, model.output_shape
+    ((2, 12), (3,))
+    """
+
+    def __init__(
+        self,
+        units: int,
+        pieces: int = 2,
+        initializer: Any = "he",
+        bias: bool = True,
+        bias_init: Any = 0.0,
+    ) -> None:
+        self.units = check_integer(units, "units", 1, 2**31 - 1)
+        self.pieces = check_integer(pieces, "pieces", 1, 256)
+        super().__init__(self.units * self.pieces, initializer, bias, bias_init)
 
     def build(self, input_shape: Shape) -> Shape:
-        if len(input_shape) != 1:
-            raise ValueError(
-                f"Dense takes one vector per row, got rows of shape {input_shape}; "
-                "flatten them first: X.reshape(len(X), -1)"
-            )
-        self.add_parameter("weight", (input_shape[0], self.units), self.initializer, decay=True)
-        if self.bias:
-            self.add_parameter("bias", (self.units,), self.bias_init)
+        super().build(input_shape)
         return (self.units,)
 
     def forward(self, x: np.ndarray, training: bool = True) -> np.ndarray:
-        self._x = x
-        w, b = self.parameters["weight"], self.parameters.get("bias")
-        y: np.ndarray = functional.dense_forward(x, w, b)
+        y, self._which = functional.maxout(super().forward(x, training), self.pieces)
         return y
 
     def backward(self, dy: np.ndarray) -> np.ndarray | None:
-        dx: np.ndarray | None
-        dx, _, _ = functional.dense_backward(
-            dy,
-            self._x,
-            self.parameters["weight"],
-            need_dx=self.need_dx,
-            need_db=self.bias,
-            dw_out=self.gradients["weight"],
-            db_out=self.gradients.get("bias"),
-        )
-        return dx
+        return super().backward(functional.maxout_backward(dy, self._which, self.pieces))
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "units": self.units,
-            "initializer": initializers.to_config(self.initializer),
-            "bias": self.bias,
-            "bias_init": initializers.to_config(self.bias_init),
-        }
+        return {"units": self.units, "pieces": self.pieces, **super().get_config()}

@@ -59,11 +59,12 @@ def dense_backward(
     y: Array | None = None,
     activation: Activation = None,
     need_dx: bool = True,
+    need_dw: bool = True,
     need_db: bool = True,
     dx_out: Array | None = None,
     dw_out: Array | None = None,
     db_out: Array | None = None,
-) -> tuple[Array | None, Array, Array | None]:
+) -> tuple[Array | None, Array | None, Array | None]:
     """Gradients of `dense_forward`: dz = activation'(...) * dy; dx = dz w^T, dw = x^T dz, db = sum dz.
 
     An activation is differentiated from the saved output `y`. Those that need their input (silu,
@@ -76,8 +77,8 @@ def dense_backward(
     w : (D, H)
     y : (N, H)
         What `dense_forward` returned; needed with an activation, otherwise ignored.
-    need_dx, need_db
-        False: not computed, None is returned (the first layer needs no dx).
+    need_dx, need_dw, need_db
+        False: not computed, None is returned (the first layer needs no dx, a frozen one no dw).
 
     Returns
     -------
@@ -94,12 +95,13 @@ def dense_backward(
     (array([[ 3., -4.]]), array([1.]))
     """
     parsed, dx, dw, db = contracts.dense_backward(
-        dy, x, w, y, activation, need_dx, need_db, dx_out, dw_out, db_out
+        dy, x, w, y, activation, need_dx, need_dw, need_db, dx_out, dw_out, db_out
     )
     dz = dy if y is None else _fused.differentiate(parsed, dy, y)
     if dx is not None:
         dx[...] = dz @ w.T
-    dw[...] = x.T @ dz
+    if dw is not None:
+        dw[...] = x.T @ dz
     if db is not None:
         db[...] = dz.sum(axis=0, dtype=np.float64)
     return dx, dw, db

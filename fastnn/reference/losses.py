@@ -91,7 +91,8 @@ def binary_cross_entropy(
     """Cross-entropy of sigmoid(logits) with targets in [0, 1], averaged over all elements.
 
     For a logit x and a target t: -t log s - (1 - t) log(1 - s) with s = sigmoid(x), computed as
-    max(x, 0) - x t + log1p(exp(-|x|)); its gradient is s - t.
+    |x| (1 - t) + log1p(exp(-|x|)) where x > 0, |x| t + ... elsewhere. Its gradient is s - t,
+    computed as (1 - t) s - t (1 - s), so that a small one keeps its digits.
 
     Parameters
     ----------
@@ -115,8 +116,9 @@ def binary_cross_entropy(
     """
     total, dlogits = contracts.regression(logits, "logits", target, sample_weight, dlogits_out)
     x, t = logits.astype(np.float64), target.astype(np.float64)
-    each = np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x)))
-    return _average(each, stable_sigmoid(x) - t, sample_weight, total, dlogits)
+    each = np.abs(x) * np.where(x > 0, 1 - t, t) + np.log1p(np.exp(-np.abs(x)))
+    slope = (1 - t) * stable_sigmoid(x) - t * stable_sigmoid(-x)
+    return _average(each, slope, sample_weight, total, dlogits)
 
 
 @np.errstate(all="ignore")

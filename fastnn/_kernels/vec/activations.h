@@ -33,15 +33,18 @@ INLINE vec FN(leaky_relu_grad)(vec dy, vec y, act_params p) {
 }
 
 /* elu(x) = x where x >= 0, a (exp(x) - 1) elsewhere; dx = dy (y + a) where y < 0, else dy. */
-INLINE vec FN(elu)(vec x, act_params p) { return v_sel(v_lt(x, (vec){0}), p.p[0] * v_expm1_down(x), x); }
+INLINE vec FN(elu)(vec x, act_params p) {
+    vec lost;
+    const vec e = FN(expm1_down_low)(x, &lost);
+    return v_sel(v_lt(x, (vec){0}), v_fused(e, p.p[0], lost * p.p[0]), x);
+}
 INLINE vec FN(elu_grad)(vec dy, vec y, act_params p) { return v_sel(v_le(y, (vec){0}), dy * (y + p.p[0]), dy); }
 
 /* sigmoid(x) = 1 / (1 + exp(-x)), see logistic_of: no overflow, and a small probability keeps all its
  * digits.  dx = dy y (1 - y). */
 INLINE vec FN(sigmoid)(vec x, act_params p) {
     (void)p;
-    const FN(logistic) s = FN(logistic_of)(x);
-    return v_scale(s.gate, s.n);
+    return FN(times_gate)(v_set1(1), FN(logistic_of)(x));
 }
 INLINE vec FN(sigmoid_grad)(vec dy, vec y, act_params p) { return (void)p, dy * (y * (1 - y)); }
 
@@ -49,16 +52,27 @@ INLINE vec FN(sigmoid_grad)(vec dy, vec y, act_params p) { return (void)p, dy * 
 INLINE vec FN(tanh)(vec x, act_params p) { return (void)p, FN(v_tanh)(x); }
 INLINE vec FN(tanh_grad)(vec dy, vec y, act_params p) { return (void)p, dy * v_fma(-y, y, v_set1(1)); }
 
-/* selu(x) = s x where x > 0, s a (exp(x) - 1) elsewhere (Klambauer et al. 2017). */
-#define SELU_ALPHA ((real)1.6732632423543772)
+/* selu(x) = s x where x > 0, s a (exp(x) - 1) elsewhere (Klambauer et al. 2017); s a in two parts. */
 #define SELU_SCALE ((real)1.0507009873554805)
+#undef SELU_LEAST
+#undef SELU_LEAST_LOW
+#if FNN_REAL_BITS == 32
+#define SELU_LEAST ((real)1.7580993408473766)
+#define SELU_LEAST_LOW ((real)(1.7580993408473766 - SELU_LEAST))
+#else
+#define SELU_LEAST 1.7580993408473766
+#define SELU_LEAST_LOW 5.75014648756476e-17
+#endif
 INLINE vec FN(selu)(vec x, act_params p) {
     (void)p;
-    return v_sel(v_lt(x, (vec){0}), (SELU_SCALE * SELU_ALPHA) * v_expm1_down(x), SELU_SCALE * x);
+    const vec least = v_set1(SELU_LEAST);
+    vec lost;
+    const vec e = FN(expm1_down_low)(x, &lost);
+    return v_sel(v_lt(x, (vec){0}), v_fused(e, least, v_fma(lost, least, e * SELU_LEAST_LOW)), SELU_SCALE * x);
 }
 INLINE vec FN(selu_grad)(vec dy, vec y, act_params p) {
     (void)p;
-    return v_sel(v_le(y, (vec){0}), dy * (y + SELU_SCALE * SELU_ALPHA), SELU_SCALE * dy);
+    return v_sel(v_le(y, (vec){0}), dy * (y + SELU_LEAST), SELU_SCALE * dy);
 }
 
 /* softplus(x) = log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)); dx = dy (1 - exp(-y)). */
@@ -96,28 +110,22 @@ INLINE vec FN(hard_sigmoid_grad)(vec dy, vec y, act_params p) { return (void)p, 
 
 /* --- those that fall before they rise: differentiated from their input ------------------------- */
 
-/* -infinity * 0 is NaN, as in the formula: what these are at -infinity. */
-INLINE vec FN(nan_at_minus_infinity)(vec y, vec x) {
-    return v_sel(v_eq(x, v_set1(-(real)__builtin_inf())), x - x, y);
-}
-/* x times a gate that is 0 from -LEAST down: there x may as well be -LEAST, and 2^n is large enough. */
-INLINE vec FN(gated)(vec x, FN(logistic) s) {
-    const vec y = v_max(v_set1(FNN_REAL_BITS == 32 ? (real)-120 : (real)-800), x) * s.gate;
-    return FN(nan_at_minus_infinity)(v_scale(y, s.n), x);
-}
+/* x, but -0 where x is below `least`, and NaN at -infinity: what x times a gate that is 0 there has to be. */
+INLINE vec FN(cut_below)(vec x, real least) { return v_sel(v_lt(x, v_set1(least)), x * 0, x); }
 
 /* silu(x) = x s, s = sigmoid(x); dx = dy s (1 + x (1 - s)). */
+#undef GATE_IS_ZERO
+#define GATE_IS_ZERO (FNN_REAL_BITS == 32 ? (real)-115 : (real)-760) /* also times x */
 INLINE vec FN(silu)(vec x, act_params p) {
     (void)p;
-    const FN(logistic) s = FN(logistic_of)(x);
-    return FN(gated)(x, s);
+    return FN(times_gate)(FN(cut_below)(x, GATE_IS_ZERO), FN(logistic_of)(x));
 }
 INLINE vec FN(silu_grad)(vec dy, vec x, act_params p) {
     (void)p;
     const FN(logistic) s = FN(logistic_of)(x);
     /* 1000 times a gate that is 0 is 0 as well; an infinite x, times 0, must stay NaN */
     const vec c = FN(clamp)(x, -1000, 1000) + x * 0;
-    return dy * v_scale(s.gate * v_fma(c, v_scale(s.other, s.m), v_set1(1)), s.n);
+    return dy * FN(times_gate)(FN(times_other)(c, s) + 1, s);
 }
 
 /* gelu(x) = x P(X <= x) = max(x, 0) - |x| P(X > |x|) for a normal X (Hendrycks and Gimpel 2016): two
@@ -129,8 +137,7 @@ INLINE vec FN(gelu)(vec x, act_params p) {
     const vec aq_low = v_fma(t.a, t.q_low, v_lost(t.a, t.q, aq));
     const vec low = v_fma(aq_low, t.w, v_fma(aqw, t.more, v_lost(aq, t.w, aqw)));
     const vec product = aqw + v_fma(aqw, t.p, v_fma(low, t.p, low)); /* (aqw + low) (1 + p) */
-    const vec y = v_max((vec){0}, x) - v_scale(product, t.n);
-    return FN(nan_at_minus_infinity)(v_copysign(y, x), x); /* -0 where it is too small for anything else */
+    return FN(cut_below)(x, 0) - v_scale(product, t.n);
 }
 INLINE vec FN(gelu_grad)(vec dy, vec x, act_params p) {
     (void)p;
@@ -166,24 +173,23 @@ INLINE FN(logistic) FN(gelu_tanh_gate)(vec x) {
 }
 INLINE vec FN(gelu_tanh)(vec x, act_params p) {
     (void)p;
-    const FN(logistic) s = FN(gelu_tanh_gate)(FN(clamp)(x, -100, 100)); /* 0 or 1 from here on */
-    return FN(gated)(x, s);
+    const FN(logistic) s = FN(gelu_tanh_gate)(FN(clamp)(x, -30, 30)); /* 0 or 1 from here on */
+    return FN(times_gate)(FN(cut_below)(x, -30), s);
 }
 INLINE vec FN(gelu_tanh_grad)(vec dy, vec x, act_params p) {
     (void)p;
-    const vec c = FN(clamp)(x, -100, 100);
+    const vec c = FN(clamp)(x, -30, 30);
     const FN(logistic) s = FN(gelu_tanh_gate)(c);
-    const vec gate = v_scale(s.gate, s.n);
-    const vec slope = gate * v_scale(s.other, s.m) * v_fma(c * c, v_set1(3 * CUBIC), v_set1(TWICE_ROOT));
-    return dy * v_fma(c + x * 0, slope, gate); /* as in silu_grad */
+    const vec steep = v_fma(c * c, v_set1(3 * CUBIC), v_set1(TWICE_ROOT)) * (c + x * 0); /* as in silu_grad */
+    return dy * FN(times_gate)(FN(times_other)(steep, s) + 1, s);
 }
 
 /* hard_swish(x) = x min(max(x + 3, 0), 6) / 6, rounded once; dx = dy (2 x + 3) / 6 between -3 and 3, 0 and
  * dy outside. */
 INLINE vec FN(hard_swish)(vec x, act_params p) {
     (void)p;
-    const vec c = FN(clamp)(x, -3, 3), sum = c + 3, low = c - (sum - 3), y = c * sum;
-    const vec inside = FN(sixth)(y, v_fma(c, low, v_lost(c, sum, y)));
+    const vec sum = x + 3, low = x - (sum - 3), y = x * sum;
+    const vec inside = FN(sixth)(y, v_fma(x, low, v_lost(x, sum, y)));
     return v_sel(v_le(x, v_set1(-3)), x * 0, v_sel(v_le(v_set1(3), x), x, inside));
 }
 INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
@@ -199,8 +205,9 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
 #else
 #define MIXED
 #endif
+/* As many at a time as the registers hold: 32 of AVX-512, 16 elsewhere; GELU needs many for itself. */
 #undef AT_ONCE
-#define AT_ONCE 3 /* with 4 the long ones no longer fit into 32 registers, with 2 half the gain is lost */
+#define AT_ONCE(name) (FNN_VBYTES < 64 ? 3 : FNN_ACT_##name == FNN_ACT_gelu ? 2 : 4)
 
 #define X(name, saves)                                                                                \
     MIXED static void FN(name##_forward)(void *y_, const void *x_, ptrdiff_t n, const double *params) { \
@@ -208,8 +215,9 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
         const real *x = x_;                                                                           \
         const act_params p = FN(spread)(params);                                                      \
         ptrdiff_t i = 0;                                                                              \
-        for (; i + AT_ONCE * VL <= n; i += AT_ONCE * VL) {                                            \
-            vec v[AT_ONCE];                                                                           \
+        enum { many = AT_ONCE(name) };                                                                \
+        for (; i + many * VL <= n; i += many * VL) {                                                  \
+            vec v[many];                                                                              \
             EACH v[j] = FN(name)(v_load(x + i + j * VL), p);                                          \
             EACH v_store(y + i + j * VL, v[j]);                                                       \
         }                                                                                             \
@@ -222,8 +230,9 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
         const real *dy = dy_, *saved = saved_;                                                        \
         const act_params p = FN(spread)(params);                                                      \
         ptrdiff_t i = 0;                                                                              \
-        for (; i + AT_ONCE * VL <= n; i += AT_ONCE * VL) {                                            \
-            vec v[AT_ONCE];                                                                           \
+        enum { many = AT_ONCE(name) };                                                                \
+        for (; i + many * VL <= n; i += many * VL) {                                                  \
+            vec v[many];                                                                              \
             EACH v[j] = FN(name##_grad)(v_load(dy + i + j * VL), v_load(saved + i + j * VL), p);      \
             EACH v_store(dx + i + j * VL, v[j]);                                                      \
         }                                                                                             \
@@ -234,7 +243,7 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
             v_store_part(dx + i, FN(name##_grad)(v_load_part(dy + i, k), v_load_part(saved + i, k), p), k); \
         }                                                                                             \
     }
-#define EACH _Pragma("GCC unroll 4") for (int j = 0; j < AT_ONCE; j++)
+#define EACH _Pragma("GCC unroll 4") for (int j = 0; j < many; j++)
 FNN_ACTIVATION_LIST(X)
 #undef X
 #undef EACH

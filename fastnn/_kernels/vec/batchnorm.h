@@ -18,27 +18,43 @@
 #define START 8                             /* rows whose mean is the first origin */
 #define PANEL ((int)(4096 / sizeof(real))) /* columns whose sums stay in L1 */
 
-/* The pieces of a row that every kernel below goes through: whole vectors, then the rest. */
-#define EACH_VECTOR(body)                                     \
-    do {                                                      \
-        ptrdiff_t j = 0;                                      \
-        for (; j + VL <= cols; j += VL) {                     \
-            const int whole = 1, n = VL;                      \
-            body                                              \
-        }                                                     \
-        if (j < cols) {                                       \
-            const int whole = 0, n = (int)(cols - j);         \
-            body                                              \
-        }                                                     \
+/* The pieces of a row that every kernel below goes through: `lead` elements up to where a vector is aligned (a store
+ * across two cache lines costs twice as much), whole vectors, then the rest. */
+#define EACH_VECTOR(lead, body)                    \
+    do {                                           \
+        ptrdiff_t j = 0;                           \
+        for (int n = (lead);; n = (int)(cols - j)) { \
+            if (n) {                               \
+                const int whole = 0;               \
+                body                               \
+            }                                      \
+            for (j += n; j + VL <= cols; j += VL) { \
+                const int whole = 1;               \
+                body                               \
+            }                                      \
+            if (j == cols) break;                  \
+        }                                          \
     } while (0)
 #define GET(p) (whole ? v_load((p) + j) : v_load_part((p) + j, n))
 #define PUT(p, v) (whole ? v_store((p) + j, v) : v_store_part((p) + j, v, n))
+
+/* Elements from p to the next aligned one, `cols` at most. */
+INLINE int FN(lead_of)(const real *p, ptrdiff_t cols) {
+    const int past = (int)((uintptr_t)p % FNN_VBYTES / sizeof(real)), lead = past ? VL - past : 0;
+    return lead < cols ? lead : (int)cols;
+}
+/* Every how many rows one lies as the first does to the vectors' alignment: 1, 2, 4, ... up to VL. */
+INLINE ptrdiff_t FN(alike)(ptrdiff_t ld) {
+    ptrdiff_t step = 1;
+    while (step * ld % VL) step *= 2;
+    return step;
+}
 
 /* sum += x - origin and square += (x - origin)^2 over some rows: the sums go to L1 and back once for all of
  * them, and memory is read along the rows, which is how it is fast. */
 INLINE void FN(sums_around)(real *restrict sum, real *restrict square, const real *restrict origin,
                             const real *restrict x, ptrdiff_t ld, const int rows, ptrdiff_t cols) {
-    EACH_VECTOR(const vec o = v_load(origin + j); vec s = v_load(sum + j); vec q = v_load(square + j);
+    EACH_VECTOR(0, const vec o = v_load(origin + j); vec s = v_load(sum + j); vec q = v_load(square + j);
                 for (int r = 0; r < rows; r++) {
                     const vec d = GET(x + r * ld) - o;
                     s += d;
@@ -61,7 +77,7 @@ static void FN(batchnorm_statistics)(double *restrict mean, double *restrict m2,
         const size_t bytes = (size_t)((cols + VL - 1) / VL) * FNN_VBYTES; /* of the sums that are used */
         const real *restrict x = (const real *)x_ + j0;
         const int first = rows < START ? (int)rows : START;
-        EACH_VECTOR(const vec o = GET(x); vec s = {0};
+        EACH_VECTOR(0, const vec o = GET(x); vec s = {0};
                     for (int r = 1; r < first; r++) s += GET(x + r * ld) - o;
                     v_store(origin + j, o + s * (real)(1.0 / first)););
         for (ptrdiff_t i0 = 0; i0 < rows; i0 += CHUNK, x += CHUNK * ld) {
@@ -84,7 +100,8 @@ static void FN(batchnorm_statistics)(double *restrict mean, double *restrict m2,
     }
 }
 
-/* What the statistics give per channel, in double (plain loops: the compiler makes vectors of them).
+/* What the statistics give per channel, in double.  Plain loops: the compiler makes vectors of them, where it is
+ * told that no array overlaps another (it gives up at so many pairs).
  * shift takes up what rounding the mean to `real` loses: (x - mean_rounded) scale + shift is then
  * the exact z to a rounding, even for a mean of 1e4 and a spread of 1.
  * running = (1 - momentum) running + momentum batch, the variance unbiased; NULL: none. */
@@ -95,14 +112,17 @@ static void FN(batchnorm_finalize)(void *mean_, void *rstd_, void *scale_, void 
     real *restrict mean = mean_, *restrict rstd = rstd_, *restrict scale = scale_, *restrict shift = shift_;
     real *restrict running_mean = running_mean_, *restrict running_var = running_var_;
     const real *restrict gamma = gamma_, *restrict beta = beta_;
+    const double each = 1 / rows;
+#pragma GCC ivdep
     for (ptrdiff_t j = 0; j < cols; j++) {
-        const double r = 1 / __builtin_sqrt(m2[j] / rows + eps), a = gamma[j] * r;
+        const double r = 1 / __builtin_sqrt(m2[j] * each + eps), a = gamma[j] * r;
         mean[j] = (real)exact_mean[j];
         rstd[j] = (real)r;
         scale[j] = (real)a;
         shift[j] = (real)(beta[j] - (exact_mean[j] - (double)(real)exact_mean[j]) * a);
     }
     if (running_mean)
+#pragma GCC ivdep
         for (ptrdiff_t j = 0; j < cols; j++) {
             running_mean[j] = (real)((1 - momentum) * running_mean[j] + momentum * exact_mean[j]);
             running_var[j] = (real)((1 - momentum) * running_var[j] + momentum * m2[j] / (rows - 1));
@@ -114,6 +134,7 @@ static void FN(batchnorm_frozen)(void *mean_, void *rstd_, void *scale_, const v
                                  const void *running_var_, const void *gamma_, double eps, ptrdiff_t cols) {
     real *restrict mean = mean_, *restrict rstd = rstd_, *restrict scale = scale_;
     const real *restrict running_mean = running_mean_, *restrict running_var = running_var_, *restrict gamma = gamma_;
+#pragma GCC ivdep
     for (ptrdiff_t j = 0; j < cols; j++) {
         const double r = 1 / __builtin_sqrt((double)running_var[j] + eps);
         mean[j] = running_mean[j];
@@ -131,13 +152,14 @@ static void FN(batchnorm_coefficients)(void *dgamma_, void *dbeta_, void *c_g_, 
     real *restrict c_g = c_g_, *restrict c_x = c_x_, *restrict c_1 = c_1_;
     const real *restrict gamma = gamma_, *restrict rstd = rstd_;
     const double share = training ? 1 / rows : 0;
+#pragma GCC ivdep
     for (ptrdiff_t j = 0; j < cols; j++) {
         const double r = rstd[j], a = gamma[j] * r;
         dgamma[j] = (real)(sum_gx[j] * r);
         dbeta[j] = (real)sum_g[j];
         c_g[j] = (real)a;
-        c_x[j] = (real)(-a * r * r * sum_gx[j] * share);
-        c_1[j] = (real)(-a * sum_g[j] * share);
+        c_x[j] = training ? (real)(-a * r * r * sum_gx[j] * share) : 0; /* not 0 times a sum that is NaN */
+        c_1[j] = training ? (real)(-a * sum_g[j] * share) : 0;
     }
 }
 
@@ -154,7 +176,7 @@ static void FN(batchnorm_coefficients)(void *dgamma_, void *dbeta_, void *c_g_, 
 enum {
     FNN_ABREAST_identity = 4, FNN_ABREAST_relu = 4, FNN_ABREAST_leaky_relu = 4, FNN_ABREAST_elu = 1,
     FNN_ABREAST_sigmoid = 1, FNN_ABREAST_tanh = 1, FNN_ABREAST_selu = 1, FNN_ABREAST_softplus = 1,
-    FNN_ABREAST_relu6 = 4, FNN_ABREAST_hard_tanh = 4, FNN_ABREAST_hard_sigmoid = 1, FNN_ABREAST_silu = 1,
+    FNN_ABREAST_relu6 = 1, FNN_ABREAST_hard_tanh = 1, FNN_ABREAST_hard_sigmoid = 1, FNN_ABREAST_silu = 1,
     FNN_ABREAST_gelu = 1, FNN_ABREAST_gelu_tanh = 1, FNN_ABREAST_hard_swish = 1
 };
 #endif
@@ -163,7 +185,7 @@ enum {
     INLINE void FN(apply_rows_##name)(real *y, ptrdiff_t ldy, const real *x, ptrdiff_t ldx, const real *mean, \
                                       const real *scale, const real *shift, const int rows, ptrdiff_t cols, \
                                       const act_params p) {                                          \
-        EACH_VECTOR(const vec m = GET(mean); const vec a = GET(scale); const vec b = GET(shift); vec v[MOST_ABREAST]; \
+        EACH_VECTOR(FN(lead_of)(y, cols), const vec m = GET(mean); const vec a = GET(scale); const vec b = GET(shift); vec v[MOST_ABREAST]; \
                     for (int r = 0; r < rows; r++) v[r] = FN(name)(v_fma(GET(x + r * ldx) - m, a, b), p); \
                     for (int r = 0; r < rows; r++) PUT(y + r * ldy, v[r]););                         \
     }                                                                                                \
@@ -173,9 +195,12 @@ enum {
         real *y = y_;                                                                                \
         const real *x = x_;                                                                          \
         const act_params p = FN(spread)(params);                                                     \
+        const ptrdiff_t abreast = FNN_ABREAST_##name, step = FN(alike)(ldy);                         \
         ptrdiff_t i = 0;                                                                             \
-        for (; FNN_ABREAST_##name > 1 && i + FNN_ABREAST_##name <= rows; i += FNN_ABREAST_##name)                                     \
-            FN(apply_rows_##name)(y + i * ldy, ldy, x + i * ldx, ldx, mean, scale, shift, FNN_ABREAST_##name, cols, p); \
+        for (; abreast > 1 && i + abreast * step <= rows; i += abreast * step)                       \
+            for (ptrdiff_t r = i; r < i + step; r++)                                                 \
+                FN(apply_rows_##name)(y + r * ldy, step * ldy, x + r * ldx, step * ldx, mean, scale, shift, \
+                                      FNN_ABREAST_##name, cols, p);                                  \
         for (; i < rows; i++)                                                                        \
             FN(apply_rows_##name)(y + i * ldy, ldy, x + i * ldx, ldx, mean, scale, shift, 1, cols, p); \
     }                                                                                                \
@@ -184,14 +209,14 @@ enum {
         const real *s, ptrdiff_t lds, const real *mean, const real *scale, const real *shift, const int rows, \
         ptrdiff_t cols, const act_params p) {                                                        \
         (void)s, (void)lds, (void)scale, (void)shift;                                                \
-        EACH_VECTOR(const vec m = GET(mean); vec total = v_load(sum_g + j); vec total_x = v_load(sum_gx + j); \
+        EACH_VECTOR(FN(lead_of)(x, cols), const vec m = GET(mean); vec total = GET(sum_g); vec total_x = GET(sum_gx); \
                     for (int r = 0; r < rows; r++) {                                                 \
                         const vec xc = GET(x + r * ldx) - m;                                         \
                         const vec g = FN(name##_grad)(GET(dy + r * lddy), SAVED_##saves(r), p);      \
                         total += g;                                                                  \
                         total_x = v_fma(g, xc, total_x);                                             \
-                    } v_store(sum_g + j, total);                                                     \
-                    v_store(sum_gx + j, total_x););                                                  \
+                    } PUT(sum_g, total);                                                             \
+                    PUT(sum_gx, total_x););                                                          \
     }                                                                                                \
     /* sum_g and sum_gx = sum(g (x - mean)): CHUNK rows in the type of x, those in double */         \
     static void FN(batchnorm_backward_sums_##name)(                                                  \
@@ -199,11 +224,13 @@ enum {
         ptrdiff_t ldx, const void *saved_, ptrdiff_t lds, const void *mean_, const void *scale_,     \
         const void *shift_, ptrdiff_t rows, ptrdiff_t all_cols, const double *params) {              \
         const act_params p = FN(spread)(params);                                                     \
-        real g_sum[PANEL], gx_sum[PANEL];                                                            \
+        real room[2][PANEL + VL] __attribute__((aligned(64)));                                                            \
         for (ptrdiff_t j = 0; j < all_cols; j++) sum_g[j] = sum_gx[j] = 0;                           \
         for (ptrdiff_t j0 = 0; j0 < all_cols; j0 += PANEL) {                                         \
             const ptrdiff_t cols = all_cols - j0 < PANEL ? all_cols - j0 : PANEL;                    \
-            const size_t bytes = (size_t)((cols + VL - 1) / VL) * FNN_VBYTES;                        \
+            const size_t bytes = (size_t)cols * sizeof(real);                                        \
+            const int lead = FN(lead_of)((const real *)x_ + j0, cols);                               \
+            real *g_sum = room[0] + (lead ? VL - lead : 0), *gx_sum = room[1] + (g_sum - room[0]);   \
             const real *mean = (const real *)mean_ + j0, *scale = (const real *)scale_ + j0;         \
             const real *shift = (const real *)shift_ + j0;                                           \
             for (ptrdiff_t i0 = 0; i0 < rows; i0 += CHUNK) {                                         \
@@ -223,7 +250,7 @@ enum {
         ptrdiff_t lds, const real *mean, const real *scale, const real *shift, const real *c_g, const real *c_x, \
         const real *c_1, const int rows, ptrdiff_t cols, const act_params p) {                       \
         (void)s, (void)lds, (void)scale, (void)shift;                                                \
-        EACH_VECTOR(const vec m = GET(mean); const vec a = GET(c_g); const vec b = GET(c_x);         \
+        EACH_VECTOR(FN(lead_of)(dx, cols), const vec m = GET(mean); const vec a = GET(c_g); const vec b = GET(c_x);         \
                     const vec c = GET(c_1); vec v[MOST_ABREAST];                                       \
                     for (int r = 0; r < rows; r++) {                                                 \
                         const vec xc = GET(x + r * ldx) - m;                                         \
@@ -239,10 +266,13 @@ enum {
         real *dx = dx_;                                                                              \
         const real *dy = dy_, *x = x_, *s = saved_;                                                  \
         const act_params p = FN(spread)(params);                                                     \
+        const ptrdiff_t abreast = FNN_ABREAST_##name, step = FN(alike)(lddx);                        \
         ptrdiff_t i = 0;                                                                             \
-        for (; FNN_ABREAST_##name > 1 && i + FNN_ABREAST_##name <= rows; i += FNN_ABREAST_##name)                                     \
-            FN(backward_apply_rows_##name)(dx + i * lddx, lddx, dy + i * lddy, lddy, x + i * ldx, ldx, s + i * lds, \
-                                           lds, mean, scale, shift, c_g, c_x, c_1, FNN_ABREAST_##name, cols, p); \
+        for (; abreast > 1 && i + abreast * step <= rows; i += abreast * step)                       \
+            for (ptrdiff_t r = i; r < i + step; r++)                                                 \
+                FN(backward_apply_rows_##name)(dx + r * lddx, step * lddx, dy + r * lddy, step * lddy, x + r * ldx, \
+                                               step * ldx, s + r * lds, step * lds, mean, scale, shift, c_g, c_x, \
+                                               c_1, FNN_ABREAST_##name, cols, p);                    \
         for (; i < rows; i++)                                                                        \
             FN(backward_apply_rows_##name)(dx + i * lddx, lddx, dy + i * lddy, lddy, x + i * ldx, ldx, s + i * lds, \
                                            lds, mean, scale, shift, c_g, c_x, c_1, 1, cols, p);      \

@@ -9,10 +9,17 @@
 #define SUMS 4    /* vectors side by side: independent sums hide the adder's latency */
 
 /* The vectors of `rows` runs; v: which of the SUMS, at: of its first element in the run.  `wide`: several side by
- * side; else (a long activation, see FNN_ABREAST) one by one. */
-#define EACH_VECTOR(wide, body)                                           \
+ * side; else (a long activation, see FNN_ABREAST) one by one.  `lead`: of them up to an aligned one, where the result
+ * of an element does not depend on its place in a vector. */
+#define EACH_VECTOR(wide, lead, body)                                     \
     for (ptrdiff_t i = 0; i < rows; i++) {                                \
         ptrdiff_t at = 0;                                                 \
+        if ((lead) > 0) {                                                 \
+            const int whole = 0, n = (lead), v = 0;                       \
+            (void)v;                                                      \
+            body                                                          \
+            at += n;                                                      \
+        }                                                                 \
         while (wide && at + SUMS * VL <= inner)                           \
             _Pragma("GCC unroll 4") for (int v = 0; v < SUMS; v++) {      \
                 const int whole = 1, n = VL;                              \
@@ -48,7 +55,7 @@
 INLINE real FN(mean_of_runs)(const real *restrict x, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t inner) {
     const vec first = v_set1(*x);
     vec sum[SUMS] = {{0}};
-    EACH_VECTOR(1, sum[v] += ONLY(GET(x, ld) - first);)
+    EACH_VECTOR(1, 0, sum[v] += ONLY(GET(x, ld) - first);)
     return *x + (real)(TOTAL(sum) / (double)(rows * inner));
 }
 
@@ -63,7 +70,7 @@ INLINE void FN(merge_runs)(double *mean, double *m2, const real *restrict x, ptr
     }
     const vec origin = v_set1(centre);
     vec sum[SUMS] = {{0}}, square[SUMS] = {{0}};
-    EACH_VECTOR(1, const vec d = ONLY(GET(x, ld) - origin); sum[v] += d; square[v] = v_fma(d, d, square[v]);)
+    EACH_VECTOR(1, 0, const vec d = ONLY(GET(x, ld) - origin); sum[v] += d; square[v] = v_fma(d, d, square[v]);)
     const double count = (double)(rows * inner), share = count / (before + count);
     const double total = TOTAL(sum), offset = total / count, inside = TOTAL(square) - total * offset;
     const double delta = centre - *mean + offset;
@@ -105,7 +112,8 @@ static void FN(batchnorm_run_statistics)(double *mean, double *m2, const void *x
                 real *y = (real *)y_ + row * ldy + c * inner;                                        \
                 const real *x = (const real *)x_ + row * ldx + c * inner;                            \
                 const vec m = v_set1(mean[c]), a = v_set1(scale[c]), b = v_set1(shift[c]);           \
-                EACH_VECTOR(FNN_ABREAST_##name > 1, const vec z = v_fma(GET(x, 0) - m, a, b);                                \
+                const int lead = inner < 8 * VL ? 0 : FN(lead_of)(y, inner);                         \
+                EACH_VECTOR(FNN_ABREAST_##name > 1, lead, const vec z = v_fma(GET(x, 0) - m, a, b);                                \
                             PUT(y, FN(name)(z, p));)                                                 \
             }                                                                                        \
     }                                                                                                \
@@ -129,7 +137,7 @@ static void FN(batchnorm_run_statistics)(double *mean, double *m2, const void *x
                     const real *s = (const real *)saved_ + i0 * lds + c * run + k0;                  \
                     vec total[SUMS] = {{0}}, total_x[SUMS] = {{0}};                                  \
                     (void)s;                                                                         \
-                    EACH_VECTOR(FNN_ABREAST_##name > 1, const vec xc = ONLY(GET(x, ldx) - m);                                \
+                    EACH_VECTOR(FNN_ABREAST_##name > 1, 0, const vec xc = ONLY(GET(x, ldx) - m);                                \
                                 const vec g = ONLY(FN(name##_grad)(GET(dy, lddy), SAVED_##saves, p)); \
                                 total[v] += g; total_x[v] = v_fma(g, xc, total_x[v]);)               \
                     sum_g[c] += TOTAL(total);                                                        \
@@ -154,8 +162,9 @@ static void FN(batchnorm_run_statistics)(double *mean, double *m2, const void *x
                 const real *s = (const real *)saved_ + row * lds + c * inner;                        \
                 const vec m = v_set1(mean[c]), a = v_set1(scale[c]), b = v_set1(shift[c]);           \
                 const vec by_g = v_set1(c_g[c]), by_x = v_set1(c_x[c]), by_1 = v_set1(c_1[c]);       \
+                const int lead = inner < 8 * VL ? 0 : FN(lead_of)(dx, inner);                        \
                 (void)a, (void)b, (void)s;                                                           \
-                EACH_VECTOR(FNN_ABREAST_##name > 1, const vec xc = GET(x, 0) - m;                                            \
+                EACH_VECTOR(FNN_ABREAST_##name > 1, lead, const vec xc = GET(x, 0) - m;                                            \
                             const vec g = FN(name##_grad)(GET(dy, 0), SAVED_##saves, p);             \
                             PUT(dx, v_fma(g, by_g, v_fma(xc, by_x, by_1)));)                         \
             }                                                                                        \

@@ -42,12 +42,14 @@
         .stream_rows = stream_rows_##type,                                                           \
         .softmax_forward = softmax_forward_##type, .softmax_backward = softmax_backward_##type,      \
         .softmax_cross_entropy = softmax_cross_entropy_##type,                                       \
-        .soft_cross_entropy = soft_cross_entropy_##type,                                             \
-        .mean_squared_error = mean_squared_error_##type,                                             \
+        .maxout_forward = maxout_forward_##type, .maxout_backward = maxout_backward_##type,          \
+        .dropout = dropout_##type,                                                                   \
+        .soft_cross_entropy = soft_cross_entropy_##type, .multiclass_hinge = multiclass_hinge_##type, \
+        .element_loss = {FNN_ELEMENT_LOSS_LIST(FNN_LOSS_##type)}, .rows_decided = rows_decided_##type, \
         .update = {FNN_UPDATE_LIST(FNN_UPDATE_##type)}, .clip = clip_##type,                         \
         .all_finite = all_finite_##type, .sum_of_squares = sum_of_squares_##type,                    \
         .largest = largest_##type,                                                                   \
-        .fma_loop = fma_loop_##type                                                                  \
+        .fma_loop = fma_loop_##type, .scale_loop = scale_loop_##type                                 \
     }
 typedef float f32_t;
 typedef double f64_t;
@@ -55,6 +57,8 @@ typedef double f64_t;
 #define FNN_FORWARD_f64(name, saved) name##_forward_f64,
 #define FNN_BACKWARD_f32(name, saved) name##_backward_f32,
 #define FNN_BACKWARD_f64(name, saved) name##_backward_f64,
+#define FNN_LOSS_f32(name) name##_f32,
+#define FNN_LOSS_f64(name) name##_f64,
 #define FNN_BN_APPLY_f32(name, saved) batchnorm_apply_##name##_f32,
 #define FNN_BN_APPLY_f64(name, saved) batchnorm_apply_##name##_f64,
 #define FNN_BN_SUMS_f32(name, saved) batchnorm_backward_sums_##name##_f32,

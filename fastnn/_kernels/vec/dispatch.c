@@ -54,6 +54,12 @@ int fnn_activation_saves(int index) {
 #undef X
     return saved[index];
 }
+const char *fnn_element_loss_name(int index) {
+#define X(name) #name,
+    static const char *const names[] = {FNN_ELEMENT_LOSS_LIST(X)};
+#undef X
+    return names[index];
+}
 const char *fnn_update_name(int index) {
 #define X(name, states) #name,
     static const char *const names[] = {FNN_UPDATE_LIST(X)};

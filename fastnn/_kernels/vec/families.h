@@ -3,6 +3,8 @@
 #include "vmath.h"
 #include "activations.h"
 #include "softmax.h"
+#include "maxout.h"
+#include "dropout.h"
 #include "losses.h"
 #include "batchnorm.h"
 #include "batchnorm_runs.h"

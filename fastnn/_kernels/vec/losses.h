@@ -1,106 +1,268 @@
 /* Losses: each returns the (unscaled, double) sum over its rows and writes the gradient in one pass.
- * dlogits may be logits, dpred may be pred.  Split over threads by rows; the caller adds the sums up
- * in row order. */
+ * The gradient may be written over the scores or predictions.  Rows may lie apart (ld elements); targets
+ * of a width are contiguous.  w: weights of the rows, or NULL for ones.  Sums of vectors are kept short
+ * (64 terms) and added up in double.  Split over threads by rows; the caller adds the sums up in order. */
 
-/* Softmax cross-entropy of logits (rows, cols) and whole labels (rows,):
- *   loss_i = log sum_j exp(x_ij) - sum_j q_ij x_ij,   q = (1 - s) onehot(label) + s / cols
- *   dlogits_ij = scale w_i (softmax(x_i)_j - q_ij)
- * w: weights (rows,) or NULL for ones; s: smoothing.  `correct` gets the number of rows whose first
- * highest logit is the label's. */
+/* Where the first element of this value stands; cols where there is none (of a NaN there never is). */
+INLINE ptrdiff_t FN(first_of)(const real *x, real value, ptrdiff_t cols) {
+    const vec wanted = v_set1(value), one = v_set1(1), zero = {0};
+    ptrdiff_t j = 0;
+    for (; j + 4 * VL <= cols; j += 4 * VL) {
+        vec found = zero;
+        for (int q = 0; q < 4; q++) found += v_sel(v_eq(v_load(x + j + q * VL), wanted), one, zero);
+        if (v_sum(found) > 0) break;
+    }
+    while (j < cols && x[j] != value) j++;
+    return j;
+}
+
+/* Whether x[label] is the first of the highest values of a row: what argmax finds. */
+INLINE int FN(is_first_highest)(const real *x, int64_t label, real highest, ptrdiff_t cols) {
+    return x[label] == highest && FN(first_of)(x, highest, cols) == label;
+}
+
+/* Softmax cross-entropy of logits x (rows, cols) and whole labels (rows,), with class weights c (cols,) or
+ * NULL for ones and smoothing s:
+ *   q_j = (1 - s) [j = label] + s / cols     W = sum_j c_j q_j
+ *   loss_i = W log sum_j exp(x_j) - sum_j c_j q_j x_j       dlogits_ij = scale w_i (W softmax(x)_j - c_j q_j)
+ * `correct` gets the number of rows whose first highest logit is the label's. */
 static double FN(softmax_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const void *logits_, ptrdiff_t ldl,
-                                        const int64_t *labels, const void *weights_, double smoothing,
-                                        double scale, ptrdiff_t rows, ptrdiff_t cols, int64_t *correct) {
+                                        const int64_t *labels, const void *weights_, const void *classes_,
+                                        double smoothing, double scale, ptrdiff_t rows, ptrdiff_t cols,
+                                        int64_t *correct) {
     real *d = dlogits_;
-    const real *x = logits_, *weights = weights_;
+    const real *x = logits_, *weights = weights_, *classes = classes_;
     const real even = (real)(smoothing / (double)cols), peak = (real)(1 - smoothing);
-    double total = 0;
+    const vec zero = {0};
+    double total = 0, class_sum = (double)cols;
     int64_t hits = 0;
+    if (classes) {
+        class_sum = 0;
+        for (ptrdiff_t j = 0; j < cols; j++) class_sum += classes[j];
+    }
+    const real spread = (real)(class_sum * (smoothing / (double)cols));
     for (ptrdiff_t i0 = 0; i0 < rows; i0 += VL) {
         /* a vector of rows at a time, to take their logarithms together */
         const int n = rows - i0 >= VL ? VL : (int)(rows - i0);
-        real sums[VL], rest[VL];
-        for (int q = 0; q < VL; q++) sums[q] = 1, rest[q] = 0;
+        real sums[VL], whole[VL], rest[VL];
+        for (int q = 0; q < VL; q++) sums[q] = 1, whole[q] = rest[q] = 0;
         for (int q = 0; q < n; q++, x += ldl, d += ldd) {
             const int64_t label = labels[i0 + q];
-            const real highest = FN(row_highest)(x, cols), at_label = x[label];
-            real mean = 0;
+            const real highest = FN(row_highest)(x, cols), top = classes ? peak * classes[label] : peak;
+            const real at_label = x[label] - highest;
+            real flat = 0;
             if (smoothing > 0) {
-                vec sum = {0};
+                vec sum = zero;
                 for (ptrdiff_t j = 0; j < cols; j += VL) {
                     const int m = cols - j >= VL ? VL : (int)(cols - j);
-                    sum += v_sel(v_first(m), v_load_part(x + j, m) - highest, (vec){0});
+                    const vec down = v_load_part(x + j, m) - highest;
+                    if (classes) { /* a class of weight 0 adds 0, also where its logit is -infinity */
+                        const vec c = v_load_part(classes + j, m);
+                        sum += v_sel(v_eq(c, zero), zero, c * down);
+                    } else {
+                        sum += v_sel(v_first(m), down, zero);
+                    }
                 }
-                mean = v_sum(sum);
+                flat = even * v_sum(sum);
             }
-            if (at_label == highest) {
-                ptrdiff_t j = 0;
-                while (x[j] != highest) j++;
-                hits += j == label;
-            }
-            const real w = weights ? weights[i0 + q] : 1, factor = (real)scale * w;
-            const real sum = FN(row_exp)(d, x, highest, cols);
+            hits += FN(is_first_highest)(x, label, highest, cols);
+            const real factor = (real)scale * (weights ? weights[i0 + q] : 1), sum = FN(row_exp)(d, x, highest, cols);
             sums[q] = sum;
-            rest[q] = -peak * (at_label - highest) - even * mean;
-            FN(row_affine)(d, d, factor / sum, -factor * even, cols);
-            d[label] -= factor * peak;
+            whole[q] = top + spread;
+            rest[q] = -(top == 0 ? 0 : top * at_label) - flat;
+            if (classes && smoothing > 0) {
+                const vec share = v_set1(factor * whole[q] / sum), less = v_set1(-factor * even);
+                for (ptrdiff_t j = 0; j < cols; j += VL) {
+                    const int m = cols - j >= VL ? VL : (int)(cols - j);
+                    v_store_part(d + j, v_fma(v_load_part(classes + j, m), less, v_load_part(d + j, m) * share), m);
+                }
+            } else {
+                FN(row_affine)(d, d, factor * whole[q] / sum, -factor * even, cols);
+            }
+            d[label] -= factor * top;
         }
-        vec lost = v_log(v_load(sums)) + v_load(rest);
         /* v_log knows positive numbers only: a sum that is NaN stays NaN */
-        lost = v_sel(v_eq(v_load(sums), v_load(sums)), lost, v_load(sums));
+        const vec sum = v_load(sums), log_sum = v_sel(v_eq(sum, sum), v_log(sum), sum);
+        const vec lost = v_fma(v_load(whole), log_sum, v_load(rest));
         for (int q = 0; q < n; q++) total += weights ? (double)weights[i0 + q] * lost[q] : (double)lost[q];
     }
     *correct = hits;
     return total;
 }
 
-/* The same for targets spread over the classes: t (rows, cols), contiguous, weights already in it.
- *   loss_i = T_i log sum_j exp(x_ij) - sum_j t_ij x_ij,  T_i = sum_j t_ij;   dlogits = scale (T softmax(x) - t)
- * A class of target 0 adds 0, also where its logit is -infinity. */
+/* The same for targets t (rows, cols), one-hot or soft: q_j = (1 - s) t_j + s / cols.  A class of target 0
+ * adds 0, also where its logit is -infinity.  Right is a row whose highest logit stands where its highest
+ * target does. */
 static double FN(soft_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const void *logits_, ptrdiff_t ldl,
-                                     const void *targets_, double scale, ptrdiff_t rows, ptrdiff_t cols) {
+                                     const void *targets_, const void *weights_, const void *classes_,
+                                     double smoothing, double scale, ptrdiff_t rows, ptrdiff_t cols,
+                                     int64_t *correct) {
     real *d = dlogits_;
-    const real *x = logits_, *t = targets_;
+    const real *x = logits_, *t = targets_, *weights = weights_, *classes = classes_;
+    const vec even = v_set1((real)(smoothing / (double)cols)), peak = v_set1((real)(1 - smoothing)), zero = {0};
     double total = 0;
+    int64_t hits = 0;
     for (ptrdiff_t i = 0; i < rows; i++, x += ldl, d += ldd, t += cols) {
-        const real highest = FN(row_highest)(x, cols);
-        vec sum_t = {0}, sum_tx = {0};
+        const real highest = FN(row_highest)(x, cols), likeliest = FN(row_highest)(t, cols);
+        vec sum_q = zero, sum_qx = zero;
         for (ptrdiff_t j = 0; j < cols; j += VL) {
             const int n = cols - j >= VL ? VL : (int)(cols - j);
-            const vec tj = v_load_part(t + j, n), zero = {0};
-            sum_t += tj;
-            sum_tx += v_sel(v_eq(tj, zero), zero, tj * (v_load_part(x + j, n) - highest));
+            vec q = v_fma(v_load_part(t + j, n), peak, even);
+            if (classes) q *= v_load_part(classes + j, n);
+            q = v_sel(v_first(n), q, zero);
+            sum_q += q;
+            sum_qx += v_sel(v_eq(q, zero), zero, q * (v_load_part(x + j, n) - highest));
         }
-        const real whole = v_sum(sum_t);
-        const double dot = v_sum(sum_tx);
-        const real sum = FN(row_exp)(d, x, highest, cols);
-        const real log_sum = sum == sum ? v_log(v_set1(sum))[0] : sum;
-        total += (double)whole * log_sum - dot;
-        const vec share = v_set1((real)scale * whole / sum), factor = v_set1((real)-scale);
+        const ptrdiff_t label = FN(first_of)(t, likeliest, cols);
+        hits += label < cols && FN(is_first_highest)(x, label, highest, cols);
+        const real whole = v_sum(sum_q), dot = v_sum(sum_qx), sum = FN(row_exp)(d, x, highest, cols);
+        const real log_sum = sum == sum ? v_log(v_set1(sum))[0] : sum, weight = weights ? weights[i] : 1;
+        total += (double)weight * ((double)whole * log_sum - dot);
+        const real factor = (real)scale * weight;
+        const vec share = v_set1(factor * whole / sum), less = v_set1(-factor);
         for (ptrdiff_t j = 0; j < cols; j += VL) {
             const int n = cols - j >= VL ? VL : (int)(cols - j);
-            v_store_part(d + j, v_fma(factor, v_load_part(t + j, n), v_load_part(d + j, n) * share), n);
+            vec q = v_fma(v_load_part(t + j, n), peak, even);
+            if (classes) q *= v_load_part(classes + j, n);
+            v_store_part(d + j, v_fma(less, q, v_load_part(d + j, n) * share), n);
         }
     }
+    *correct = hits;
     return total;
 }
 
-/* Mean squared error: the sum of (pred - target)^2;  dpred = 2 scale (pred - target). */
-static double FN(mean_squared_error)(void *dpred_, const void *pred_, const void *target_, double scale,
-                                     ptrdiff_t n) {
-    real *d = dpred_;
-    const real *pred = pred_, *target = target_;
-    const vec twice = v_set1((real)(2 * scale));
+/* Multi-class hinge of scores x (rows, cols) and labels: with the violations v_j = x_j - x_label + margin
+ *   loss_i = sum over j != label of max(0, v_j)
+ *   dscores_ij = scale w_i [v_j > 0] for j != label, and minus their sum at the label
+ * A violation that is NaN counts as one. */
+static double FN(multiclass_hinge)(void *dscores_, ptrdiff_t ldd, const void *scores_, ptrdiff_t lds,
+                                   const int64_t *labels, const void *weights_, double margin, double scale,
+                                   ptrdiff_t rows, ptrdiff_t cols, int64_t *correct) {
+    real *d = dscores_;
+    const real *x = scores_, *weights = weights_;
+    const vec zero = {0}, one = v_set1(1);
+    real counted[VL];
     double total = 0;
-    for (ptrdiff_t i0 = 0; i0 < n; i0 += 64 * VL) {
-        const ptrdiff_t end = n - i0 < 64 * VL ? n : i0 + 64 * VL;
-        vec sum = {0};
-        for (ptrdiff_t i = i0; i < end; i += VL) {
-            const int m = end - i >= VL ? VL : (int)(end - i);
-            const vec e = v_load_part(pred + i, m) - v_load_part(target + i, m);
-            sum = v_fma(e, e, sum);
-            v_store_part(d + i, twice * e, m);
+    int64_t hits = 0;
+    for (int q = 0; q < VL; q++) counted[q] = (real)q;
+    const vec lane = v_load(counted);
+    for (ptrdiff_t i = 0; i < rows; i++, x += lds, d += ldd) {
+        const int64_t label = labels[i];
+        const real weight = weights ? weights[i] : 1, factor = (real)scale * weight;
+        const vec at_label = v_set1(x[label]), slack = v_set1((real)margin), slope = v_set1(factor);
+        vec sum = zero, violated = zero;
+        hits += FN(is_first_highest)(x, label, FN(row_highest)(x, cols), cols);
+        for (ptrdiff_t j = 0; j < cols; j += VL) {
+            const int n = cols - j >= VL ? VL : (int)(cols - j);
+            vec v = v_load_part(x + j, n) - at_label + slack;
+            v = v_sel(v_eq(lane, v_set1((real)(label - j))), zero, v);
+            v = v_sel(v_first(n), v, zero);
+            const vmask kept = v_le(v, zero);
+            sum += v_sel(kept, zero, v);
+            violated += v_sel(kept, zero, one);
+            v_store_part(d + j, v_sel(kept, zero, slope), n);
         }
-        for (int q = 0; q < VL; q++) total += sum[q];
+        d[label] = -factor * v_sum(violated);
+        total += (double)weight * v_sum(sum);
     }
+    *correct = hits;
     return total;
+}
+
+/* Losses that compare a prediction x with its target t, element by element; each gives loss and slope.
+ * With d = x - t:
+ *   mean squared error     d^2                                    2 d
+ *   mean absolute error    |d|                                    sign(d), 0 where d is
+ *   Huber                  d^2 / 2 up to |d| = delta,             d clipped to +-delta
+ *                          then delta (|d| - delta / 2)
+ * and for a logit x
+ *   binary cross-entropy   -t log s - (1 - t) log(1 - s)          s - t,   s = 1 / (1 + exp(-x))
+ * Huber's is c (d - c / 2) on both sides of delta, c being the clipped d.  Cross-entropy is
+ * |x| (t or 1 - t) + log(1 + exp(-|x|)), and its slope (1 - t) s - t (1 - s): sums of what has one sign. */
+INLINE vec FN(mean_squared_error_of)(vec x, vec t, vec delta, vec *slope) {
+    const vec d = x - t;
+    (void)delta;
+    *slope = d + d;
+    return d * d;
+}
+INLINE vec FN(mean_absolute_error_of)(vec x, vec t, vec delta, vec *slope) {
+    const vec d = x - t, zero = {0}, one = v_set1(1);
+    (void)delta;
+    *slope = v_sel(v_gt(d, zero), one, v_sel(v_lt(d, zero), -one, d));
+    return v_abs(d);
+}
+INLINE vec FN(huber_of)(vec x, vec t, vec delta, vec *slope) {
+    const vec d = x - t, c = v_min(delta, v_max(-delta, d)); /* the bound first: NaN must come through */
+    *slope = c;
+    return c * (d - c * (real)0.5);
+}
+INLINE vec FN(binary_cross_entropy_of)(vec x, vec t, vec delta, vec *slope) {
+    const vec a = v_abs(x), zero = {0}, other_t = 1 - t;
+    const vmask up = v_gt(x, zero);
+    vec n;
+    (void)delta;
+    /* exp(-a) no smaller than a normal number: 2^n is then one too */
+    const vec p = FN(exp_reduced)(-v_min(v_set1(FNN_REAL_BITS == 32 ? (real)87 : (real)708), a), &n);
+    const vec power = v_power(n);
+    const FN(logistic) s = FN(logistic_from)(p, n); /* of |x| */
+    const vec small = s.other * power, high = v_sel(up, s.gate, small), low = v_sel(up, small, s.gate);
+    *slope = v_fma(other_t, high, -(t * low));
+    return v_fma(a, v_sel(up, other_t, t), FN(log1p_exp_from)(p, n) * power);
+}
+
+/* n of them side by side; weights: one for each, or NULL for `weight` everywhere. */
+#define FNN_ELEMENT_LOSS(name)                                                                              \
+    INLINE double FN(name##_run)(real *g, const real *x, const real *t, const real *weights, real weight,   \
+                                 real scale, vec delta, ptrdiff_t n) {                                      \
+        double total = 0;                                                                                   \
+        for (ptrdiff_t i0 = 0; i0 < n; i0 += 64 * VL) {                                                     \
+            const ptrdiff_t end = n - i0 < 64 * VL ? n : i0 + 64 * VL;                                      \
+            vec sum = {0}, slope;                                                                           \
+            ptrdiff_t i = i0;                                                                               \
+            for (; i + VL <= end; i += VL) {                                                                \
+                const vec w = weights ? v_load(weights + i) : v_set1(weight);                               \
+                sum = v_fma(w, FN(name##_of)(v_load(x + i), v_load(t + i), delta, &slope), sum);            \
+                v_store(g + i, slope * (w * scale));                                                        \
+            }                                                                                               \
+            if (i < end) {                                                                                  \
+                const int m = (int)(end - i);                                                               \
+                const vec w = weights ? v_load_part(weights + i, m) : v_set1(weight);                       \
+                const vec lost = FN(name##_of)(v_load_part(x + i, m), v_load_part(t + i, m), delta, &slope); \
+                sum += v_sel(v_first(m), w * lost, (vec){0});                                               \
+                v_store_part(g + i, slope * (w * scale), m);                                                \
+            }                                                                                               \
+            for (int q = 0; q < VL; q++) total += sum[q];                                                   \
+        }                                                                                                   \
+        return total;                                                                                       \
+    }                                                                                                       \
+    static double FN(name)(void *gradient_, ptrdiff_t ldg, const void *x_, ptrdiff_t ldx, const void *t_,   \
+                           const void *weights_, double delta_, double scale, ptrdiff_t rows,               \
+                           ptrdiff_t cols) {                                                                \
+        real *g = gradient_;                                                                                \
+        const real *x = x_, *t = t_, *weights = weights_;                                                   \
+        const vec delta = v_set1((real)delta_);                                                             \
+        double total = 0;                                                                                   \
+        const int together = rows <= 1 || (ldg == cols && ldx == cols);                                     \
+        if (together && (weights == NULL || cols == 1))                                                     \
+            return FN(name##_run)(g, x, t, weights, 1, (real)scale, delta, rows * cols);                    \
+        for (ptrdiff_t i = 0; i < rows; i++, g += ldg, x += ldx, t += cols)                                 \
+            total += FN(name##_run)(g, x, t, NULL, weights ? weights[i] : 1, (real)scale, delta, cols);     \
+        return total;                                                                                       \
+    }
+FNN_ELEMENT_LOSS(mean_squared_error)
+FNN_ELEMENT_LOSS(mean_absolute_error)
+FNN_ELEMENT_LOSS(huber)
+FNN_ELEMENT_LOSS(binary_cross_entropy)
+#undef FNN_ELEMENT_LOSS
+
+/* Rows of logits x that decide as their targets t do, in every column: x > 0 where t > 1/2. */
+static int64_t FN(rows_decided)(const void *x_, ptrdiff_t ldx, const void *t_, ptrdiff_t rows, ptrdiff_t cols) {
+    const real *x = x_, *t = t_;
+    int64_t right = 0;
+    for (ptrdiff_t i = 0; i < rows; i++, x += ldx, t += cols) {
+        int wrong = 0;
+        for (ptrdiff_t j = 0; j < cols; j++) wrong |= (x[j] > 0) != (t[j] > (real)0.5);
+        right += !wrong;
+    }
+    return right;
 }

@@ -1,4 +1,4 @@
-/* The ceiling: independent multiply-adds in registers, enough of them to hide their latency. */
+/* The ceiling of arithmetic: independent multiply-adds in registers, enough of them to hide their latency. */
 #define CHAINS 12
 static double FN(fma_loop)(void *sink, int64_t rounds) {
     vec acc[CHAINS];
@@ -18,3 +18,18 @@ static double FN(fma_loop)(void *sink, int64_t rounds) {
     return (double)rounds * CHAINS * VL * 2;
 }
 #undef CHAINS
+
+/* The ceiling of memory: y = a x, again and again over the same two arrays of n elements, n a multiple of
+ * four vectors. */
+static void FN(scale_loop)(void *out, const void *in, ptrdiff_t n, int64_t rounds) {
+    real *y = out;
+    const real *x = in;
+    vec a = v_set1((real)1.5);
+    for (int64_t r = 0; r < rounds; r++) {
+        for (ptrdiff_t i = 0; i < n; i += 4 * VL) {
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) v_store(y + i + j * VL, a * v_load(x + i + j * VL));
+        }
+        __asm__ volatile("" : : : "memory"); /* each round is run */
+    }
+}

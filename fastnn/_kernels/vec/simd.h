@@ -18,6 +18,11 @@
  *   v_scale(a, n)         a 2^n for whole n up to +-1000 or so: rounds once, through the subnormals
  *   v_power(n)            2^n for whole n in the normal range
  *   v_wide(p)             WIDE reals from p on, as doubles (gcc 12 takes a conversion of vectors apart)
+ *   v_permute(a, i)       lane q is lane i[q] of a
+ * and, whatever the float type,
+ *   fnn_u64               a vector of 64-bit lanes
+ *   fnn_product(a, b)     of the lower halves of the lanes
+ *   fnn_even, fnn_odd     the even (odd) lanes of a and b, in turn
  *
  * v_min and v_max follow the x86 rule on every target: where an operand is NaN the SECOND is
  * returned, so a clamp that must let NaN through is v_max(v_set1(limit), x).
@@ -75,6 +80,7 @@ INLINE vec FN(v_set1)(real a) { return a - (vec){0}; }
 #define v_near_reciprocal FN(v_near_reciprocal)
 #define v_scale FN(v_scale)
 #define v_power FN(v_power)
+#define v_permute FN(v_permute)
 #define v_wide FN(v_wide)
 #define v_stream FN(v_stream)
 #define v_streamed FN(v_streamed)
@@ -125,6 +131,7 @@ INLINE vec v_max(vec a, vec b) { return (vec)P(max)(a, b); }
 INLINE vec v_sqrt(vec a) { return (vec)P(sqrt)(a); }
 INLINE vec v_lost(vec a, vec b, vec p) { return (vec)P(fmsub)(a, b, p); }
 INLINE vec v_scale(vec a, vec n) { return (vec)P(scalef)(a, n); }
+INLINE vec v_permute(vec a, ivec i) { return (vec)P(permutexvar)((__m512i)i, a); }
 INLINE vec v_near_reciprocal(vec a) {
     const vec y = (vec)P(rcp14)(a);
     return FNN_REAL_BITS == 32 ? y : (vec)P(fmadd)(y, (vec)P(fnmadd)(a, y, v_set1(1)), y);
@@ -188,8 +195,13 @@ INLINE vec v_max(vec a, vec b) { return (vec)P(max)(a, b); }
 INLINE vec v_sqrt(vec a) { return (vec)P(sqrt)(a); }
 #if FNN_REAL_BITS == 32
 INLINE vec v_sel(vmask m, vec yes, vec no) { return (vec)P(blendv)(no, yes, (__m256)m); }
+INLINE vec v_permute(vec a, ivec i) { return (vec)_mm256_permutevar8x32_ps(a, (__m256i)i); }
 #else
 INLINE vec v_sel(vmask m, vec yes, vec no) { return (vec)P(blendv)(no, yes, (__m256d)m); }
+INLINE vec v_permute(vec a, ivec i) { /* as pairs of 32-bit lanes 2 i and 2 i + 1 */
+    const ivec pair = (i << 1) + (i << 33) + ((int64_t)1 << 32);
+    return (vec)_mm256_permutevar8x32_ps((__m256)a, (__m256i)pair);
+}
 #endif
 #undef P
 #undef ITYPE
@@ -203,13 +215,23 @@ INLINE vmask v_first(int n) {
 #endif
     return (vmask)(lane < (ireal)n);
 }
+/* a memcpy of a length that varies is a call: whole vectors go beside it */
 INLINE vec v_load_part(const real *p, int n) {
     vec v = {0};
+    if (n == VL) return v_load(p);
     memcpy(&v, p, (size_t)n * sizeof(real));
     return v;
 }
-INLINE void v_store_part(real *p, vec v, int n) { memcpy(p, &v, (size_t)n * sizeof(real)); }
+INLINE void v_store_part(real *p, vec v, int n) {
+    if (n == VL) v_store(p, v);
+    else memcpy(p, &v, (size_t)n * sizeof(real));
+}
 INLINE vec v_sel(vmask m, vec yes, vec no) { return (vec)(((ivec)yes & m) | ((ivec)no & ~m)); }
+INLINE vec v_permute(vec a, ivec i) {
+    vec r = a;
+    for (int q = 0; q < VL; q++) r[q] = a[i[q]];
+    return r;
+}
 #if defined(__aarch64__)
 #if FNN_REAL_BITS == 32
 INLINE vec v_fma(vec a, vec b, vec c) { return (vec)vfmaq_f32(c, a, b); }
@@ -288,6 +310,30 @@ INLINE vec v_fused(vec a, vec b, vec c) {
 #endif
 }
 
+#if FNN_REAL_BITS == 32 /* once for both */
+typedef uint64_t fnn_u64 __attribute__((vector_size(FNN_VBYTES)));
+INLINE fnn_u64 fnn_product(fnn_u64 a, fnn_u64 b) {
+#if FNN_VBYTES == 64
+    return (fnn_u64)_mm512_mul_epu32((__m512i)a, (__m512i)b);
+#elif FNN_VBYTES == 32
+    return (fnn_u64)_mm256_mul_epu32((__m256i)a, (__m256i)b);
+#elif defined(__aarch64__)
+    return (fnn_u64)vmull_u32(vmovn_u64((uint64x2_t)a), vmovn_u64((uint64x2_t)b));
+#else
+    return (fnn_u64)_mm_mul_epu32((__m128i)a, (__m128i)b);
+#endif
+}
+#if FNN_VBYTES == 64
+INLINE fnn_u64 fnn_even(fnn_u64 a, fnn_u64 b) { return (fnn_u64)_mm512_unpacklo_epi64((__m512i)a, (__m512i)b); }
+INLINE fnn_u64 fnn_odd(fnn_u64 a, fnn_u64 b) { return (fnn_u64)_mm512_unpackhi_epi64((__m512i)a, (__m512i)b); }
+#elif FNN_VBYTES == 32
+INLINE fnn_u64 fnn_even(fnn_u64 a, fnn_u64 b) { return (fnn_u64)_mm256_unpacklo_epi64((__m256i)a, (__m256i)b); }
+INLINE fnn_u64 fnn_odd(fnn_u64 a, fnn_u64 b) { return (fnn_u64)_mm256_unpackhi_epi64((__m256i)a, (__m256i)b); }
+#else
+INLINE fnn_u64 fnn_even(fnn_u64 a, fnn_u64 b) { return (fnn_u64){a[0], b[0]}; }
+INLINE fnn_u64 fnn_odd(fnn_u64 a, fnn_u64 b) { return (fnn_u64){a[1], b[1]}; }
+#endif
+#endif
 #undef WIDE
 #define WIDE ((int)(FNN_VBYTES / sizeof(double)))
 typedef double FN(fnn_wide) __attribute__((vector_size(FNN_VBYTES)));

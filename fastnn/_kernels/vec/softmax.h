@@ -2,7 +2,8 @@
  *   y = exp(x - max) / sum(exp(x - max))          log y = x - max - log(sum(exp(x - max)))
  *   dx = y (dy - sum(dy y))                       dx = dy - exp(log y) sum(dy)
  * The shift by the row's maximum keeps exp from overflowing; log y is never taken of a rounded y, so
- * small probabilities keep their digits.  y may be x, dx may be dy.  Split over threads by rows.
+ * small probabilities keep their digits.  y may be x, dx may be dy.  Rows may lie apart (ld elements).  Split
+ * over threads by rows.
  */
 
 /* Highest value of a row, -infinity where the row is padded. */
@@ -45,10 +46,11 @@ INLINE void FN(row_affine)(real *y, const real *x, real a, real b, ptrdiff_t col
     }
 }
 
-static void FN(softmax_forward)(void *y_, const void *x_, ptrdiff_t rows, ptrdiff_t cols, int logarithm) {
+static void FN(softmax_forward)(void *y_, ptrdiff_t ldy, const void *x_, ptrdiff_t ldx, ptrdiff_t rows,
+                                ptrdiff_t cols, int logarithm) {
     real *y = y_;
     const real *x = x_;
-    for (ptrdiff_t i = 0; i < rows; i++, x += cols, y += cols) {
+    for (ptrdiff_t i = 0; i < rows; i++, x += ldx, y += ldy) {
         const real highest = FN(row_highest)(x, cols);
         if (logarithm) {
             const real sum = FN(row_exp)(NULL, x, highest, cols);
@@ -68,11 +70,11 @@ static void FN(softmax_forward)(void *y_, const void *x_, ptrdiff_t rows, ptrdif
     }
 }
 
-static void FN(softmax_backward)(void *dx_, const void *dy_, const void *y_, ptrdiff_t rows, ptrdiff_t cols,
-                                 int logarithm) {
+static void FN(softmax_backward)(void *dx_, ptrdiff_t lddx, const void *dy_, ptrdiff_t lddy, const void *y_,
+                                 ptrdiff_t ldy, ptrdiff_t rows, ptrdiff_t cols, int logarithm) {
     real *dx = dx_;
     const real *dy = dy_, *y = y_;
-    for (ptrdiff_t i = 0; i < rows; i++, dx += cols, dy += cols, y += cols) {
+    for (ptrdiff_t i = 0; i < rows; i++, dx += lddx, dy += lddy, y += ldy) {
         vec sum = {0};
         for (ptrdiff_t j = 0; j < cols; j += VL) {
             const int n = cols - j >= VL ? VL : (int)(cols - j);

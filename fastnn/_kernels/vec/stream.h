@@ -8,9 +8,7 @@ static void FN(stream_rows)(void *out_, ptrdiff_t ld, const void *in_, ptrdiff_t
     for (ptrdiff_t i = 0; i < rows; i++) {
         real *out = (real *)out_ + i * ld;
         const real *in = (const real *)in_ + i * cols;
-        const int past = (int)((uintptr_t)out % FNN_VBYTES / sizeof(real));
-        ptrdiff_t j = past ? VL - past : 0;
-        if (j > cols) j = cols;
+        ptrdiff_t j = FN(lead_of)(out, cols);
         if (j) v_store_part(out, v_load_part(in, (int)j), (int)j);
         for (; j + VL <= cols; j += VL) v_stream(out + j, v_load(in + j));
         if (j < cols) v_store_part(out + j, v_load_part(in + j, (int)(cols - j)), (int)(cols - j));

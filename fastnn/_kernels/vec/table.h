@@ -35,6 +35,20 @@ enum {
 };
 enum { FNN_SAVES_OUTPUT, FNN_SAVES_INPUT };
 
+/* Losses that compare element by element: name (see losses.h). */
+#define FNN_ELEMENT_LOSS_LIST(X) \
+    X(mean_squared_error)        \
+    X(mean_absolute_error)       \
+    X(huber)                     \
+    X(binary_cross_entropy)
+
+enum {
+#define X(name) FNN_LOSS_##name,
+    FNN_ELEMENT_LOSS_LIST(X)
+#undef X
+    FNN_ELEMENT_LOSSES
+};
+
 /* Updates: name, arrays of state beside the parameters. */
 #define FNN_UPDATE_LIST(X)  \
     X(sgd, 0)               \
@@ -72,8 +86,8 @@ typedef struct {
     void (*pack_a)(void *tiles, ptrdiff_t tile_stride, const void *a, ptrdiff_t ld, ptrdiff_t m, ptrdiff_t k);
     void (*gemm_block)(void *c, ptrdiff_t ldc, const void *a, ptrdiff_t sa, int column_mode, ptrdiff_t tile_stride,
                        const void *b, ptrdiff_t sb, ptrdiff_t panel_stride, const void *bias, ptrdiff_t m,
-                       ptrdiff_t n, ptrdiff_t k, int start, const void *next, ptrdiff_t next_ld,
-                       ptrdiff_t beside);
+                       ptrdiff_t n, ptrdiff_t k, int start, const void *next, const void *next_beside,
+                       ptrdiff_t next_bytes);
     void (*column_sums)(void *sums, const void *x, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t cols);
     void (*gather_rows)(void *out, ptrdiff_t ldo, const void *x, ptrdiff_t ldx, const int64_t *rows_wanted,
                         ptrdiff_t rows, ptrdiff_t cols);
@@ -130,16 +144,35 @@ typedef struct {
     void (*stream_rows)(void *out, ptrdiff_t ld, const void *in, ptrdiff_t rows, ptrdiff_t cols);
 
     /* softmax.h */
-    void (*softmax_forward)(void *y, const void *x, ptrdiff_t rows, ptrdiff_t cols, int logarithm);
-    void (*softmax_backward)(void *dx, const void *dy, const void *y, ptrdiff_t rows, ptrdiff_t cols, int logarithm);
+    void (*softmax_forward)(void *y, ptrdiff_t ldy, const void *x, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t cols,
+                            int logarithm);
+    void (*softmax_backward)(void *dx, ptrdiff_t lddx, const void *dy, ptrdiff_t lddy, const void *y, ptrdiff_t ldy,
+                             ptrdiff_t rows, ptrdiff_t cols, int logarithm);
 
-    /* losses.h: returns the sum of the rows' losses, unscaled; dlogits is scaled by `scale` */
+    /* maxout.h */
+    void (*maxout_forward)(void *y, ptrdiff_t ldy, uint8_t *which, const void *x, ptrdiff_t ldx, ptrdiff_t pieces,
+                           ptrdiff_t rows, ptrdiff_t units);
+    void (*maxout_backward)(void *dx, ptrdiff_t lddx, const void *dy, ptrdiff_t lddy, const uint8_t *which,
+                            ptrdiff_t pieces, ptrdiff_t rows, ptrdiff_t units);
+
+    /* dropout.h; first: the number of the first element */
+    void (*dropout)(void *y, ptrdiff_t ldy, const void *x, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t cols,
+                    uint64_t first, uint32_t threshold, double scale, uint64_t seed, uint64_t offset);
+
+    /* losses.h: each returns the sum of the rows' losses, unscaled; gradients are scaled by `scale` */
     double (*softmax_cross_entropy)(void *dlogits, ptrdiff_t ldd, const void *logits, ptrdiff_t ldl,
-                                    const int64_t *labels, const void *weights, double smoothing, double scale,
-                                    ptrdiff_t rows, ptrdiff_t cols, int64_t *correct);
+                                    const int64_t *labels, const void *weights, const void *class_weights,
+                                    double smoothing, double scale, ptrdiff_t rows, ptrdiff_t cols, int64_t *correct);
     double (*soft_cross_entropy)(void *dlogits, ptrdiff_t ldd, const void *logits, ptrdiff_t ldl, const void *targets,
-                                 double scale, ptrdiff_t rows, ptrdiff_t cols);
-    double (*mean_squared_error)(void *dpred, const void *pred, const void *target, double scale, ptrdiff_t n);
+                                 const void *weights, const void *class_weights, double smoothing, double scale,
+                                 ptrdiff_t rows, ptrdiff_t cols, int64_t *correct);
+    double (*multiclass_hinge)(void *dscores, ptrdiff_t ldd, const void *scores, ptrdiff_t lds, const int64_t *labels,
+                               const void *weights, double margin, double scale, ptrdiff_t rows, ptrdiff_t cols,
+                               int64_t *correct);
+    double (*element_loss[FNN_ELEMENT_LOSSES])(void *gradient, ptrdiff_t ldg, const void *x, ptrdiff_t ldx,
+                                               const void *targets, const void *weights, double delta, double scale,
+                                               ptrdiff_t rows, ptrdiff_t cols);
+    int64_t (*rows_decided)(const void *x, ptrdiff_t ldx, const void *targets, ptrdiff_t rows, ptrdiff_t cols);
 
     /* updates.h */
     void (*update[FNN_UPDATES])(void *w, const void *dw, void *a, void *b, ptrdiff_t n, const fnn_update *rates);
@@ -148,8 +181,9 @@ typedef struct {
     double (*sum_of_squares)(const void *x, ptrdiff_t n, double scale);
     double (*largest)(const void *x, ptrdiff_t n);
 
-    /* peak.h: multiply-adds in registers, `rounds` times; returns the flops done */
+    /* peak.h: multiply-adds in registers, `rounds` times, returns the flops done; y = a x, `rounds` times */
     double (*fma_loop)(void *sink, int64_t rounds);
+    void (*scale_loop)(void *y, const void *x, ptrdiff_t n, int64_t rounds);
 } fnn_kernels;
 
 typedef struct {
@@ -164,6 +198,7 @@ int fnn_table_supported(int index);
 const char *fnn_compiler(void);
 const char *fnn_activation_name(int index);
 int fnn_activation_saves(int index);
+const char *fnn_element_loss_name(int index);
 const char *fnn_update_name(int index);
 int fnn_update_states(int index);
 #endif

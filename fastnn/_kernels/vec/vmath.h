@@ -61,9 +61,12 @@ INLINE vec FN(exp_poly)(vec r) {
 INLINE vec FN(whole_powers)(vec x) {
     return v_fma(x, v_set1(LOG2E), v_set1(FN(whole_magic))) - FN(whole_magic);
 }
-INLINE vec FN(exp_reduced)(vec x, vec *n) {
+INLINE vec FN(exp_reduction)(vec x, vec *n) { /* r */
     *n = FN(whole_powers)(x);
-    const vec r = v_fma(*n, v_set1(-LN2_LOW), v_fma(*n, v_set1(-LN2_HIGH), x));
+    return v_fma(*n, v_set1(-LN2_LOW), v_fma(*n, v_set1(-LN2_HIGH), x));
+}
+INLINE vec FN(exp_reduced)(vec x, vec *n) { /* p */
+    const vec r = FN(exp_reduction)(x, n);
     return v_fma(FN(exp_poly)(r), r * r, r);
 }
 /* The same for x + low with |low| << |x|; *lost (where asked for) is what p has lost by rounding. */
@@ -87,39 +90,58 @@ INLINE vec v_exp(vec x) {
     vec n;
     x = v_max(v_set1(LOWEST), x); /* the constant first: NaN must come through */
     x = v_min(v_set1(HIGHEST), x);
-    const vec p = FN(exp_reduced)(x, &n);
-    return v_scale(p + 1, n);
+    const vec r = FN(exp_reduction)(x, &n), s = r + 1; /* what s lost joins the small terms: half an ulp saved */
+    return v_scale(s + v_fma(FN(exp_poly)(r), r * r, r - (s - 1)), n);
 }
 
 /* exp(x) - 1 for x <= 0 (and NaN; above, some number or other), without cancellation:
- * 2^n (exp(r) - 1) + (2^n - 1), in which the second part is exact down to where the result is -1. */
-INLINE vec v_expm1_down(vec x) {
+ * 2^n (exp(r) - 1) + (2^n - 1), in which the second part is exact down to where the result is -1; `lost` is
+ * what their sum has lost. */
+INLINE vec FN(expm1_down_low)(vec x, vec *lost) {
     vec n;
     x = v_max(v_set1(FNN_REAL_BITS == 32 ? (real)-30 : (real)-50), x);
-    const vec p = FN(exp_reduced)(x, &n), scale = v_power(n);
-    return v_fma(scale, p, scale - 1);
+    const vec p = FN(exp_reduced)(x, &n), scale = v_power(n), rest = scale - 1;
+    const vec y = v_fma(scale, p, rest);
+    *lost = v_fma(scale, p, rest - y); /* scale * p is exact, and not above rest except where that is 0 */
+    return y;
+}
+INLINE vec v_expm1_down(vec x) {
+    vec lost;
+    return FN(expm1_down_low)(x, &lost);
 }
 
-/* The logistic gate 1 / (1 + exp(-x)) = gate 2^n with n <= 0, and one minus it = other 2^m with m <= 0.
+/* The logistic gate 1 / (1 + exp(-x)) and one minus it, 1 / (1 + exp(x)): the smaller of the two is its value
+ * here times 2^n, the larger one is its value here.
  *
  * Method: exp(-x) = 2^k (1 + p).  For k > 0 the gate is 2^-k / (2^-k + 1 + p), else 1 / (1 + 2^k (1 + p)):
  * with s = 2^-|k| either way a power of two over d = 1 + (s + q p), q = 1 or s.  What d lost by rounding
  * goes into one Newton step for 1 / d, so that p's error and one rounding are all that is left. */
 typedef struct {
-    vec gate, n, other, m;
+    vec gate, other, n;
+    vmask low; /* where the gate is the smaller one */
 } FN(logistic);
 INLINE FN(logistic) FN(logistic_from)(vec p, vec k) {
-    const vec one = v_set1(1), up = v_max((vec){0}, k), down = v_min((vec){0}, k);
-    const vec s = v_power(v_max(v_set1(-120), down - up));
-    const vec q = v_sel(v_lt((vec){0}, k), one, s), e = v_fma(q, p, s);
+    const vec one = v_set1(1), n = -v_abs(k), s = v_power(v_max(v_set1(-120), n));
+    const vmask low = v_lt((vec){0}, k);
+    const vec q = v_sel(low, one, s), e = v_fma(q, p, s);
     const vec d = one + e, lost = e - (d - one);
     const vec y = v_near_reciprocal(d), off = v_fma(lost, y, v_lost(d, y, one));
-    FN(logistic) result = {.gate = v_fma(-off, y, y), .n = -up, .m = down};
+    FN(logistic) result = {.gate = v_fma(-off, y, y), .n = n, .low = low};
     result.other = result.gate * (p + 1);
     return result;
 }
-INLINE vec FN(logistic_range)(vec x) { /* outside, the gate is 1, or 0 also when multiplied with x */
-    return v_min(v_set1(80), v_max(v_set1(FNN_REAL_BITS == 32 ? (real)-115 : (real)-760), x));
+/* a gate and a (1 - gate): scaled last, so that a subnormal result is rounded once. */
+INLINE vec FN(times_gate)(vec a, FN(logistic) s) {
+    const vec y = a * s.gate;
+    return v_sel(s.low, v_scale(y, s.n), y);
+}
+INLINE vec FN(times_other)(vec a, FN(logistic) s) {
+    const vec y = a * s.other;
+    return v_sel(s.low, y, v_scale(y, s.n));
+}
+INLINE vec FN(logistic_range)(vec x) { /* outside, the one is 1 and the other 0, also when multiplied with x */
+    const real most = FNN_REAL_BITS == 32 ? 115 : 760;
+    return v_min(v_set1(most), v_max(v_set1(-most), x));
 }
 INLINE FN(logistic) FN(logistic_of)(vec x) {
     vec k;
@@ -158,7 +180,7 @@ INLINE vec v_log(vec x) {
  * 2^-29 / 2^-58 of the result, in powers of e - centre (those of e would cancel; the centre is one that
  * rounds the coefficients well).  1 + p and 1 - 3/8 e are each a rounded value and what it lost, and
  * 2^n is left to the caller. */
-INLINE vec FN(log1p_exp)(vec a, vec *n) {
+INLINE vec FN(log1p_exp_from)(vec p, vec n) { /* of exp(-a) = 2^n (1 + p) */
 #if FNN_REAL_BITS == 32
     const real centre = 0.4921875f;
     static const real c[] = {0.0045454777f, -0.18069102f,  0.094438076f, -0.052001357f, 0.029619684f,
@@ -174,12 +196,14 @@ INLINE vec FN(log1p_exp)(vec a, vec *n) {
         1.7532162793023064e-05};
 #endif
     const vec one = v_set1(1), slope = v_set1((real)-0.375);
-    a = v_min(v_set1(-LOWEST), a);
-    const vec p = FN(exp_reduced)(-a, n), m = p + 1, m_low = p - (m - 1);
-    const vec e = m * v_power(v_max(v_set1(-120), *n));
+    const vec m = p + 1, m_low = p - (m - 1), e = m * v_power(v_max(v_set1(-120), n));
     const vec f = v_fma(slope, e, one), f_low = v_lost(slope, e, f - one);
     const vec rest = v_fma(-e, POLY(e - centre, c), f_low);
     return v_fused(m, f, v_fma(m, rest, m_low * f));
+}
+INLINE vec FN(log1p_exp)(vec a, vec *n) {
+    const vec p = FN(exp_reduced)(-v_min(v_set1(-LOWEST), a), n);
+    return FN(log1p_exp_from)(p, *n);
 }
 #undef LOWEST
 #undef HIGHEST
@@ -242,13 +266,14 @@ INLINE FN(normal) FN(normal_tail)(vec a) {
     const vec one = v_set1(1);
     t.a = v_min(v_set1(most), a);
     const vec square = t.a * t.a;
-    vec lost_p;
-    t.p = FN(exp_reduced_low)(square * (real)-0.5, v_lost(t.a, t.a, square) * (real)-0.5, &t.n, &lost_p);
+    vec lost_p = {0}; /* in float there is room for it */
+    t.p = FN(exp_reduced_low)(square * (real)-0.5, v_lost(t.a, t.a, square) * (real)-0.5, &t.n,
+                              FNN_REAL_BITS == 64 ? &lost_p : 0);
     const vec fourth = t.a * (real)0.25, d = one + fourth, lost = fourth - (d - one);
     const vec y = v_near_reciprocal(d);
     t.w = v_fma(-v_lost(d, y, one), y, y);
     const vec off = v_fma(lost, t.w, v_lost(d, t.w, one)); /* w (1 - off) is what w should be */
-    t.more = v_fma(-off, v_fma(t.w, v_set1((real)2.4), v_set1((real)0.75)), lost_p);
+    t.more = lost_p - off * v_fma(t.w, v_set1((real)2.4), v_set1((real)0.75));
     /* the last two steps of Horner's rule, the last one with what it lost */
     const vec x = t.w - centre, inner = FN(poly)(x, c + 2, sizeof c / sizeof *c - 2);
     const vec slope = v_fma(x, inner, v_set1(c[1]));

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from fastnn.bench.kernels import Kernel
 from fastnn.bench.oracle import Arrays
-from fastnn.bench.workloads import Gemm, Kernel, Task, Workload
+from fastnn.bench.workloads import Gemm, Task, Workload
 
 
 class Steps(Protocol):

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 import fastnn as fnn
+from fastnn.bench import kernels
 from fastnn.bench.contenders.base import Call, Contender
+from fastnn.bench.kernels import Kernel
 from fastnn.bench.oracle import Arrays
-from fastnn.bench.workloads import Gemm, Kernel, Task, Workload
+from fastnn.bench.workloads import DIGITS_ROWS, Gemm, Task, Workload
 
 _LAYERS = {"relu": "ReLU", "tanh": "Tanh"}
 
@@ -68,6 +70,33 @@ class FastNNSteps:
         return self.step.run(self.x, self.y, self.order, 0, count, self.rates[:count])
 
 
+class FitSteps(FastNNSteps):
+    """The same network through `Sequential.fit`: shuffled, with history and progress bar."""
+
+    epochs = 30
+
+    def __init__(self, workload: Workload) -> None:
+        super().__init__(workload)
+        self.data = workload.data(rows=DIGITS_ROWS)
+        self.steps = self.epochs * -(-DIGITS_ROWS // workload.batch)
+
+    def losses(self, count: int) -> list[float]:
+        """Epochs of the one batch: a step each."""
+        return [float(loss) for loss in self._fit(self.x, self.y, count)["loss"]]
+
+    def run(self, count: int) -> int:
+        fits = -(-count // self.steps)
+        for _ in range(fits):
+            self._fit(*self.data, self.epochs)
+        return fits * self.steps
+
+    def _fit(self, x: np.ndarray, y: np.ndarray, epochs: int) -> Any:
+        size = self.workload.batch
+        return self.model.fit(
+            x, y, optimizer=self.optimizer, batch_size=size, epochs=epochs, verbose=True
+        )
+
+
 class FastNN(Contender):
     """fastnn: the compiled step, and `fastnn.functional` for single calls."""
 
@@ -87,34 +116,15 @@ class FastNN(Contender):
         return getattr(fnn, self.functions)
 
     def steps(self, workload: Workload) -> FastNNSteps:
-        return FastNNSteps(workload)
+        return FitSteps(workload) if workload.fit else FastNNSteps(workload)
 
     def refuses(self, task: Task) -> str | None:
-        if isinstance(task, Kernel):
-            op = task.op.replace("batchnorm_relu", "batchnorm")
-            if not hasattr(self.module, op):
-                return f"has no {op}"
-        return None
+        return kernels.missing(self.module, task) if isinstance(task, Kernel) else None
 
     def call(self, task: Gemm | Kernel, arrays: Arrays) -> Call:
-        f = self.module
-        x, dy = arrays["x"], arrays["dy"]
         if isinstance(task, Gemm):
             return self._gemm(task, **arrays)
-        if task.op in ("batchnorm_forward", "batchnorm_relu_forward"):
-            gamma, beta, out = arrays["gamma"], arrays["beta"], np.empty_like(x)
-            activation = "relu" if "relu" in task.op else None
-            forward = f.batchnorm_forward
-            return lambda: forward(x, gamma, beta, activation=activation, y_out=out)[:1]
-        if task.op == "batchnorm_backward":
-            gamma, mean, rstd = arrays["gamma"], arrays["mean"], arrays["rstd"]
-            dx = np.empty_like(x)
-            return lambda: f.batchnorm_backward(dy, x, gamma, mean, rstd, dx_out=dx)
-        function, out = getattr(f, task.op), np.empty_like(x)
-        if task.op.endswith("_backward"):
-            y = arrays["y"]
-            return lambda: (function(dy, y, dx_out=out),)
-        return lambda: (function(x, out=out),)
+        return kernels.call(self.module, task, arrays)
 
     def _gemm(self, task: Gemm, x: np.ndarray, w: np.ndarray, dy: np.ndarray) -> Call:
         forward, backward = self.module.dense_forward, self.module.dense_backward
@@ -123,7 +133,7 @@ class FastNN(Contender):
             return lambda: (forward(x, w, out=y),)
         if task.use == "dw":
             return lambda: backward(dy, x, w, need_dx=False, need_db=False, dw_out=dw)[1:2]
-        return lambda: backward(dy, x, w, need_db=False, dx_out=dx, dw_out=dw)[:2]
+        return lambda: backward(dy, x, w, need_dw=False, need_db=False, dx_out=dx)[:1]
 
 
 class Reference(FastNN):

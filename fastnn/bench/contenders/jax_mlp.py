@@ -8,9 +8,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from fastnn.bench.contenders import jax_kernels
 from fastnn.bench.contenders.base import Call, Contender
+from fastnn.bench.kernels import Kernel
 from fastnn.bench.oracle import Arrays
-from fastnn.bench.workloads import Gemm, Kernel, Task, Workload
+from fastnn.bench.workloads import Gemm, Task, Workload
 
 # parameters, momentum, running statistics
 State = tuple[dict[str, jax.Array], dict[str, jax.Array], dict[str, jax.Array]]
@@ -129,7 +131,7 @@ class Jax(Contender):
         return {"jax": jax.__version__}
 
     def refuses(self, task: Task) -> str | None:
-        if isinstance(task, Kernel) and task.op not in _KERNELS:
+        if isinstance(task, Kernel) and jax_kernels.function(task) is None:
             return f"has no {task.op} here"
         return None
 
@@ -137,10 +139,9 @@ class Jax(Contender):
         return self.steps_class(workload)
 
     def call(self, task: Gemm | Kernel, arrays: Arrays) -> Call:
-        if isinstance(task, Gemm):
-            names, function = _GEMMS[task.use]
-        else:
-            names, function = _KERNELS[task.op]
+        found = _GEMMS[task.use] if isinstance(task, Gemm) else jax_kernels.function(task)
+        assert found is not None  # `refuses` has looked
+        names, function = found
         operands = [jnp.array(arrays[name]) for name in names]
         compiled = jax.jit(function)
         return lambda: jax.block_until_ready(compiled(*operands))
@@ -163,46 +164,9 @@ class JaxScan(Jax):
         return None if small else "compared on networks of less than 10 Mflop a step"
 
 
-def _per_channel(x: jax.Array, *vectors: jax.Array) -> tuple[Any, ...]:
-    """The axes of x but the channels (axis 1), and each vector in a shape that fits x."""
-    shape = (1, -1, *[1] * (x.ndim - 2))
-    return (0, *range(2, x.ndim)), *(v.reshape(shape) for v in vectors)
-
-
-def _batchnorm(x: jax.Array, gamma: jax.Array, beta: jax.Array) -> jax.Array:
-    others, gamma, beta = _per_channel(x, gamma, beta)
-    mean, var = x.mean(axis=others, keepdims=True), x.var(axis=others, keepdims=True)
-    return (x - mean) * (jax.lax.rsqrt(var + 1e-5) * gamma) + beta
-
-
-def _batchnorm_backward(
-    dy: jax.Array, x: jax.Array, gamma: jax.Array, mean: jax.Array, rstd: jax.Array
-) -> tuple[jax.Array, ...]:
-    others, gamma, mean, rstd = _per_channel(x, gamma, mean, rstd)
-    xhat = (x - mean) * rstd
-    dgamma = (dy * xhat).sum(axis=others, keepdims=True)
-    dbeta = dy.sum(axis=others, keepdims=True)
-    dx = (dy - (xhat * dgamma + dbeta) / (x.size // x.shape[1])) * (gamma * rstd)
-    return dx, dgamma.ravel(), dbeta.ravel()
-
-
-_NORM = ("x", "gamma", "beta")
 # operands, function
 _GEMMS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     "forward": (("x", "w"), lambda x, w: (x @ w,)),
+    "dx": (("w", "dy"), lambda w, dy: (dy @ w.T,)),
     "dw": (("x", "dy"), lambda x, dy: (x.T @ dy,)),
-    "dx+dw": (("x", "w", "dy"), lambda x, w, dy: (dy @ w.T, x.T @ dy)),
-}
-_KERNELS: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
-    "relu": (("x",), lambda x: (jax.nn.relu(x),)),
-    "leaky_relu": (("x",), lambda x: (jax.nn.leaky_relu(x),)),
-    "elu": (("x",), lambda x: (jax.nn.elu(x),)),
-    "sigmoid": (("x",), lambda x: (jax.nn.sigmoid(x),)),
-    "tanh": (("x",), lambda x: (jnp.tanh(x),)),
-    "relu_backward": (("dy", "y"), lambda dy, y: (jnp.where(y > 0, dy, 0),)),
-    "sigmoid_backward": (("dy", "y"), lambda dy, y: (dy * y * (1 - y),)),
-    "tanh_backward": (("dy", "y"), lambda dy, y: (dy * (1 - y * y),)),
-    "batchnorm_forward": (_NORM, lambda *a: (_batchnorm(*a),)),
-    "batchnorm_relu_forward": (_NORM, lambda *a: (jax.nn.relu(_batchnorm(*a)),)),
-    "batchnorm_backward": (("dy", "x", "gamma", "mean", "rstd"), _batchnorm_backward),
 }

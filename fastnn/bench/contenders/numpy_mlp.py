@@ -5,14 +5,13 @@ It doubles as a readable account of what one step computes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 
+from fastnn.bench.contenders import numpy_kernels
 from fastnn.bench.contenders.base import Call, Contender
+from fastnn.bench.kernels import Kernel
 from fastnn.bench.oracle import Arrays
-from fastnn.bench.workloads import Gemm, Kernel, Task, Workload
+from fastnn.bench.workloads import Gemm, Task, Workload
 
 
 class NumPySteps:
@@ -155,7 +154,7 @@ class NumPy(Contender):
         return {"numpy": np.__version__}
 
     def refuses(self, task: Task) -> str | None:
-        if isinstance(task, Kernel) and not hasattr(self, f"_{task.op}"):
+        if isinstance(task, Kernel) and not hasattr(numpy_kernels, task.op):
             return f"has no {task.op} here"
         return None
 
@@ -163,12 +162,11 @@ class NumPy(Contender):
         return NumPySteps(workload)
 
     def call(self, task: Gemm | Kernel, arrays: Arrays) -> Call:
-        if isinstance(task, Gemm):
-            return self._gemm(task, arrays)
-        call: Call = getattr(self, f"_{task.op}")(**arrays)
-        return call
-
-    def _gemm(self, task: Gemm, arrays: Arrays) -> Call:
+        if isinstance(task, Kernel):
+            if task.op.startswith("batchnorm"):
+                return numpy_kernels.with_channels(task, arrays)
+            call: Call = getattr(numpy_kernels, task.op)(**arrays)
+            return call
         x, w, dy = arrays["x"], arrays["w"], arrays["dy"]
         y, dw, dx = np.empty_like(dy), np.empty_like(w), np.empty_like(x)
         xt, wt = x.T, w.T
@@ -176,136 +174,4 @@ class NumPy(Contender):
             return lambda: (np.matmul(x, w, out=y),)
         if task.use == "dw":
             return lambda: (np.matmul(xt, dy, out=dw),)
-        return lambda: (np.matmul(dy, wt, out=dx), np.matmul(xt, dy, out=dw))
-
-    def _relu(self, x: np.ndarray, **_: Any) -> Call:
-        out = np.empty_like(x)
-        zero = x.dtype.type(0)
-        return lambda: (np.maximum(x, zero, out=out),)
-
-    def _leaky_relu(self, x: np.ndarray, **_: Any) -> Call:
-        out = np.empty_like(x)
-        slope = x.dtype.type(0.01)
-        return lambda: (np.maximum(x, np.multiply(x, slope, out=out), out=out),)
-
-    def _tanh(self, x: np.ndarray, **_: Any) -> Call:
-        out = np.empty_like(x)
-        return lambda: (np.tanh(x, out=out),)
-
-    def _sigmoid(self, x: np.ndarray, **_: Any) -> Call:
-        """0.5·tanh(x/2) + 0.5 takes fewer passes than 1/(1 + exp(−x)) and cannot overflow."""
-        out = np.empty_like(x)
-        half = x.dtype.type(0.5)
-
-        def sigmoid() -> tuple[np.ndarray]:
-            np.multiply(x, half, out=out)
-            np.tanh(out, out=out)
-            np.multiply(out, half, out=out)
-            return (np.add(out, half, out=out),)
-
-        return sigmoid
-
-    def _elu(self, x: np.ndarray, **_: Any) -> Call:
-        """max(x, 0) + expm1(min(x, 0)); exp minus 1 is faster than expm1 in NumPy, and loses
-        digits only where the result is near 0, below the tolerance of the check."""
-        out, low = np.empty_like(x), np.empty_like(x)
-        zero, one = x.dtype.type(0), x.dtype.type(1)
-
-        def elu() -> tuple[np.ndarray]:
-            np.minimum(x, zero, out=low)
-            np.exp(low, out=low)
-            np.subtract(low, one, out=low)
-            np.maximum(x, zero, out=out)
-            return (np.add(out, low, out=out),)
-
-        return elu
-
-    def _relu_backward(self, dy: np.ndarray, y: np.ndarray, **_: Any) -> Call:
-        out = np.empty_like(dy)
-        return lambda: (np.multiply(dy, np.sign(y, out=out), out=out),)
-
-    def _sigmoid_backward(self, dy: np.ndarray, y: np.ndarray, **_: Any) -> Call:
-        out = np.empty_like(dy)
-        one = dy.dtype.type(1)
-
-        def sigmoid_backward() -> tuple[np.ndarray]:
-            np.subtract(one, y, out=out)
-            np.multiply(out, y, out=out)
-            return (np.multiply(out, dy, out=out),)
-
-        return sigmoid_backward
-
-    def _tanh_backward(self, dy: np.ndarray, y: np.ndarray, **_: Any) -> Call:
-        out = np.empty_like(dy)
-        one = dy.dtype.type(1)
-
-        def tanh_backward() -> tuple[np.ndarray]:
-            np.square(y, out=out)
-            np.subtract(one, out, out=out)
-            return (np.multiply(out, dy, out=out),)
-
-        return tanh_backward
-
-    def _batchnorm_forward(
-        self, x: np.ndarray, gamma: np.ndarray, beta: np.ndarray, **_: Any
-    ) -> Call:
-        out = np.empty_like(x)
-        terms, axes, flat = _flattened(x.ndim)
-        x, y, gamma, beta = flat(x), flat(out), flat(gamma), flat(beta)
-        n = x.dtype.type(x.size // gamma.size)
-        eps = x.dtype.type(1e-5)
-
-        def batchnorm() -> tuple[np.ndarray]:
-            np.subtract(x, np.add.reduce(x, axis=axes, keepdims=True) / n, out=y)
-            square = np.einsum(f"{terms},{terms}->c", y, y).reshape(gamma.shape)
-            np.multiply(y, gamma / np.sqrt(square / n + eps), out=y)
-            np.add(y, beta, out=y)
-            return (out,)
-
-        return batchnorm
-
-    def _batchnorm_relu_forward(self, x: np.ndarray, **arrays: Any) -> Call:
-        batchnorm = self._batchnorm_forward(x, **arrays)
-        zero = x.dtype.type(0)
-
-        def batchnorm_relu() -> tuple[np.ndarray]:
-            (out,) = batchnorm()
-            return (np.maximum(out, zero, out=out),)
-
-        return batchnorm_relu
-
-    def _batchnorm_backward(
-        self,
-        x: np.ndarray,
-        dy: np.ndarray,
-        gamma: np.ndarray,
-        mean: np.ndarray,
-        rstd: np.ndarray,
-        **_: Any,
-    ) -> Call:
-        out, xhat = np.empty_like(x), np.empty_like(x)
-        terms, axes, flat = _flattened(x.ndim)
-        x, dy, xhat, dx = flat(x), flat(dy), flat(xhat), flat(out)
-        gamma, mean, rstd = flat(gamma), flat(mean), flat(rstd)
-        n = x.dtype.type(x.size // gamma.size)
-
-        def batchnorm_backward() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            np.subtract(x, mean, out=xhat)
-            np.multiply(xhat, rstd, out=xhat)
-            dgamma = np.einsum(f"{terms},{terms}->c", dy, xhat)
-            dbeta = np.add.reduce(dy, axis=axes)
-            np.multiply(xhat, dgamma.reshape(gamma.shape) / n, out=xhat)
-            np.subtract(dy, xhat, out=dx)
-            np.subtract(dx, dbeta.reshape(gamma.shape) / n, out=dx)
-            np.multiply(dx, gamma * rstd, out=dx)
-            return out, dgamma, dbeta
-
-        return batchnorm_backward
-
-
-def _flattened(ndim: int) -> tuple[str, tuple[int, ...], Callable[[np.ndarray], np.ndarray]]:
-    """Images as (N, C, H·W): the einsum of such an array, the axes but the channels, and what brings
-    arrays and vectors of channels into this shape (a view)."""
-    if ndim == 2:
-        return "nc", (0,), lambda a: a
-    return "ncl", (0, 2), lambda a: a.reshape(*a.shape[:2], -1) if a.ndim > 1 else a[:, None]
+        return lambda: (np.matmul(dy, wt, out=dx),)

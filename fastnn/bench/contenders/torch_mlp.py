@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any
 
 import torch
 
+from fastnn.bench.contenders import torch_kernels
 from fastnn.bench.contenders.base import Call, Contender
+from fastnn.bench.kernels import Kernel
 from fastnn.bench.oracle import Arrays
-from fastnn.bench.workloads import Gemm, Kernel, Task, Workload
+from fastnn.bench.workloads import Gemm, Task, Workload
 
 _ACTIVATIONS = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}
 F = torch.nn.functional
@@ -87,18 +88,14 @@ class Torch(Contender):
     def __init__(self, threads: int) -> None:
         super().__init__(threads)
         torch.set_num_threads(threads)
-        torch.set_num_interop_threads(1)
+        if torch.get_num_interop_threads() != 1:  # PyTorch takes it once
+            torch.set_num_interop_threads(1)
 
     def versions(self) -> dict[str, str]:
         return {
             "torch": torch.__version__,
             "capability": torch.backends.cpu.get_cpu_capability(),
         }
-
-    def refuses(self, task: Task) -> str | None:
-        if isinstance(task, Kernel) and not hasattr(self, f"_{task.op}"):
-            return f"has no {task.op} here"
-        return None
 
     def steps(self, workload: Workload) -> TorchSteps:
         torch.set_grad_enabled(True)
@@ -109,8 +106,7 @@ class Torch(Contender):
         tensors = {name: torch.from_numpy(a) for name, a in arrays.items()}
         if isinstance(task, Gemm):
             return self._gemm(task, **tensors)
-        call: Call = getattr(self, f"_{task.op}")(**tensors)
-        return call
+        return torch_kernels.call(task, tensors)
 
     def _gemm(self, task: Gemm, x: torch.Tensor, w: torch.Tensor, dy: torch.Tensor) -> Call:
         y, dw, dx = torch.empty_like(dy), torch.empty_like(w), torch.empty_like(x)
@@ -118,73 +114,7 @@ class Torch(Contender):
             return lambda: (torch.mm(x, w, out=y),)
         if task.use == "dw":
             return lambda: (torch.mm(x.T, dy, out=dw),)
-        return lambda: (torch.mm(dy, w.T, out=dx), torch.mm(x.T, dy, out=dw))
-
-    def _relu(self, x: torch.Tensor, **_: Any) -> Call:
-        out = torch.empty_like(x)
-        return lambda: (torch.clamp_min(x, 0, out=out),)
-
-    # The functions that F.leaky_relu and F.elu call; only they take `out`.
-    def _leaky_relu(self, x: torch.Tensor, **_: Any) -> Call:
-        out = torch.empty_like(x)
-        leaky_relu = torch._C._nn.leaky_relu
-        return lambda: (leaky_relu(x, 0.01, out=out),)
-
-    def _elu(self, x: torch.Tensor, **_: Any) -> Call:
-        out = torch.empty_like(x)
-        elu = torch._C._nn.elu
-        return lambda: (elu(x, 1.0, out=out),)
-
-    def _sigmoid(self, x: torch.Tensor, **_: Any) -> Call:
-        out = torch.empty_like(x)
-        return lambda: (torch.sigmoid(x, out=out),)
-
-    def _tanh(self, x: torch.Tensor, **_: Any) -> Call:
-        out = torch.empty_like(x)
-        return lambda: (torch.tanh(x, out=out),)
-
-    def _relu_backward(self, dy: torch.Tensor, y: torch.Tensor, **_: Any) -> Call:
-        out = torch.empty_like(dy)
-        backward = torch.ops.aten.threshold_backward.grad_input
-        return lambda: (backward(dy, y, 0, grad_input=out),)
-
-    def _sigmoid_backward(self, dy: torch.Tensor, y: torch.Tensor, **_: Any) -> Call:
-        out = torch.empty_like(dy)
-        backward = torch.ops.aten.sigmoid_backward.grad_input
-        return lambda: (backward(dy, y, grad_input=out),)
-
-    def _tanh_backward(self, dy: torch.Tensor, y: torch.Tensor, **_: Any) -> Call:
-        out = torch.empty_like(dy)
-        backward = torch.ops.aten.tanh_backward.grad_input
-        return lambda: (backward(dy, y, grad_input=out),)
-
-    def _batchnorm_forward(
-        self, x: torch.Tensor, gamma: torch.Tensor, beta: torch.Tensor, **_: Any
-    ) -> Call:
-        out, mean, rstd = torch.empty_like(x), torch.empty_like(gamma), torch.empty_like(gamma)
-        forward = torch.ops.aten.native_batch_norm.out
-        saved = {"out": out, "save_mean": mean, "save_invstd": rstd}
-        return lambda: forward(x, gamma, beta, None, None, True, 0.1, 1e-5, **saved)[:1]
-
-    def _batchnorm_relu_forward(self, **tensors: Any) -> Call:
-        batchnorm = self._batchnorm_forward(**tensors)
-        return lambda: (torch.relu_(batchnorm()[0]),)
-
-    def _batchnorm_backward(
-        self,
-        x: torch.Tensor,
-        dy: torch.Tensor,
-        gamma: torch.Tensor,
-        mean: torch.Tensor,
-        rstd: torch.Tensor,
-        **_: Any,
-    ) -> Call:
-        outs = dict(
-            zip(("out0", "out1", "out2"), map(torch.empty_like, (x, gamma, gamma)), strict=True)
-        )
-        backward = torch.ops.aten.native_batch_norm_backward.out
-        needed = [True, True, True]
-        return lambda: backward(dy, x, gamma, None, None, mean, rstd, True, 1e-5, needed, **outs)
+        return lambda: (torch.mm(dy, w.T, out=dx),)
 
 
 class TorchCompile(Torch):

@@ -1,0 +1,15 @@
+"""Dropout, as a call and as an operation of a program."""
+
+from fastnn._kernels.program import Program
+from fastnn.checks import Array
+
+def dropout(x: Array, p: float, seed: int, offset: int, out: Array) -> Array: ...
+def add_dropout(
+    p: Program,
+    name: str,
+    x: Array,
+    probability: float,
+    seed: int,
+    passes: Array,
+    out: Array,
+) -> None: ...

@@ -1,0 +1,233 @@
+"""Batch norm where it is hard: numbers far from zero, many of them, images, results beyond the caches.
+
+What every operation is tested for stands in test_functional.py; here are layouts and sizes that take
+the other routes of `_kernels/batchnorm.pyx`, against sums in extended precision and PyTorch.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import functional, reference
+from fastnn._kernels import machine
+
+#: Matrices, images with the channels first and last, a volume, one long run a channel, runs of three.
+LAYOUTS = {
+    "matrix": ((6000, 5), 1),
+    "wide matrix": ((300, 517), 1),
+    "channels first": ((40, 5, 15, 10), 1),
+    "small images": ((700, 6, 3, 3), 1),
+    "runs of three": ((2000, 5, 3), 1),
+    "channels last": ((40, 15, 10, 5), -1),
+    "a volume": ((6, 5, 10, 10, 10), 1),
+    "channels on axis 0": ((5, 6000), 0),
+}
+each_layout = pytest.mark.parametrize("layout", LAYOUTS)
+each_dtype = pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=["float32", "float64"])
+
+
+def exact(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and biased variance of each channel in extended precision."""
+    wide = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1).astype(np.longdouble)
+    mean = wide.mean(axis=1)
+    return mean, np.square(wide - mean[:, None]).mean(axis=1)
+
+
+def spread_over(vector: np.ndarray, x: np.ndarray, axis: int) -> np.ndarray:
+    return vector.reshape([-1 if i == axis % x.ndim else 1 for i in range(x.ndim)])
+
+
+def assert_accurate(x: np.ndarray, axis: int, what: str) -> None:
+    """Forward with gamma 1 and beta 0, and the running statistics, against extended precision."""
+    mean, var = exact(x, axis)
+    channels, count, eps = len(mean), x.size // len(mean), np.finfo(x.dtype).eps
+    one, zero = np.ones(channels, x.dtype), np.zeros(channels, x.dtype)
+    running_mean, running_var = zero.copy(), one.copy()
+    y, got_mean, rstd = functional.batchnorm_forward(
+        x, one, zero, running_mean, running_var, momentum=1.0, axis=axis
+    )
+    size = np.abs(mean).astype(np.float64)
+    # Means are merged chunk by chunk in float64, each time rounded to its place beside the mean.
+    merged = np.finfo(float).eps * size * (8 + math.sqrt(count) / 32)
+    off = np.abs(got_mean - mean).astype(float)
+    assert (off <= 2 * eps * size + merged + 64 * eps * np.sqrt(var)).all(), what
+    np.testing.assert_allclose(
+        rstd, 1 / np.sqrt(var + 1e-5), rtol=max(1e-12, 8 * eps), err_msg=what
+    )
+    np.testing.assert_array_equal(running_mean, got_mean)
+    unbiased = (var * count / (count - 1)).astype(np.float64)
+    np.testing.assert_allclose(running_var, unbiased, rtol=max(1e-12, 16 * eps), atol=1e-30)
+    scale = spread_over(1 / np.sqrt(var + 1e-5), x, axis)
+    expected = (x - spread_over(mean, x, axis)) * scale
+    # What is left of the rounding of the mean is compensated: y is as good as if it were exact.
+    np.testing.assert_allclose(
+        y, expected.astype(np.float64), rtol=32 * eps, atol=64 * eps + merged.max(), err_msg=what
+    )
+
+
+@each_dtype
+@each_layout
+def test_a_mean_of_ten_thousand_with_a_spread_of_one(layout: str, dtype: Any, isa: str) -> None:
+    shape, axis = LAYOUTS[layout]
+    x = (1e4 + np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+    assert_accurate(x, axis, isa)
+
+
+@each_dtype
+@each_layout
+def test_rows_in_order(layout: str, dtype: Any, isa: str) -> None:
+    """Chunks whose means lie far apart: what an origin of another chunk cancels is small beside that."""
+    shape, axis = LAYOUTS[layout]
+    count = math.prod(shape) // shape[axis]
+    first = np.moveaxis(np.empty(shape), axis, -1).shape
+    x = np.repeat(np.linspace(-1e3, 1e3, count)[:, None], shape[axis], axis=1).reshape(first)
+    x = np.ascontiguousarray(np.moveaxis(x, -1, axis)).astype(dtype)
+    assert_accurate(x, axis, isa)
+
+
+@each_dtype
+@each_layout
+def test_a_few_outliers_at_the_start(layout: str, dtype: Any, isa: str) -> None:
+    """The first origin is of no use then."""
+    shape, axis = LAYOUTS[layout]
+    x = np.random.default_rng(0).standard_normal(shape)
+    channels_last = np.moveaxis(x, axis, -1).reshape(-1, shape[axis]).copy()
+    channels_last[:3] = 1e4
+    x = np.moveaxis(channels_last.reshape(np.moveaxis(x, axis, -1).shape), -1, axis)
+    mean, var = exact(x := np.ascontiguousarray(x).astype(dtype), axis)
+    one, zero = np.ones(len(mean), dtype), np.zeros(len(mean), dtype)
+    _, got, rstd = functional.batchnorm_forward(x, one, zero, axis=axis)
+    eps = np.finfo(dtype).eps
+    np.testing.assert_allclose(rstd, 1 / np.sqrt(var + 1e-5), rtol=64 * eps, err_msg=isa)
+    spread = float(np.sqrt(var).max())
+    np.testing.assert_allclose(got, mean.astype(float), rtol=0, atol=16 * eps * spread, err_msg=isa)
+
+
+@each_dtype
+@each_layout
+def test_constant_channels(layout: str, dtype: Any, isa: str) -> None:
+    shape, axis = LAYOUTS[layout]
+    values = np.resize(np.array([0.1, -3.3, 1e4, 0.0, 1 / 3], dtype), shape[axis])
+    x = np.ascontiguousarray(np.broadcast_to(spread_over(values, np.empty(shape), axis), shape))
+    beta = np.arange(shape[axis]).astype(dtype)
+    running_mean, running_var = np.zeros_like(beta), np.ones_like(beta)
+    y, mean, _ = functional.batchnorm_forward(
+        x, np.full_like(beta, 2), beta, running_mean, running_var, momentum=1.0, axis=axis
+    )
+    np.testing.assert_array_equal(mean, values, err_msg=isa)
+    np.testing.assert_array_equal(running_var, 0, err_msg=isa)
+    np.testing.assert_array_equal(y, np.broadcast_to(spread_over(beta, x, axis), shape))
+
+
+@each_dtype
+@pytest.mark.parametrize(("shape", "axis"), [((1_000_000, 3), 1), ((1000, 3, 1000), 1)])
+def test_a_million_values(shape: tuple[int, ...], axis: int, dtype: Any) -> None:
+    x = (1e4 + np.random.default_rng(0).standard_normal(shape)).astype(dtype)
+    assert_accurate(x, axis, fastnn.isa())
+
+
+@each_layout
+def test_the_identity(layout: str, isa: str) -> None:
+    """gamma = sqrt(Var + eps) and beta = E[x] give back x (Ioffe and Szegedy, section 3)."""
+    shape, axis = LAYOUTS[layout]
+    x = 5 + 3 * np.random.default_rng(0).standard_normal(shape)
+    mean, var = (v.astype(np.float64) for v in exact(x, axis))
+    y, _, _ = functional.batchnorm_forward(x, np.sqrt(var + 1e-5), mean, axis=axis)
+    np.testing.assert_allclose(y, x, rtol=0, atol=1e-12, err_msg=isa)
+
+
+# --- PyTorch -----------------------------------------------------------------------------------
+
+
+@each_layout
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize("activation", [None, "relu", "sigmoid"])
+def test_it_is_torchs(layout: str, training: bool, activation: str | None) -> None:
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed: no third party")
+    shape, axis = LAYOUTS[layout]
+    rng = np.random.default_rng(0)
+    x, dy = 3 + 2 * rng.standard_normal((2, *shape))
+    gamma, beta, mean, var = 0.5 + rng.random((4, shape[axis]))
+    leaves = [torch.tensor(v, requires_grad=True) for v in (x, gamma, beta)]
+    their_mean, their_var = torch.tensor(mean), torch.tensor(var)
+    their_y = torch.nn.functional.batch_norm(
+        leaves[0].movedim(axis, 1), their_mean, their_var, *leaves[1:], training, 0.3, 1e-3
+    ).movedim(1, axis)
+    if activation is not None:
+        their_y = getattr(torch, activation)(their_y)
+    their_y.backward(torch.tensor(dy))
+    options = {"training": training, "axis": axis, "activation": activation}
+    y, used, rstd = functional.batchnorm_forward(
+        x, gamma, beta, mean, var, momentum=0.3, eps=1e-3, **options
+    )
+    pairs = [(y, their_y), (mean, their_mean), (var, their_var)]
+    for kept in ({"y": y}, {"beta": beta}):
+        back = functional.batchnorm_backward(dy, x, gamma, used, rstd, **kept, **options)
+        pairs += zip(back, (leaf.grad for leaf in leaves), strict=True)
+    for ours, theirs in pairs:
+        theirs = theirs.detach().numpy()
+        np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * max(1, np.abs(theirs).max()))
+
+
+# --- results beyond the caches -------------------------------------------------------------------
+
+#: More than 6 MiB of float32, in rows and runs that fill the stage, do not, and do not fit into it.
+LARGE = {
+    "narrow": ((300_001, 7), 1),
+    "wide": ((130, 17_001), 1),
+    "images": ((9, 33, 75, 77), 1),
+    "small images": ((400, 101, 7, 7), 1),
+    "long runs": ((2, 3, 300_007), 1),
+}
+
+
+@pytest.mark.parametrize("training", [True, False], ids=["training", "inference"])
+@pytest.mark.parametrize("layout", LARGE)
+def test_results_beyond_the_caches(
+    layout: str, training: bool, isa: str, thread_count: None
+) -> None:
+    """The right values on every alignment, the same bits for any number of threads and in place, and
+    nothing written beside them."""
+    shape, axis = LARGE[layout]
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, *shape), dtype=np.float32)
+    gamma, beta, mean, var = (0.5 + rng.random((4, shape[axis]))).astype(np.float32)
+    options: dict[str, Any] = {"training": training, "axis": axis, "activation": "relu"}
+    running = {} if training else {"running_mean": mean, "running_var": var}
+    true_y, *_ = reference.batchnorm_forward(x, gamma, beta, **running, **options)
+    results = []
+    for threads, offset in ((1, 0), (2, 3), (3, 16)):
+        machine.set_num_threads(threads)
+        block = np.full(x.size + 64, 7.5, np.float32)
+        out = block[offset : offset + x.size].reshape(shape)
+        y, used, rstd = functional.batchnorm_forward(
+            x, gamma, beta, **running, **options, y_out=out
+        )
+        results.append([y.copy(), used, rstd])
+        kept = y.copy()
+        given = {"y": kept, "dx_out": out}
+        results[-1] += functional.batchnorm_backward(dy, x, gamma, used, rstd, **given, **options)
+        results[-1][3] = results[-1][3].copy()
+        assert (block[:offset] == 7.5).all() and (block[offset + x.size :] == 7.5).all()
+    for result in results[1:]:
+        for got, expected in zip(result, results[0], strict=True):
+            assert got.tobytes() == expected.tobytes(), isa
+    y, used, rstd, dx, dgamma, dbeta = results[0]
+    np.testing.assert_allclose(y, true_y, rtol=1e-5, atol=1e-5, err_msg=isa)
+    true = reference.batchnorm_backward(dy, x, gamma, used, rstd, y=y, **options)
+    np.testing.assert_allclose(dx, true[0], rtol=1e-5, atol=2e-5, err_msg=isa)
+    for got, expected in ((dgamma, true[1]), (dbeta, true[2])):
+        size = 1e-6 * math.sqrt(x.size // shape[axis]) * 8
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=size, err_msg=isa)
+    in_place = x.copy()
+    functional.batchnorm_forward(in_place, gamma, beta, **running, **options, y_out=in_place)
+    assert in_place.tobytes() == y.tobytes()
+    in_place = dy.copy()
+    given = {"y": y, "dx_out": in_place}
+    functional.batchnorm_backward(in_place, x, gamma, used, rstd, **given, **options)
+    assert in_place.tobytes() == dx.tobytes()
