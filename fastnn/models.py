@@ -394,11 +394,14 @@ class Sequential(Network):
 
         return fold_batchnorm(self)
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the model to a file that `fastnn.load` reads; see `fastnn.serialization`."""
+    def save(self, path: str | os.PathLike[str], optimizer: bool = False) -> None:
+        """Write the model to a file that `fastnn.load` reads; see `fastnn.serialization.save`.
+
+        With ``optimizer=True`` training goes on from the file as if it had not stopped.
+        """
         from .serialization import save
 
-        save(self, path)
+        save(self, path, optimizer)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**super().__getstate__(), "_steps": {}}

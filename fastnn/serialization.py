@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from . import losses
+from . import losses, optimizers
 from .checks import check_integer
 from .files import replacing
 from .layers import KNOWN
@@ -28,13 +28,14 @@ FORMAT_VERSION = 1
 # The one entry of the file's metadata that is ours; safetensors allows text values only.
 METADATA_KEY = "fastnn"
 PREPROCESSING_PREFIX = "preprocessing."
+OPTIMIZER_PREFIX = "optimizer."
 
 
 class ModelFileError(ValueError):
     """A file that is not a whole fastnn model, or one that this version cannot read."""
 
 
-def save(model: Sequential, path: str | os.PathLike[str]) -> None:
+def save(model: Sequential, path: str | os.PathLike[str], optimizer: bool = False) -> None:
     """Write a built model: architecture, parameters, running statistics, loss, preprocessing.
 
     Parameters
@@ -42,13 +43,17 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
     model : Sequential
     path : path
         An existing file is replaced, whole or not at all.
+    optimizer : bool
+        Write also what training goes on with: the optimizer with its state and number of steps, and
+        the random stream that shuffles. A schedule is a function and cannot be written: its next
+        rate is, and ``model.optimizer.lr = schedule`` after loading brings it back at its step.
 
     Raises
     ------
     RuntimeError
         The model is not built, so there is nothing to save.
     TypeError
-        A layer's `get_config` holds something that JSON does not.
+        A layer's or the optimizer's `get_config` holds something that JSON does not.
     OSError
         The file cannot be written; an old one is untouched.
 
@@ -83,6 +88,11 @@ def save(model: Sequential, path: str | os.PathLike[str]) -> None:
         }
         for name, array in preprocessing.get_arrays().items():
             tensors[PREPROCESSING_PREFIX + name] = np.ascontiguousarray(array)
+    if optimizer and model.optimizer is not None:
+        description["optimizer"] = _describe_optimizer(model.optimizer)
+        description["rng"] = model.rng.bit_generator.state
+        for name, array in model.optimizer.state.items():
+            tensors[OPTIMIZER_PREFIX + name] = array
     content = to_bytes(tensors, metadata={METADATA_KEY: json.dumps(description)})
     with replacing(path, "wb") as file:
         file.write(content)
@@ -103,8 +113,8 @@ def load(
     Returns
     -------
     Sequential
-        With its parameters, running statistics, loss and preprocessing; without the optimizer's
-        state.
+        With its parameters, running statistics, loss and preprocessing; with the optimizer and its
+        state where `save` was told to write them and it is one of fastnn's own.
 
     Raises
     ------
@@ -139,6 +149,21 @@ def _describe(layer: Layer) -> dict[str, Any]:
     if layer.training_passes:  # a later fit draws on where this one stopped
         description["training_passes"] = layer.training_passes
     return description
+
+
+def _describe_optimizer(optimizer: optimizers.Optimizer) -> dict[str, Any]:
+    config = {**optimizer.get_config(), "lr": float(optimizer.learning_rates(1)[0])}
+    try:
+        json.dumps(config)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"{optimizer!r} cannot be saved: {error}; save without optimizer=True"
+        ) from None
+    return {
+        "type": type(optimizer).__name__,
+        "config": config,
+        "step_count": optimizer.step_count,
+    }
 
 
 def _read(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -197,7 +222,8 @@ def _rebuild(
         )
     model = Sequential(layers, dtype=description["dtype"], seed=description["seed"])
     prefix = PREPROCESSING_PREFIX
-    state = {name: array for name, array in tensors.items() if not name.startswith(prefix)}
+    apart = (prefix, OPTIMIZER_PREFIX)
+    state = {name: array for name, array in tensors.items() if not name.startswith(apart)}
     for name, array in state.items():
         if array.dtype != model.dtype:
             raise ValueError(f"{name} is {array.dtype}, the model {model.dtype}")
@@ -207,12 +233,33 @@ def _rebuild(
             model.loss = losses.get(loss["name"], loss["config"])
         except ValueError:  # the user's own: compile(loss=…) brings it back
             model.loss = None
+    if (entry := description.get("optimizer")) is not None and entry["type"] in optimizers.KNOWN:
+        _resume(model, entry, description["rng"], tensors)
     if (entry := description.get("preprocessing")) is not None:
         from . import preprocessing
 
         arrays = {name[len(prefix) :]: a for name, a in tensors.items() if name.startswith(prefix)}
         model.preprocessing = preprocessing.from_state(entry["kind"], entry["config"], arrays)
     return model
+
+
+def _resume(
+    model: Sequential,
+    entry: dict[str, Any],
+    rng: dict[str, Any],
+    tensors: dict[str, np.ndarray],
+) -> None:
+    """The optimizer and the shuffling as they were."""
+    optimizer = optimizers.KNOWN[entry["type"]](**entry["config"])
+    optimizer.bind(model.flat)
+    for name, array in optimizer.state.items():
+        kept = tensors[OPTIMIZER_PREFIX + name]
+        if kept.shape != array.shape or kept.dtype != array.dtype:
+            raise ValueError(f"{name} of the optimizer is {kept.dtype} {kept.shape}")
+        array[:] = kept
+    optimizer.step_count = check_integer(entry["step_count"], "step_count", 0, 2**62)
+    model.optimizer = optimizer
+    model.rng.bit_generator.state = rng
 
 
 def _sync_folder(folder: Path) -> None:

@@ -5,9 +5,21 @@ The layers are read once and turned into *stages*: what stands in a row and is d
 adds its operations to a program (`fastnn._kernels.program`): forward in order, loss, backward in
 reverse order, update.  All buffers are allocated here; running the program allocates nothing.
 
-Memory of a step, in elements, beside parameters, gradients and optimizer state (P each): with B rows
-and widths d_0 (input) to d_L of the stages' outputs, B (d_0 + ... + d_L) for what is saved, twice
-B max(d_i) for the gradients of outputs, and the packed weights, at most 2 P.
+Memory of a step, in elements of the dtype, all of it there after the first run (`CompiledStep.memory`
+counts it): with P parameters, R running statistics, S arrays of optimizer state, B rows in a batch, and
+widths d_0 (input) to d_L (outputs of the stages), each rounded up to an odd number of cache lines,
+
+    P + 2 R              parameters, running statistics and those that a failing step puts back
+    P + S P              gradients, optimizer state
+    B (d_0 + ... + d_L)  one batch of what is saved, the gathered rows included; the targets,
+                         and a byte for each output of a maxout
+    2 B max(d_1 ... d_L) the gradients of a stage's output and of its input, which take turns
+    max over the dense layers of D H and B (D + H)
+                         packed operands: all products use the same memory, one after the other (D
+                         inputs and H units rounded up to a tile, at most 4 vectors)
+    sums                 partial sums of losses, norms and batch norms: for each batch norm of C channels
+                         at most 4 C doubles for every 32 rows and 32 C doubles more
+    workspace            per thread, of bounded size: chunks of matrices that stay in its cache, 2 MiB at most
 """
 
 from __future__ import annotations
@@ -314,6 +326,11 @@ def aligned_matrix(rows: int, cols: int, dtype: np.dtype[Any]) -> np.ndarray:
     return aligned_zeros(rows * lines * line, dtype).reshape(rows, lines * line)[:, :cols]
 
 
+def _held(x: np.ndarray) -> int:
+    """The bytes of an array with the gaps between its rows."""
+    return len(x) * x.strides[0]
+
+
 class CompiledStep:
     """`fastnn.plain_step.Step` as a program of compiled kernels.
 
@@ -373,6 +390,7 @@ class CompiledStep:
         targets = batch_targets(loss, rows, widths[-1], dtype, soft)
         if targets is None:
             raise NotCompilable(f"{loss!r} has no compiled operations")
+        self.targets = targets
         program.add_gather(p, self.values[0], targets)
         if flat.buffers.size:
             program.add_copy(p, "keep running statistics", flat.buffers, self.buffers_before)
@@ -419,7 +437,10 @@ class CompiledStep:
         self, p: program.Program, loss: Loss, targets: np.ndarray, widths: list[int]
     ) -> None:
         """Loss and gradients; the gradients of the outputs take turns in two buffers."""
-        turns = [aligned_matrix(self.rows, max(widths), self.model.dtype) for _ in range(2)]
+        # of the outputs only: nobody asks for the gradient of the input
+        widest = max(widths[1:])
+        self.turns = [aligned_matrix(self.rows, widest, self.model.dtype) for _ in range(2)]
+        turns = list(self.turns)
         dout = turns[0][:, : widths[-1]]
         add_loss(p, loss, self.values[-1], targets, dout)
         dy: Operand = dout
@@ -459,6 +480,26 @@ class CompiledStep:
             self.model.flat.buffers[:] = self.buffers_before
             outcome.failure = stopped if stopped == "gradient" else self._where()
         return outcome
+
+    def memory(self) -> dict[str, int]:
+        """Bytes by what they are for; the module's docstring has the formula.
+
+        What is packed and the workspace are there from the first run on, the workspace for the largest
+        number of threads so far.
+        """
+        flat, p = self.model.flat, self.program
+        norms = [a for s in self.stages if isinstance(s, NormStage) for a in (s.mean, s.rstd)]
+        which = [stage.which for stage in self.stages if isinstance(stage, MaxoutStage)]
+        return {
+            "parameters": flat.state.nbytes + self.buffers_before.nbytes,
+            "gradients": flat.gradients.nbytes,
+            "optimizer": sum(array.nbytes for array in self.optimizer.state.values()),
+            "saved": sum(map(_held, [*self.values, *norms, *which, self.targets])),
+            "passed on": sum(map(_held, self.turns)),
+            "packed": p.packed_bytes,
+            "sums": p.owned_bytes,
+            "workspace": p.workspace_bytes,
+        }
 
     def _where(self) -> str:
         """The first layer with an output that is not finite."""

@@ -191,6 +191,20 @@ def test_options_reach_the_network(run, blobs, tmp_path, activation):
     assert History.from_csv(tmp_path / "history.csv")["lr"] == [0.03125] * 3
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "rmsprop", "adam", "adamw"])
+def test_optimizers(run, blobs, tmp_path, optimizer):
+    options = ["--momentum", 0.5] if optimizer in ("sgd", "rmsprop") else []
+    options += ["--clip-norm", 1, "--epochs", 5, "--batch-size", 16]
+    printed = run("train", blobs, "--optimizer", optimizer, *options).out
+    share = float(re.search(r"test accuracy ([\d.]+)%", printed.splitlines()[-2]).group(1))
+    assert share > 90, printed
+
+
+def test_a_momentum_is_not_for_every_optimizer(refused, blobs):
+    words = refused("train", blobs, "--optimizer", "adam", "--momentum", 0.9)
+    assert "--momentum is for sgd and rmsprop, not for adam" in words
+
+
 def test_no_hidden_layer_and_no_test_rows(run, blobs, tmp_path):
     printed = run("train", blobs, "--hidden", "none", "--test-fraction", 0, "--out", tmp_path).out
     assert "300 training rows, 4 features" in printed and "network 4-3: 15 parameters" in printed

@@ -174,6 +174,38 @@ def test_a_copied_model_trains_on_as_the_original(route, name, carry):
 
 
 @every_optimizer
+def test_training_goes_on_from_a_file(name, tmp_path):
+    X, y = data()
+    model = mlp("float32")
+    schedule = lambda step: 0.02 / (1 + step)  # noqa: E731
+    model.fit(X, y, CE, MAKE[name](clip_norm=3.0), batch_size=16, epochs=2)
+    model.optimizer.lr = schedule
+    model.save(tmp_path / "model.safetensors", optimizer=True)
+    twin = fnn.load(tmp_path / "model.safetensors")
+    assert type(twin.optimizer) is type(model.optimizer) and twin.optimizer.step_count == 8
+    assert twin.optimizer.lr == 0.02 / 9 and twin.optimizer.clip_norm == 3.0
+    twin.optimizer.lr = schedule
+    for each in (model, twin):
+        each.fit(X, y, batch_size=16, epochs=2)
+    np.testing.assert_array_equal(model.flat.state, twin.flat.state)
+    model.save(tmp_path / "model.safetensors")
+    assert fnn.load(tmp_path / "model.safetensors").optimizer is None
+
+
+def test_a_file_with_a_damaged_optimizer_is_refused(tmp_path):
+    model = mlp("float32")
+    model.fit(*data(), CE, fnn.Adam(), epochs=1)
+    path = tmp_path / "model.safetensors"
+    model.save(path, optimizer=True)
+    content = path.read_bytes()
+    for old, new in ((b"beta1", b"beta9"), (b'optimizer.mean"', b'optimizer.meat"')):
+        assert old in content
+        path.write_bytes(content.replace(old, new))
+        with pytest.raises(fnn.ModelFileError, match="damaged model file"):
+            fnn.load(path)
+
+
+@every_optimizer
 def test_what_a_failing_epoch_did_is_undone_with_the_count_of_steps(route, name):
     X, y = data()
     model = mlp("float32")

@@ -413,6 +413,101 @@ def test_running_allocates_nothing(data, make):
     assert grown < 4096, "a run makes a few small Python objects, no arrays"
 
 
+MEMORY = {
+    "tiny": (20, 7, lambda: [fnn.Dense(10)]),
+    "one row": (20, 1, lambda: [fnn.Dense(300), fnn.ReLU(), fnn.Dense(10)]),
+    "batch norm": (
+        784,
+        128,
+        lambda: [fnn.Dense(200), fnn.BatchNorm(), fnn.ReLU(), fnn.Dense(90), fnn.Dense(10)],
+    ),
+    "many rows": (
+        100,
+        3000,
+        lambda: [
+            fnn.Dense(130),
+            fnn.BatchNorm(),
+            fnn.Tanh(),
+            fnn.Dense(77),
+            fnn.ELU(),
+            fnn.Dense(3),
+        ],
+    ),
+    "norm of a wide input": (
+        1500,
+        500,
+        lambda: [fnn.BatchNorm(), fnn.Dense(40), fnn.BatchNorm(), fnn.ReLU(), fnn.Dense(10)],
+    ),
+    "maxout": (50, 200, lambda: [fnn.Maxout(60, 3), fnn.Dropout(0.5), fnn.Dense(10)]),
+    "activations": (64, 100, lambda: [fnn.Sigmoid(), fnn.Tanh(), fnn.Dense(33), fnn.Dense(700)]),
+}
+
+
+@pytest.mark.parametrize(
+    ("make", "states"),
+    [
+        (lambda: fnn.SGD(0.1), 0),
+        (lambda: fnn.SGD(0.1, 0.9), 1),
+        (lambda: fnn.Adam(clip_norm=1.0), 2),
+    ],
+    ids=["no state", "velocity", "Adam"],
+)
+@pytest.mark.parametrize("name", MEMORY)
+def test_memory_is_what_the_formula_says(name, make, states, isa, thread_count):
+    inputs, rows, layers = MEMORY[name]
+    rng = np.random.default_rng(0)
+    for dtype in (np.dtype("float32"), np.dtype("float64")):
+        real = dtype.itemsize
+        X, y = rng.standard_normal((rows, inputs)).astype(dtype), rng.integers(0, 3, rows)
+        model = fnn.Sequential(layers(), input_dim=inputs, dtype=dtype, seed=0)
+        optimizer = make()
+        model.compile("softmax_cross_entropy", optimizer)
+        for threads in (1, 2):
+            fnn.set_num_threads(threads)
+            tracemalloc.start()
+            before = tracemalloc.get_traced_memory()[0]
+            step = compile_step(model, model.loss, optimizer, rows)
+            for _ in range(2):
+                step.run(X, y, np.arange(rows), 0, 1, np.full(1, 0.01))
+            traced = tracemalloc.get_traced_memory()[0] - before
+            tracemalloc.stop()
+
+            memory = step.memory()
+            P, R = model.flat.values.size, model.flat.buffers.size
+            line = 64 // real
+            d = [
+                (-(-width // line) | 1) * line
+                for width in (inputs, *(s.width for s in step.stages))
+            ]
+            norms = [s.width for s in step.stages if isinstance(s.layer, fnn.BatchNorm)]
+            targets = 8 * rows
+            maxout = sum(
+                rows * layer.units for layer in model.layers if isinstance(layer, fnn.Maxout)
+            )
+            assert memory["parameters"] == real * (P + 2 * R)
+            assert memory["gradients"] == real * P
+            assert memory["optimizer"] == real * states * P
+            assert memory["saved"] == real * (rows * sum(d) + 2 * sum(norms)) + targets + maxout
+            assert memory["passed on"] == real * 2 * rows * max(d[1:])
+            padding = 4 * 64 // real
+            weights = (
+                layer.parameters["weight"] for layer in model.layers if "weight" in layer.parameters
+            )
+            dense = [weight.shape for weight in weights]
+            packed = max(
+                max((D + padding) * (H + padding), rows * (D + H + 2 * padding)) for D, H in dense
+            )
+            assert memory["packed"] <= real * packed
+            sums = sum(8 * C * (4 * -(-rows // 32) + 32) for C in norms)
+            assert (
+                memory["sums"] <= sums + 8 * 2 * rows / 32 + 40_000
+            )  # and the arguments of the calls
+            assert memory["workspace"] <= threads * 2**21
+            # What NumPy allocated for the step is what it says it holds, but for small objects.
+            held = memory["saved"] + memory["passed on"] + real * R
+            assert held <= traced + 1000 and traced <= held + 100_000
+
+
 def test_a_loss_that_is_not_finite_stops_before_the_update(data):
     X, y, order = data
     model = fnn.Sequential(NETWORKS["batch norm"](), input_dim=X.shape[1], dtype="float64", seed=0)

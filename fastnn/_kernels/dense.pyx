@@ -194,10 +194,10 @@ cdef int add_gemm(Program p, object name, Gemm *g) except -1:
     g.kernels = p.kernels
     plan_gemm(g)
     if g.panel_bytes:
-        g.panels = p.own(g.panel_bytes)
+        p.share(&g.panels, 0, g.panel_bytes)
         p.add(name + ": pack", pack_b_block, g.pack_b_blocks, g, 0.0, g.pack_workspace)
     if g.tile_bytes:
-        g.tiles = p.own(g.tile_bytes)
+        p.share(&g.tiles, ceil_to_line(g.panel_bytes), g.tile_bytes)
         p.add(name + ": pack x", pack_a_block, g.pack_a_blocks, g, 0.0, g.pack_workspace)
     return p.add(name, gemm_block, g.row_blocks * g.col_blocks, g, gemm_flops(g), g.workspace)
 

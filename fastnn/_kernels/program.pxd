@@ -52,6 +52,10 @@ cdef class Finish:
     cdef Py_ssize_t *row_block  # told how many rows of C a block has
     cdef readonly double nbytes  # that it reads besides
 
+ctypedef struct Packed:
+    char **where                # told where packed operands begin
+    size_t offset               # from the start of what all products share
+
 cdef class Program:
     cdef fnn_op *ops
     cdef int64_t count
@@ -59,7 +63,11 @@ cdef class Program:
     cdef double moved
     cdef void **memory
     cdef Py_ssize_t memory_count
-    cdef size_t stride, workspace_bytes
+    cdef Packed *packers
+    cdef Py_ssize_t packer_count
+    cdef char *packed
+    cdef readonly size_t packed_bytes, workspace_bytes
+    cdef size_t stride
     cdef char *workspace
     cdef bint running
     cdef readonly double flops
@@ -69,6 +77,7 @@ cdef class Program:
     cdef const fnn_kernels *kernels
     cdef State state
     cdef Arrays arrays(self, object owners)
+    cdef int share(self, char **where, size_t offset, size_t bytes) except -1
     cdef int moves(self, double bytes) except -1
     cdef int _count(self, kernel) except -1
     cdef void *args(self, size_t bytes) except NULL

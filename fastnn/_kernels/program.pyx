@@ -51,6 +51,9 @@ cdef class Program:
         for i in range(self.memory_count):
             release(<char *>self.memory[i])
         free(self.memory)
+        free(self.packers)
+        if self.packed != NULL:
+            release(self.packed)
         free(self.ops)
         if self.workspace != NULL:
             release(self.workspace)
@@ -81,6 +84,19 @@ cdef class Program:
         self.owned_bytes += bytes
         memset(memory, 0, bytes)
         return memory
+
+    cdef int share(self, char **where, size_t offset, size_t bytes) except -1:
+        """Memory for packed operands, which live from their packing to the end of their product only: all
+        products take it from one piece, as large as the largest needs.  `where` is told before the first run.
+        """
+        cdef Packed *grown = <Packed *>realloc(self.packers, (self.packer_count + 1) * sizeof(Packed))
+        if grown == NULL:
+            raise MemoryError
+        self.packers = grown
+        self.packers[self.packer_count].where, self.packers[self.packer_count].offset = where, offset
+        self.packer_count += 1
+        self.packed_bytes = max(self.packed_bytes, offset + bytes)
+        return 0
 
     cdef void *args(self, size_t bytes) except NULL:
         return self.own(bytes)
@@ -175,7 +191,7 @@ cdef class Program:
         """Check and place what a run reads; the arrays returned must outlive it."""
         cdef Arrays arrays = Arrays()
         cdef State *s = &self.state
-        cdef Py_ssize_t available
+        cdef Py_ssize_t available, i
         if self.running:
             raise RuntimeError("this program is being run by another thread: give each thread a model of its own")
         arrays.itemsize = self.itemsize
@@ -197,6 +213,10 @@ cdef class Program:
         s.rates = <const double *>arrays.any(rates)
         if arrays.last().format == NULL or arrays.last().format[0] != b'd' or arrays.size() < steps:
             raise ValueError(f"rates must be {steps} float64")
+        if self.packed == NULL and self.packed_bytes:
+            self.packed = allocate(self.packed_bytes)
+            for i in range(self.packer_count):
+                self.packers[i].where[0] = self.packed + self.packers[i].offset
         s.loss_sum = s.last_loss = 0
         s.correct = 0
         if self.workspace_bytes < self.stride * threads:

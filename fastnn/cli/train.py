@@ -18,6 +18,7 @@ from fastnn.progress import write_line
 
 if TYPE_CHECKING:
     from fastnn.datasets import Dataset
+    from fastnn.optimizers import Optimizer
     from fastnn.preprocessing import Preparation
 
 HELP = "train a network on digits, an .npz, a .csv or a .parquet file"
@@ -60,6 +61,15 @@ class Defaults:
     lr: float
     weight_decay: float
 
+
+#: Rate and weight decay where --optimizer is not sgd, whose are in DEFAULTS: their steps are about as long as
+#: the rate says, whatever the size of the gradient.
+ADAPTIVE = {
+    "adagrad": (0.02, 0.0),
+    "rmsprop": (0.002, 0.0),
+    "adam": (0.003, 0.0),
+    "adamw": (0.003, 0.01),
+}
 
 DEFAULTS = {
     "digits": Defaults((128, 128), epochs=15, batch_size=64, lr=0.1, weight_decay=3e-3),
@@ -121,14 +131,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = training.add_argument
     add("--epochs", metavar="N", type=whole(1), help=_default("epochs"))
     add("--batch-size", metavar="N", type=whole(1), help=_default("batch_size"))
-    add("--lr", metavar="X", type=number(0, open_low=True), help=f"learning rate; {_default('lr')}")
+    add("--optimizer", choices=("sgd", *ADAPTIVE), default="sgd", help="default sgd")
+    rates = ", ".join(f"{name} {lr:g}" for name, (lr, _) in ADAPTIVE.items())
+    add(
+        "--lr",
+        metavar="X",
+        type=number(0, open_low=True),
+        help=f"learning rate; for sgd {_default('lr')}; {rates}",
+    )
     add(
         "--schedule",
         choices=("cosine", "constant"),
         default="cosine",
         help="the learning rate falls to 0 along a half cosine (default), or stays",
     )
-    add("--momentum", metavar="X", type=number(0, 1), default=0.9, help="default 0.9")
+    add("--momentum", metavar="X", type=number(0, 1), help="of sgd (default 0.9) and rmsprop (0)")
+    add(
+        "--clip-norm",
+        metavar="X",
+        type=number(0, open_low=True),
+        help="scale gradients down to this norm over all parameters; default: as they are",
+    )
     add("--weight-decay", metavar="X", type=number(0), help=_default("weight_decay"))
     add("--seed", metavar="N", type=whole(0), default=0, help="of weights and order; default 0")
     add("--threads", metavar="N", type=whole(1), help="default: what the process may use")
@@ -151,6 +174,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.threads is not None:
         fastnn.set_num_threads(arguments.threads)
     settings = _settings(arguments)
+    optimizer = _optimizer(arguments, settings)
     table = is_table(arguments.data)
     data = load_training(
         arguments.data,
@@ -174,16 +198,14 @@ def run(arguments: argparse.Namespace) -> int:
     say(_describe_network(model, arguments, settings))
     classifies = preparation.target.task == "classification"
     steps = settings.epochs * math.ceil(len(X) / settings.batch_size)
+    if arguments.schedule == "cosine":
+        optimizer.lr = _cosine(settings.lr, steps)
     started = time.perf_counter()
     history = model.fit(
         X,
         y,
         loss="softmax_cross_entropy" if classifies else "mean_squared_error",
-        optimizer=fastnn.SGD(
-            lr=_cosine(settings.lr, steps) if arguments.schedule == "cosine" else settings.lr,
-            momentum=arguments.momentum,
-            weight_decay=settings.weight_decay,
-        ),
+        optimizer=optimizer,
         batch_size=settings.batch_size,
         epochs=settings.epochs,
         validation_data=test,
@@ -211,7 +233,27 @@ def _settings(arguments: argparse.Namespace) -> Defaults:
         for name in Defaults.__dataclass_fields__
         if (value := getattr(arguments, name)) is not None
     }
+    if arguments.optimizer in ADAPTIVE:
+        lr, weight_decay = ADAPTIVE[arguments.optimizer]
+        own = {"lr": lr, "weight_decay": weight_decay, **own}
     return Defaults(**{**vars(DEFAULTS[kind]), **own})
+
+
+def _optimizer(arguments: argparse.Namespace, settings: Defaults) -> Optimizer:
+    """The optimizer, at a constant rate."""
+    from fastnn import optimizers
+
+    options: dict[str, Any] = {"weight_decay": settings.weight_decay}
+    if arguments.clip_norm is not None:
+        options["clip_norm"] = arguments.clip_norm
+    if arguments.optimizer == "sgd":
+        options["momentum"] = 0.9
+    if arguments.momentum is not None:
+        if arguments.optimizer not in ("sgd", "rmsprop"):
+            raise ValueError(f"--momentum is for sgd and rmsprop, not for {arguments.optimizer}")
+        options["momentum"] = arguments.momentum
+    kinds = {name.lower(): kind for name, kind in optimizers.KNOWN.items()}
+    return kinds[arguments.optimizer](settings.lr, **options)
 
 
 def _preparation(arguments: argparse.Namespace, data: Dataset, table: bool) -> Preparation:
