@@ -53,12 +53,9 @@ def make_step(
 
     `soft`: the targets of a classification are probabilities, not labels.
     """
-    try:
-        from .step import NotCompilable, compile_step
-    except ModuleNotFoundError as error:
-        if error.name != "fastnn.step":
-            raise
-        return PlainStep(model, loss, optimizer, rows, keep_gradients, l2)
+    from .stages import NotCompilable
+    from .step import compile_step
+
     try:
         step: Step = compile_step(
             model, loss, optimizer, rows, keep_gradients=keep_gradients, l2=l2, soft=soft

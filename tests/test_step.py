@@ -10,7 +10,8 @@ import pytest
 import fastnn as fnn
 from fastnn._kernels import updates
 from fastnn.plain_step import Outcome, PlainStep
-from fastnn.step import CompiledStep, NotCompilable, compile_step
+from fastnn.stages import NotCompilable
+from fastnn.step import CompiledStep, compile_step
 
 NETWORKS = {
     "dense": lambda: [fnn.Dense(10)],
