@@ -80,6 +80,17 @@ def test_rows_a_power_of_two_apart(isa, dtype):
     check((n, d - 7, h), dtype, 7, rng)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_length_of_a_chunk(isa, dtype):
+    # Rows of A that are copied into scratch, of every length around what a row of scratch holds.
+    rng = np.random.default_rng(8)
+    apart_by = 1024 // np.dtype(dtype).itemsize
+    for k in [*range(300, 460, 13), *range(600, 700, 17), 768, 895, 896, 1151, 1153, 1300, 1407]:
+        check((31, k, 300), dtype, -k % apart_by, rng)
+        check((31, k, 200), dtype, -k % apart_by, rng)
+        check((31, 300, k), dtype, -k % apart_by, rng)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_special_values_travel(isa, value):
     rng = np.random.default_rng(4)

@@ -63,8 +63,8 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
         # an update wants whole rows, which lie together in the weights; rows of A are best made once:
         # wider blocks, but not larger
         g.nb, g.kb, g.mb = 2 * g.nb, g.kb // 2, BLOCK_TILES // 2 * mr
-    # even chunks: 784 is 2 x 392, not 384 + 384 + 16
-    chunks = max(1, (g.k + g.kb // 4) // g.kb)
+    # even chunks, a quarter longer at most: 784 is 2 x 392, not 512 + 272, and 600 is one
+    chunks = max(1, (g.k + g.kb - g.kb // 4 - 1) // g.kb)
     g.kb = max(1, ceil_to((g.k + chunks - 1) // chunks, 4))
     g.mb = min(g.mb, ceil_to(max(g.m, 1), mr))
     g.nb = min(g.nb, ceil_to(max(g.n, 1), nr))
