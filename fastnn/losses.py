@@ -383,7 +383,8 @@ def _prepare_labels(y: Any, n_rows: int, classes: int, name: str) -> np.ndarray:
     if labels.dtype.kind not in "iub":
         _refuse_labels(labels, name)
     _same_length(labels, n_rows, name)
-    labels = np.ascontiguousarray(labels, dtype=np.int64)
+    # A copy: what was checked must stay what the kernels read, whatever happens to the caller's array.
+    labels = np.array(labels, dtype=np.int64, order="C")
     # Seen as unsigned, a negative label is a huge one: one pass finds both kinds.
     unsigned = labels.view(np.uint64)
     if unsigned.size and unsigned.max() >= classes:

@@ -80,6 +80,7 @@ class Sequential(Network):
         #: Draws the order of the rows in `fit`; a stream apart from those of the layers.
         self.rng = np.random.default_rng(self.seed)
         self._steps: dict[tuple[int, bool], Step] = {}
+        self._compiled_for = ""
 
     # --- training --------------------------------------------------------------------------------
 
@@ -121,16 +122,28 @@ class Sequential(Network):
         keep = self.keep_gradients if keep_gradients is None else bool(keep_gradients)
         if self.built:
             new_optimizer.bind(self.flat)
+        settings = self._settings(new_loss, new_optimizer)
         if (
             new_loss != self.loss
             or new_optimizer is not self.optimizer
             or (new_l2, keep) != (self.l2, self.keep_gradients)
+            or settings != self._compiled_for
         ):
             self._steps.clear()
+        self._compiled_for = settings
         self.loss, self.optimizer = new_loss, new_optimizer
         self.l2, self.keep_gradients = new_l2, keep
         if batch_size is not None and self.built:
             self.step_for(check_integer(batch_size, "batch_size", 1, 2**31 - 1))
+
+    def _settings(self, loss: Loss, optimizer: Optimizer) -> str:
+        """What a compiled step has built in: settings that were changed since want a new one.
+
+        The learning rate is read at every step; the others count from the next `compile` or `fit`.
+        """
+        rule = {**optimizer.get_config(), "lr": None}
+        described = getattr(loss, "get_config", dict)()  # a loss need not be a subclass of Loss
+        return repr([rule, described, [layer.get_config() for layer in self.layers]])
 
     def step_for(self, rows: int, targets: np.ndarray | None = None) -> Step:
         """The training step for mini-batches of this many rows, made once and kept.

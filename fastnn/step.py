@@ -111,7 +111,8 @@ class CompiledStep:
         if model.input_shape is None or len(model.input_shape) != 1:
             raise NotCompilable("the input is not a matrix")
         self.model, self.optimizer = model, optimizer
-        self.rows, self.keeps_gradients = rows, keep_gradients
+        self.rows = rows
+        self.keeps_gradients = keep_gradients or optimizer.clip_norm is not None
         flat, dtype = model.flat, model.dtype
         self.stages = stages_of(model.layers, dtype)
         optimizer.bind(flat)
@@ -150,8 +151,7 @@ class CompiledStep:
             self.operands.append(stage.forward(p, self.operands[-1], y))
         if l2:
             updates.add_penalty(p, flat.values[: flat.decayed], 0.5 * l2 / rows)
-        fused = not keep_gradients and optimizer.clip_norm is None
-        separate = self._sinks(p, rule, l2) if fused else [slice(0, None)]
+        separate = [slice(0, None)] if self.keeps_gradients else self._sinks(p, rule, l2)
         self._backward(p, loss, targets, widths)
         if optimizer.clip_norm is not None:
             updates.add_clip_by_norm(p, flat.gradients, optimizer.clip_norm)

@@ -569,3 +569,56 @@ def test_a_layer_of_the_users_is_not_compiled(data):
         compile_step(model, fnn.SoftmaxCrossEntropy(), fnn.SGD(0.1), ROWS)
     history = model.fit(data[0], data[1], epochs=2, batch_size=ROWS)
     assert history["loss"][1] < history["loss"][0]
+
+
+@pytest.mark.parametrize("width", [329, 400, 447, 600, 700])
+def test_batch_norm_of_every_width_inside_the_products(width, monkeypatch):
+    # Around the widths whose rows are one chunk of a product, and the longest row of scratch.
+    monkeypatch.setattr("fastnn.step.FUSED_BYTES", 0)
+    rng = np.random.default_rng(9)
+    data = rng.standard_normal((90, 12)), rng.integers(0, 10, 90), np.arange(ROWS * STEPS) % 90
+
+    def layers():
+        act = [fnn.ReLU()]
+        return [fnn.Dense(width), fnn.BatchNorm(), *act, fnn.Dense(100), fnn.Tanh(), fnn.Dense(10)]
+
+    for dtype, close in (("float64", 1e-9), ("float32", 2e-3)):
+        plain, expected = trained(PlainStep, layers(), data, dtype=dtype)
+        compiled, got = trained(CompiledStep, layers(), data, dtype=dtype)
+        assert compiled.loss == pytest.approx(plain.loss, rel=close)
+        for key, value in expected.items():
+            np.testing.assert_allclose(got[key], value, rtol=close, atol=close, err_msg=key)
+
+
+def test_the_users_labels_are_not_read_while_training():
+    # They were checked once: what a callback writes to them later would be an index out of bounds.
+    class Spoiler:
+        def on_batch_end(self, training):
+            y[:] = 5000
+
+    X, y = np.random.default_rng(0).standard_normal((40, 3)), np.arange(40) % 4
+    model = fnn.Sequential([fnn.Dense(4)], input_dim=3, seed=0)
+    history = model.fit(
+        X, y, "softmax_cross_entropy", fnn.SGD(0.1), batch_size=10, epochs=2, callbacks=[Spoiler()]
+    )
+    assert np.isfinite(history["loss"]).all()
+
+
+def test_settings_changed_between_fits_count():
+    X, y = np.random.default_rng(0).standard_normal((40, 3)), np.arange(40) % 4
+    states = []
+    for momentum in (0.0, 0.9):
+        model = fnn.Sequential([fnn.Dense(4)], input_dim=3, seed=0)
+        optimizer = fnn.SGD(0.1, momentum=0.9)
+        model.fit(X, y, "softmax_cross_entropy", optimizer, batch_size=10, epochs=1)
+        optimizer.momentum = momentum
+        model.fit(X, y, "softmax_cross_entropy", optimizer, batch_size=10, epochs=1)
+        states.append(model.flat.state.copy())
+    assert not np.array_equal(*states)
+
+
+def test_clipping_by_the_norm_keeps_the_gradients(data):
+    X, y, _ = data
+    model = fnn.Sequential([fnn.Dense(300), fnn.ReLU(), fnn.Dense(10)], input_dim=21, seed=0)
+    model.fit(X, y, "softmax_cross_entropy", fnn.SGD(0.1, clip_norm=1.0), batch_size=50, epochs=1)
+    assert model.gradients()["0.weight"].any()

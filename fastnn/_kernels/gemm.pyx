@@ -11,8 +11,8 @@ Design
 3. A is used as it lies where its rows run along k.  Read by columns (x.T @ dy) it would touch a new row,
    often a new page, at every step of k, which the prefetchers do not follow: from PACK_A_STEPS steps on
    it is packed once, along its rows, by an operation of its own.
-4. An operand may be no matrix in memory but something that makes one (fnn_give): the rows of a
-   shuffled mini-batch, the output of a batch norm from its input.  It is made some rows at a time, in
+4. An operand may be no matrix in memory but something that makes one (fnn_give): the output of a batch
+   norm from its input, or its gradient.  It is made some rows at a time, in
    scratch that stays in the first cache, and packed from there; or, where it is read along its rows,
    used from there, tile by tile.  Blocks are then as wide as C, if they may be, so that it is made once.
    An A whose rows are apart by so many bytes that they share cache sets is copied in the same way.
