@@ -122,28 +122,24 @@ class Sequential(Network):
         keep = self.keep_gradients if keep_gradients is None else bool(keep_gradients)
         if self.built:
             new_optimizer.bind(self.flat)
-        settings = self._settings(new_loss, new_optimizer)
         if (
             new_loss != self.loss
             or new_optimizer is not self.optimizer
             or (new_l2, keep) != (self.l2, self.keep_gradients)
-            or settings != self._compiled_for
         ):
             self._steps.clear()
-        self._compiled_for = settings
         self.loss, self.optimizer = new_loss, new_optimizer
         self.l2, self.keep_gradients = new_l2, keep
         if batch_size is not None and self.built:
             self.step_for(check_integer(batch_size, "batch_size", 1, 2**31 - 1))
 
     def _settings(self, loss: Loss, optimizer: Optimizer) -> str:
-        """What a compiled step has built in: settings that were changed since want a new one.
-
-        The learning rate is read at every step; the others count from the next `compile` or `fit`.
-        """
-        rule = {**optimizer.get_config(), "lr": None}
-        described = getattr(loss, "get_config", dict)()  # a loss need not be a subclass of Loss
-        return repr([rule, described, [layer.get_config() for layer in self.layers]])
+        """What a compiled step has built in; the learning rate is read at every step instead."""
+        rule = {**vars(optimizer), "_lr": None, "step_count": None}
+        numbers = {k: v for k, v in rule.items() if isinstance(v, int | float)}
+        layers = [[getattr(layer, k) for k in layer.adjustable] for layer in self.layers]
+        described: dict[str, Any] = getattr(loss, "get_config", dict)()  # any class may be a loss
+        return repr((numbers, layers, described))
 
     def step_for(self, rows: int, targets: np.ndarray | None = None) -> Step:
         """The training step for mini-batches of this many rows, made once and kept.
@@ -152,11 +148,15 @@ class Sequential(Network):
         """
         soft = targets is not None and targets.ndim > 1
         soft = soft and isinstance(self.loss, losses.SoftmaxCrossEntropy)
+        loss, optimizer = self.configured()
+        settings = self._settings(loss, optimizer)
+        if settings != self._compiled_for:  # changed on the objects since
+            self._steps.clear()
+            self._compiled_for = settings
         step = self._steps.get((rows, soft))
         if step is None:
             from .training import make_step
 
-            loss, optimizer = self.configured()
             optimizer.bind(self.flat)
             while len(self._steps) >= CACHED_STEPS:
                 del self._steps[next(iter(self._steps))]
@@ -227,8 +227,8 @@ class Sequential(Network):
             Draw a new order of the rows for each epoch.
         callbacks : sequence of objects
             With any of on_fit_begin, on_epoch_begin, on_batch_end, on_epoch_end and on_fit_end,
-            each called with a `fastnn.training.Training`. One that reads gradients has an attribute
-            ``needs_gradients = True``.
+            each called with a `fastnn.training.Training`. Gradients are kept for one that has
+            `on_batch_end`, or an attribute ``needs_gradients = True``.
         verbose : bool or "auto"
             A progress bar; "auto" shows it where standard error is a terminal.
 

@@ -148,6 +148,9 @@ class Optimizer:
             The optimizer holds the state of another model.
         """
         if self._flat is flat:
+            for name in self.state_names():  # a momentum that was switched on meanwhile
+                if name not in self.state:
+                    self.state[name] = aligned_zeros(flat.values.size, flat.dtype)
             return
         if self._flat is not None:
             raise ValueError(

@@ -20,6 +20,9 @@ widths d_0 (input) to d_L (outputs of the stages), each rounded up to an odd num
     sums                 partial sums of losses, norms and batch norms: for each batch norm of C channels
                          at most 4 C doubles for every 32 rows and 32 C doubles more
     workspace            per thread, of bounded size: chunks of matrices that stay in its cache, 2 MiB at most
+
+`fit` keeps beside that a copy of parameters, running statistics and optimizer state to go back to (P + R +
+S P), and two orders of the rows, 16 bytes a row.
 """
 
 from __future__ import annotations

@@ -97,8 +97,8 @@ def plan_epoch(n: int, batch_size: int, min_rows: int = 1) -> list[Stretch]:
 class Training:
     """A running `fit`, as callbacks see it.
 
-    A callback that reads `model.gradients()` says so by an attribute `needs_gradients = True`: the steps of
-    that fit then leave them in memory, as they do with `keep_gradients=True`.
+    A callback with `on_batch_end` may read `model.gradients()`: the steps of that fit leave them in memory, as
+    they do with `keep_gradients=True`. An attribute `needs_gradients`, True or False, says it for any callback.
 
     Attributes
     ----------
@@ -309,7 +309,11 @@ def fit(
         model, rows, targets, validation, plan, epochs, bool(shuffle), callbacks, progress
     )
     keeps = model.keep_gradients
-    watched = any(getattr(callback, "needs_gradients", False) for callback in callbacks)
+    # a callback between the steps may read gradients, one between epochs says so if it does
+    watched = any(
+        getattr(callback, "needs_gradients", hasattr(callback, "on_batch_end"))
+        for callback in callbacks
+    )
     try:
         model.compile(keep_gradients=keeps or watched)
         return training.run()

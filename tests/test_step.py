@@ -604,17 +604,46 @@ def test_the_users_labels_are_not_read_while_training():
     assert np.isfinite(history["loss"]).all()
 
 
-def test_settings_changed_between_fits_count():
+@pytest.mark.parametrize("change", ["momentum", "momentum on", "weight decay", "eps", "dropout"])
+def test_settings_changed_between_steps_count(change):
     X, y = np.random.default_rng(0).standard_normal((40, 3)), np.arange(40) % 4
     states = []
-    for momentum in (0.0, 0.9):
-        model = fnn.Sequential([fnn.Dense(4)], input_dim=3, seed=0)
-        optimizer = fnn.SGD(0.1, momentum=0.9)
-        model.fit(X, y, "softmax_cross_entropy", optimizer, batch_size=10, epochs=1)
-        optimizer.momentum = momentum
-        model.fit(X, y, "softmax_cross_entropy", optimizer, batch_size=10, epochs=1)
+    for step_class in ("compiled", "plain"):
+        layers = [fnn.Dense(4), fnn.BatchNorm(), fnn.Dropout(0.2), fnn.Dense(4)]
+        if step_class == "plain":
+            layers.insert(0, Nothing())
+        model = fnn.Sequential(layers, input_dim=3, seed=0, dtype="float64")
+        optimizer = fnn.SGD(0.1, momentum=0.0 if change == "momentum on" else 0.9)
+        model.compile("softmax_cross_entropy", optimizer)
+        for layer in model.layers:  # the same masks, at whatever place
+            layer.random_key = 7
+        model.parameters()  # built
+        for value in model.parameters().values():
+            value[...] = np.linspace(-1, 1, value.size).reshape(value.shape)
+        model.train_on_batch(X, y)
+        norm, dropout = model.layers[-3:-1]
+        if change.startswith("momentum"):
+            optimizer.momentum = 0.5
+        elif change == "weight decay":
+            optimizer.weight_decay = 0.3
+        elif change == "eps":
+            norm.eps = 0.5
+        else:
+            dropout.p = 0.6
+        model.train_on_batch(X, y)
+        model.train_on_batch(X, y)
         states.append(model.flat.state.copy())
-    assert not np.array_equal(*states)
+    np.testing.assert_allclose(*states, rtol=1e-9, atol=1e-9)
+
+
+class Nothing(fnn.Layer):
+    """Keeps a model from being compiled."""
+
+    def forward(self, x, training=True):
+        return x
+
+    def backward(self, dy):
+        return dy
 
 
 def test_clipping_by_the_norm_keeps_the_gradients(data):

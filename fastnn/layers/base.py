@@ -108,6 +108,8 @@ class Layer:
     #: and from the number of the training passes so far, which is saved with the model.
     random_key: int = 0
     training_passes: int = 0
+    #: Arguments of the constructor that may be changed on the layer afterwards.
+    adjustable: ClassVar[tuple[str, ...]] = ()
     #: The fewest rows a training batch may have (batch norm: 2).
     min_rows: ClassVar[int] = 1
     #: Whether `backward` writes every gradient whole. Those of a user's layer are set to zero
@@ -168,6 +170,10 @@ class Layer:
                     "get_config(self) that returns a dict of keyword arguments"
                 )
             config.update(value if kind is inspect.Parameter.VAR_KEYWORD else {name: value})
+        for name in self.adjustable:
+            now = getattr(self, name)
+            if config.get(name, signature.parameters[name].default) != now:
+                config[name] = now
         return config
 
     # What build() calls --------------------------------------------------------------------------

@@ -40,6 +40,7 @@ class BatchNorm(Layer):
     """
 
     min_rows = 2
+    adjustable = ("momentum", "eps")
     overwrites_gradients = True
 
     def __init__(self, momentum: float = 0.1, eps: float = 1e-5) -> None:

@@ -37,6 +37,7 @@ class Dropout(Layer):
     """
 
     overwrites_gradients = True
+    adjustable = ("p",)
 
     def __init__(self, p: float) -> None:
         self.p = check_fraction(p, "p")
