@@ -97,8 +97,9 @@ def plan_epoch(n: int, batch_size: int, min_rows: int = 1) -> list[Stretch]:
 class Training:
     """A running `fit`, as callbacks see it.
 
-    A callback with `on_batch_end` may read `model.gradients()`: the steps of that fit leave them in memory, as
-    they do with `keep_gradients=True`. An attribute `needs_gradients`, True or False, says it for any callback.
+    A callback with `on_batch_end` may read `model.gradients()`: the steps of that fit leave them in
+    memory, as they do with `keep_gradients=True`. An attribute `needs_gradients`, True or False, says it
+    for any callback.
 
     Attributes
     ----------

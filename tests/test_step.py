@@ -590,6 +590,20 @@ def test_batch_norm_of_every_width_inside_the_products(width, monkeypatch):
             np.testing.assert_allclose(got[key], value, rtol=close, atol=close, err_msg=key)
 
 
+@pytest.mark.parametrize("rows", [24, 700])
+def test_bias_gradients_summed_by_the_products(rows, isa, monkeypatch):
+    monkeypatch.setattr("fastnn.stages.SUMMED_BYTES", 0)
+    monkeypatch.setattr(f"{__name__}.ROWS", rows)
+    rng = np.random.default_rng(6)
+    data = rng.standard_normal((800, 45)), rng.integers(0, 10, 800), np.arange(rows * STEPS) % 800
+    layers = lambda: [fnn.Dense(37), fnn.Tanh(), fnn.Dense(300), fnn.Dense(10)]  # noqa: E731
+    plain, expected = trained(PlainStep, layers(), data)
+    compiled, got = trained(CompiledStep, layers(), data)
+    assert compiled.loss == pytest.approx(plain.loss, rel=1e-12)
+    for key, value in expected.items():
+        np.testing.assert_allclose(got[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
+
+
 def test_the_users_labels_are_not_read_while_training():
     # They were checked once: what a callback writes to them later would be an index out of bounds.
     class Spoiler:

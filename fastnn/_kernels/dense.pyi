@@ -26,6 +26,7 @@ def add_input_gradient(
     activation: Parsed,
     saved: Array | None,
     finish: Finish | None = None,
+    db: Array | None = None,
 ) -> None: ...
 def add_weight_gradient(
     p: Program,

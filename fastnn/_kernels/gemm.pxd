@@ -37,6 +37,7 @@ ctypedef struct Gemm:
     const void *taker
     Py_ssize_t at
     # the plan: filled by plan_gemm
+    bint flipped              # C.T = B.T @ A.T is computed: A and B, m and n have changed places
     Py_ssize_t mb, nb, kb, row_blocks, col_blocks
     size_t panel_bytes        # packed B; 0 where it is used as it lies, or packed by each thread
     size_t tile_bytes         # packed A; likewise

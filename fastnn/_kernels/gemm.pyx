@@ -16,10 +16,12 @@ Design
    scratch that stays in the first cache, and packed from there; or, where it is read along its rows,
    used from there, tile by tile.  Blocks are then as wide as C, if they may be, so that it is made once.
    An A whose rows are apart by so many bytes that they share cache sets is copied in the same way.
-5. A chunk of B's block (kb x nb) is meant to stay in L2 while the rows of the block go past it, a tile
+5. A narrow x.T @ dy (ten outputs) would leave most lanes of a vector empty: its transpose, dy.T @ x, is
+   computed instead, in short chunks of k so that x is read along its rows, and turned round at the end.
+6. A chunk of B's block (kb x nb) is meant to stay in L2 while the rows of the block go past it, a tile
    of A (mr x kb) in L1 while the panels go past it.
-6. A finished block gets its epilogue while it is in the cache: an activation, the derivative of one,
-   sums for a batch norm, or the update of the weights.  In the last case C never reaches memory: the
+7. A finished block gets its epilogue while it is in the cache: an activation, the derivative of one,
+   sums for a batch norm or a bias, or the update of the weights.  In the last case C never reaches memory: the
    block lies in the thread's workspace, and each of its rows goes into the optimizer (measured: see
    add_weight_gradient).
 """
@@ -37,6 +39,7 @@ cdef Py_ssize_t BLOCK_BYTES = 1024   # columns of a block: 256 floats, 128 doubl
 cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
 cdef Py_ssize_t PACK_A_STEPS = 96    # steps of k from which packing a column-mode A pays
 cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
+cdef Py_ssize_t FLIPPED_STEPS = 64   # steps of k in a chunk of a flipped product
 cdef Py_ssize_t MOST_BLOCKS = 16     # cut for threads no further than that: small blocks read more
 cdef Py_ssize_t FAR_BYTES = 1 << 19  # of an A that is fetched ahead, as it does not stay in L2
 cdef double BLOCK_FLOPS = 1e6        # blocks are not cut below this
@@ -55,6 +58,10 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     """Choose the cuts and what is packed, from the shape alone."""
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr, chunks
+    if is_narrow(g):
+        flip(g)
+        plan_packing(g)
+        return
     g.kb = KB_BYTES // g.real
     g.mb = BLOCK_TILES * mr
     g.nb = ceil_to(widest_block(g.real), nr)
@@ -85,12 +92,30 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     plan_packing(g)
 
 
+cdef inline bint is_narrow(const Gemm *g) noexcept nogil:
+    return (g.a_columns and 2 * g.n <= g.kernels.nr and g.m >= 4 * g.n and g.a_give == NULL and g.b_give == NULL
+            and g.take == NULL and g.finish == NULL and g.bias == NULL)
+
+
+cdef void flip(Gemm *g) noexcept nogil:
+    """Plan C.T = B.T @ A.T."""
+    g.a, g.b = g.b, g.a
+    g.lda, g.ldb = g.ldb, g.lda
+    g.m, g.n = g.n, g.m
+    g.flipped = True
+    g.kb = FLIPPED_STEPS
+    g.mb = ceil_to(max(g.m, 1), g.kernels.mr)
+    g.nb = min(2 * ceil_to(widest_block(g.real), g.kernels.nr), ceil_to(max(g.n, 1), g.kernels.nr))
+    g.row_blocks = max(1, (g.m + g.mb - 1) // g.mb)
+    g.col_blocks = max(1, (g.n + g.nb - 1) // g.nb)
+
+
 cdef void plan_packing(Gemm *g) noexcept nogil:
     """What is packed, by whom, and the memory that takes."""
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr
     cdef bint packs_b = g.b_transposed or g.b_give != NULL or g.m >= PACK_B_ROWS
-    cdef bint packs_a = g.a_columns and (g.a_give != NULL or (g.k >= PACK_A_STEPS and g.n > nr))
+    cdef bint packs_a = not g.flipped and g.a_columns and (g.a_give != NULL or (g.k >= PACK_A_STEPS and g.n > nr))
     g.panel_bytes = g.tile_bytes = g.own_panels = g.own_scratch = g.own_c = 0
     g.pack_b_blocks = g.pack_a_blocks = 0
     g.pack_b = packs_b and g.row_blocks == 1 and g.b_give == NULL
@@ -106,7 +131,7 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
         g.own_panels = to_lines(g.kb * nr * g.real)
     if g.finish != NULL or g.copy_a:
         g.own_scratch = 2 * SCRATCH_ROWS * GIVE_BYTES
-    if g.take != NULL:
+    if g.take != NULL or g.flipped:
         g.own_c = g.mb * g.nb * g.real
     g.workspace = g.own_panels + g.own_scratch + g.own_c
     g.pack_workspace = 2 * SCRATCH_ROWS * GIVE_BYTES if g.a_give != NULL or g.b_give != NULL else 0
@@ -244,7 +269,7 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
     cdef int start = FNN_FROM_BIAS if bias != NULL else FNN_FROM_ZERO
     if m <= 0 or n <= 0:
         return
-    if g.take != NULL:
+    if g.take != NULL or g.flipped:
         c, ldc = scratch + g.own_scratch, n
     else:
         c = g.c + (i0 * ldc + j0) * real
@@ -284,10 +309,23 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
     elif g.take != NULL:
         for i in range(m):
             g.take(g.taker, g.at + (i0 + i) * g.n + j0, c + i * ldc * real, n, run)
+    elif g.flipped:
+        turn(g, c, i0, j0, m, n)
     else:
         epilogue(g, c, i0, j0, m, n)
         if g.finish != NULL:
             g.finish(g.finisher, c, ldc, i0, j0, m, n, scratch, run)
+
+
+cdef void turn(const Gemm *g, const char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m, Py_ssize_t n) noexcept nogil:
+    """A finished block of C.T into C."""
+    cdef Py_ssize_t i, j
+    for j in range(n):
+        for i in range(m):
+            if g.real == 4:
+                (<float *>g.c)[(j0 + j) * g.ldc + i0 + i] = (<const float *>c)[i * n + j]
+            else:
+                (<double *>g.c)[(j0 + j) * g.ldc + i0 + i] = (<const double *>c)[i * n + j]
 
 
 cdef inline void epilogue(const Gemm *g, char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m,
