@@ -52,8 +52,9 @@ if TYPE_CHECKING:
     from fastnn.models import Sequential
 
 #: Batch norms of more bytes than this go into the products on either side: what fits into a core's cache
-#: is passed over faster than it is made again.  Measured on a Cascade Lake with 1 MB of L2: wide 1.06 to
-#: 1.14 times as fast, deep BN 1.01 to 1.09; medium, whose 256 KB fit, loses.
+#: is passed over faster than it is made again.  Measured on a Cascade Lake with 1 MB of L2, switched on and
+#: off in one process (benchmarks/fusions.py): wide 1.05 times as fast, deep BN the same within 2%; medium
+#: and small, whose batch norms fit into L2, lose 4%.
 FUSED_BYTES = 1 << 19
 
 

@@ -285,21 +285,37 @@ cdef void forward_statistics(const fnn_op *op, Py_ssize_t block, void *workspace
     statistics(b, block, 0, b.cols)
 
 
+cdef void merge_moments(double *sums, Py_ssize_t rows, Py_ssize_t row_block, Py_ssize_t cols) noexcept nogil:
+    """Means and M2 of blocks of rows, (blocks, 2, cols), into those of block 0 in row order (Chan et al. 1979)."""
+    cdef Py_ssize_t i0, j
+    cdef double n, delta, share
+    cdef const double *block = sums
+    i0 = row_block
+    while i0 < rows:
+        block += 2 * cols
+        n = <double>min(row_block, rows - i0)
+        share = n / (i0 + n)
+        for j in range(cols):
+            delta = block[j] - sums[j]
+            sums[j] += delta * share
+            sums[cols + j] += block[cols + j] + delta * delta * i0 * share
+        i0 += row_block
+
+
+cdef void merge_sums(double *sums, Py_ssize_t rows, Py_ssize_t row_block, Py_ssize_t cols) noexcept nogil:
+    """The same for the two sums of the backward pass."""
+    cdef Py_ssize_t i0 = row_block, j
+    cdef const double *block = sums
+    while i0 < rows:
+        block += 2 * cols
+        for j in range(2 * cols):
+            sums[j] += block[j]
+        i0 += row_block
+
+
 cdef void forward_merge(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
-    """Merge the blocks' means and M2 into those of block 0, in row order (Chan et al. 1979)."""
     cdef const Norm *b = <const Norm *>op.args
-    cdef Py_ssize_t i, j
-    cdef double before = 0, rows, delta, share
-    cdef const double *sums
-    for i in range(1, b.row_blocks):
-        before = <double>(i * b.row_block * b.inner)
-        rows = <double>(min(b.row_block, b.rows - i * b.row_block) * b.inner)
-        share = rows / (before + rows)
-        sums = b.sums + i * 2 * b.cols
-        for j in range(b.cols):
-            delta = sums[j] - b.sums[j]
-            b.sums[j] += delta * share
-            b.sums[b.cols + j] += sums[b.cols + j] + delta * delta * before * share
+    merge_moments(b.sums, b.rows * b.inner, b.row_block * b.inner, b.cols)
     finalize(b, 0, b.cols)
 
 
@@ -494,10 +510,7 @@ cdef void backward_sums(const fnn_op *op, Py_ssize_t block, void *workspace, fnn
 
 cdef void backward_merge(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Norm *b = <const Norm *>op.args
-    cdef Py_ssize_t i, j
-    for i in range(1, b.row_blocks):
-        for j in range(2 * b.cols):
-            b.sums[j] += b.sums[i * 2 * b.cols + j]
+    merge_sums(b.sums, b.rows, b.row_block, b.cols)
     backward_coefficients(b, 0, b.cols)
 
 

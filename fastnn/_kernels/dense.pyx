@@ -5,7 +5,9 @@ from libc.string cimport memset
 
 from fastnn._kernels.activations cimport parse
 from fastnn._kernels.arrays cimport Arrays
-from fastnn._kernels.gemm cimport KB_BYTES, Gemm, gemm_block, gemm_flops, pack_a_block, pack_b_block, plan_gemm, widest_block
+from fastnn._kernels.gemm cimport (
+    KB_BYTES, Gemm, gemm_block, gemm_flops, pack_a_block, pack_b_block, plan_gemm, to_lines, widest_block,
+)
 from fastnn._kernels.machine cimport Scratch, borrow, give_back, kernels_for, run_now, threads_for
 from fastnn._kernels.program cimport Finish, Program, Sink, Source
 from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
@@ -137,9 +139,9 @@ cdef int run_gemm(Gemm *g) except -1:
     g.kernels = kernels_for(g.real)
     plan_gemm(g)
     threads = threads_for(gemm_flops(g))
-    panels = ceil_to_line(g.panel_bytes)
-    tiles = ceil_to_line(g.tile_bytes)
-    stride = ceil_to_line(g.workspace + 64)
+    panels = to_lines(g.panel_bytes)
+    tiles = to_lines(g.tile_bytes)
+    stride = to_lines(g.workspace + 64)
     borrow(&scratch, panels + tiles + stride * threads)
     try:
         g.panels, g.tiles = scratch.memory, scratch.memory + panels
@@ -154,10 +156,6 @@ cdef int run_gemm(Gemm *g) except -1:
     finally:
         give_back(&scratch)
     return 0
-
-
-cdef inline size_t ceil_to_line(size_t bytes) noexcept:
-    return (bytes + 63) // 64 * 64
 
 
 def forward(x, w, b, activation, y):
@@ -214,29 +212,20 @@ def bias_gradient(db, dy):
 # --- operations of a program --------------------------------------------------------------------
 
 
-cdef int add_gemm(Program p, object name, Gemm *g) except -1:
+cdef int add_gemm(Program p, object name, Gemm *g, Finish finish=None) except -1:
     g.kernels = p.kernels
+    if finish is not None:
+        g.finish, g.finisher = finish.finish, finish.args
     plan_gemm(g)
+    if finish is not None:
+        finish.row_block[0] = g.mb
     if g.panel_bytes:
         p.share(&g.panels, 0, g.panel_bytes)
         p.add(name + ": pack", pack_b_block, g.pack_b_blocks, g, 0.0, g.pack_workspace)
     if g.tile_bytes:
-        p.share(&g.tiles, ceil_to_line(g.panel_bytes), g.tile_bytes)
+        p.share(&g.tiles, to_lines(g.panel_bytes), g.tile_bytes)
         p.add(name + ": pack x", pack_a_block, g.pack_a_blocks, g, 0.0, g.pack_workspace)
     return p.add(name, gemm_block, g.row_blocks * g.col_blocks, g, gemm_flops(g), g.workspace)
-
-
-cdef int finish_with(Gemm *g, Finish finish) except -1:
-    """After the plan: the finish is told how C is cut."""
-    if finish is not None:
-        finish.row_block[0] = g.mb
-    return 0
-
-
-cdef int set_finish(Gemm *g, Finish finish) except -1:
-    if finish is not None:
-        g.finish, g.finisher = finish.finish, finish.args
-    return 0
 
 
 def add_forward(Program p, name, x, w, b, activation, y, Finish finish=None):
@@ -244,9 +233,7 @@ def add_forward(Program p, name, x, w, b, activation, y, Finish finish=None):
     cdef Gemm *g = <Gemm *>p.args(sizeof(Gemm))
     parse(activation, &g.activation, g.params)
     forward_shape(g, p.arrays((x, w, b, y, finish)), x, w, b, y)
-    set_finish(g, finish)
-    add_gemm(p, name, g)
-    finish_with(g, finish)
+    add_gemm(p, name, g, finish)
 
 
 def add_input_gradient(Program p, name, dx, dy, w, activation, saved, Finish finish=None, db=None):
@@ -262,7 +249,6 @@ def add_input_gradient(Program p, name, dx, dy, w, activation, saved, Finish fin
     g.saved = arrays.matrix(saved, &g.lds)
     if g.activation and g.saved == NULL:
         raise ValueError("an activation needs what it saved")
-    set_finish(g, finish)
     if db is not None:
         if finish is not None:
             raise ValueError("give either db or a finish")
@@ -271,11 +257,10 @@ def add_input_gradient(Program p, name, dx, dy, w, activation, saved, Finish fin
         s.out = arrays.real(db, True)
         if arrays.size() != s.cols:
             raise ValueError("db does not fit dx")
-        g.finish, g.finisher = take_sums, s
-    add_gemm(p, name, g)
-    finish_with(g, finish)
+        finish = Finish()
+        finish.finish, finish.args, finish.row_block = take_sums, s, &s.row_block
+    add_gemm(p, name, g, finish)
     if s != NULL:
-        s.row_block = g.mb
         s.sums = p.own(g.row_blocks * s.cols * s.real)
         p.add(name + ": bias", merge_sums, 1, s, 0.0, 0)
 

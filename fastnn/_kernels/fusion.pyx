@@ -17,6 +17,7 @@ turns dy into dz in place.  Formulas and kernels: vec/batchnorm.h.
 """
 from fastnn._kernels.activations cimport parse
 from fastnn._kernels.arrays cimport Arrays
+from fastnn._kernels.batchnorm cimport merge_moments, merge_sums
 from fastnn._kernels.gemm cimport GIVE_BYTES, SCRATCH_ROWS
 from fastnn._kernels.program cimport Finish, Program, Source
 from fastnn._kernels.vec cimport fnn_kernels, fnn_op, fnn_run
@@ -69,20 +70,8 @@ cdef void take_statistics(const void *args, char *c, Py_ssize_t ldc, Py_ssize_t 
 
 
 cdef void merge(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
-    """The blocks' means and M2 into those of block 0, in row order (Chan et al. 1979)."""
     cdef const Fused *f = <const Fused *>op.args
-    cdef Py_ssize_t i, j
-    cdef double before, rows, delta, share
-    cdef const double *sums
-    for i in range(1, blocks_of(f.rows, f.row_block)):
-        before = <double>(i * f.row_block)
-        rows = <double>min(f.row_block, f.rows - i * f.row_block)
-        share = rows / (before + rows)
-        sums = f.sums + i * 2 * f.cols
-        for j in range(f.cols):
-            delta = sums[j] - f.sums[j]
-            f.sums[j] += delta * share
-            f.sums[f.cols + j] += sums[f.cols + j] + delta * delta * before * share
+    merge_moments(f.sums, f.rows, f.row_block, f.cols)
     f.kernels.batchnorm_finalize(f.mean, f.rstd, f.scale, f.shift, f.sums, f.sums + f.cols, f.gamma, f.beta,
                                  f.running_mean, f.running_var, <double>f.rows, f.momentum, f.eps, f.cols)
 
@@ -141,10 +130,7 @@ cdef void take_gradient_sums(const void *args, char *c, Py_ssize_t ldc, Py_ssize
 
 cdef void gradient_merge(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Fused *f = <const Fused *>op.args
-    cdef Py_ssize_t i, j
-    for i in range(1, blocks_of(f.rows, f.gradient_block)):
-        for j in range(2 * f.cols):
-            f.gradient_sums[j] += f.gradient_sums[i * 2 * f.cols + j]
+    merge_sums(f.gradient_sums, f.rows, f.gradient_block, f.cols)
     f.kernels.batchnorm_coefficients(f.dgamma, f.dbeta, f.c_g, f.c_x, f.c_1, f.gradient_sums,
                                      f.gradient_sums + f.cols, f.gamma, f.rstd, <double>f.rows, True, f.cols)
 

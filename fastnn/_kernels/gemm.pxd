@@ -57,3 +57,4 @@ cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
 cdef double gemm_flops(const Gemm *g) noexcept nogil
 cdef Py_ssize_t KB_BYTES, GIVE_BYTES, SCRATCH_ROWS
 cdef Py_ssize_t widest_block(Py_ssize_t real) noexcept nogil
+cdef size_t to_lines(size_t bytes) noexcept nogil

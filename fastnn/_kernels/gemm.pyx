@@ -12,20 +12,21 @@ Design
    often a new page, at every step of k, which the prefetchers do not follow: from PACK_A_STEPS steps on
    it is packed once, along its rows, by an operation of its own.
 4. An operand may be no matrix in memory but something that makes one (fnn_give): the output of a batch
-   norm from its input, or its gradient.  It is made some rows at a time, in
-   scratch that stays in the first cache, and packed from there; or, where it is read along its rows,
-   used from there, tile by tile.  Blocks are then as wide as C, if they may be, so that it is made once.
-   An A whose rows are apart by so many bytes that they share cache sets is copied in the same way.
+   norm from its input, or its gradient.  It is made some rows at a time in scratch, and packed from
+   there; or, where it is read along its rows, used from there, tile by tile.  Blocks are then as wide
+   as C, if they may be, so that it is made once.  An A whose rows are apart by so many bytes that they
+   share cache sets is copied in the same way.
 5. A narrow x.T @ dy (ten outputs) would leave most lanes of a vector empty: its transpose, dy.T @ x, is
    computed instead, in short chunks of k so that x is read along its rows, and turned round at the end.
 6. A chunk of B's block (kb x nb) is meant to stay in L2 while the rows of the block go past it, a tile
    of A (mr x kb) in L1 while the panels go past it.
 7. A finished block gets its epilogue while it is in the cache: an activation, the derivative of one,
-   sums for a batch norm or a bias, or the update of the weights.  In the last case C never reaches memory: the
-   block lies in the thread's workspace, and each of its rows goes into the optimizer (measured: see
-   add_weight_gradient).
+   sums for a batch norm or a bias, or the update of the weights.  In the last case C never reaches
+   memory: the block lies in the thread's workspace, and each of its rows goes into the optimizer (where
+   that wins: see update_is_better_fused in dense.pyx).
 """
 from libc.stddef cimport size_t
+from libc.string cimport memcpy
 
 from fastnn._kernels.vec cimport (
     FNN_FROM_BIAS, FNN_FROM_C, FNN_FROM_ZERO, fnn_kernels, fnn_op, fnn_run, fnn_stopped,
@@ -104,9 +105,8 @@ cdef void flip(Gemm *g) noexcept nogil:
     g.m, g.n = g.n, g.m
     g.flipped = True
     g.kb = FLIPPED_STEPS
-    g.mb = ceil_to(max(g.m, 1), g.kernels.mr)
+    g.mb, g.row_blocks = ceil_to(max(g.m, 1), g.kernels.mr), 1
     g.nb = min(2 * ceil_to(widest_block(g.real), g.kernels.nr), ceil_to(max(g.n, 1), g.kernels.nr))
-    g.row_blocks = max(1, (g.m + g.mb - 1) // g.mb)
     g.col_blocks = max(1, (g.n + g.nb - 1) // g.nb)
 
 
@@ -137,7 +137,7 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     g.pack_workspace = 2 * SCRATCH_ROWS * GIVE_BYTES if g.a_give != NULL or g.b_give != NULL else 0
 
 
-cdef inline size_t to_lines(size_t bytes) noexcept nogil:
+cdef size_t to_lines(size_t bytes) noexcept nogil:
     """Whole cache lines."""
     return (bytes + 63) // 64 * 64
 
@@ -243,13 +243,9 @@ cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a,
                 beside = g.a_beside + ahead if g.a_beside != NULL else NULL
         else:
             for i in range(rows):
-                copy_bytes(scratch + i * ld * g.real, g.a + ((i0 + first + i) * g.lda + p) * g.real, kk * g.real)
+                memcpy(scratch + i * ld * g.real, g.a + ((i0 + first + i) * g.lda + p) * g.real, kk * g.real)
         g.kernels.gemm_block(c + first * ldc * g.real, ldc, scratch, ld, False, 0, b, sb, panel_stride, bias,
                              rows, n, kk, start, next, beside, mr * g.a_memory_ld * g.real)
-
-
-cdef extern from "string.h" nogil:
-    void *copy_bytes "memcpy" (void *out, const void *source, size_t bytes)
 
 
 cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:

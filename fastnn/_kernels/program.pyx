@@ -11,7 +11,7 @@ from libc.math cimport isfinite
 from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 from libc.stdlib cimport free, realloc
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.machine cimport allocate, kernels_for, release, run_list, threads_for
@@ -259,12 +259,7 @@ cdef void gather_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
             (<int64_t *>g.targets)[i0 + i] = (<const int64_t *>s.targets)[wanted[i]]
     else:  # rows of regression targets, as bytes
         for i in range(n):
-            copy_bytes(g.targets + (i0 + i) * g.target_bytes, s.targets + wanted[i] * g.target_bytes,
-                       g.target_bytes)
-
-
-cdef extern from "string.h" nogil:
-    void *copy_bytes "memcpy" (void *out, const void *source, size_t bytes)
+            memcpy(g.targets + (i0 + i) * g.target_bytes, s.targets + wanted[i] * g.target_bytes, g.target_bytes)
 
 
 def add_gather(Program p, x, targets):
@@ -328,7 +323,7 @@ ctypedef struct Copy:
 
 cdef void copy_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Copy *c = <const Copy *>op.args
-    copy_bytes(c.out, c.source, c.bytes)
+    memcpy(c.out, c.source, c.bytes)
 
 
 def add_copy(Program p, name, source, out):

@@ -1,0 +1,77 @@
+"""What each fusion of the compiled step gains: the same step with it and without it, alternated.
+
+    python benchmarks/fusions.py                  the workloads that a comment in the code speaks of
+    python benchmarks/fusions.py medium wide      these
+
+One process, one thread; a gain is the median of the paired ratios of times, with its 95% interval.
+Above 1 the step is faster with the fusion than without.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+import fastnn as fnn
+from fastnn import stages, step
+from fastnn.bench.contenders.fastnn_mlp import FastNNSteps
+from fastnn.bench.pairs import paired_ratio
+from fastnn.bench.workloads import WORKLOADS, Workload
+
+ALWAYS, NEVER = 0, 1 << 62
+SECONDS, PAIRS = 0.1, 31
+
+
+def steps_with(workload: Workload, module: Any, name: str, value: int) -> FastNNSteps:
+    """The compiled step, made while a threshold of `module` has this value."""
+    before = getattr(module, name)
+    setattr(module, name, value)
+    try:
+        return FastNNSteps(workload)
+    finally:
+        setattr(module, name, before)
+
+
+def update_in_products(workload: Workload, wanted: bool) -> FastNNSteps:
+    """With the update in the products where `dense.update_is_better_fused` says so, or nowhere."""
+    steps = FastNNSteps(workload)
+    steps.model.compile(keep_gradients=not wanted)
+    steps.step = steps.model.step_for(workload.batch)
+    return steps
+
+
+def gain(fused: FastNNSteps, apart: FastNNSteps) -> str:
+    """Paired times of the two, as many steps as take SECONDS."""
+    started = time.perf_counter()
+    fused.run(3)
+    count = max(1, int(SECONDS * 3 / (time.perf_counter() - started)))
+    times: tuple[list[float], list[float]] = ([], [])
+    for _ in range(PAIRS):
+        for steps, seconds in zip((fused, apart), times, strict=True):
+            started = time.perf_counter()
+            steps.run(count)
+            seconds.append(time.perf_counter() - started)
+    ratio = paired_ratio(times[1], times[0])
+    return f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+
+
+def main(names: list[str]) -> None:
+    fnn.set_num_threads(1)
+    for name in names or ["small", "medium", "wide", "deep", "deep-bn"]:
+        workload = WORKLOADS[name]
+        if workload.batchnorm:
+            pair = [steps_with(workload, step, "FUSED_BYTES", v) for v in (ALWAYS, NEVER)]
+            print(f"{name:8} batch norm inside the products        {gain(*pair)}", flush=True)
+        else:
+            pair = [steps_with(workload, stages, "SUMMED_BYTES", v) for v in (ALWAYS, NEVER)]
+            print(f"{name:8} bias gradients summed by the products {gain(*pair)}", flush=True)
+        pair = [update_in_products(workload, wanted) for wanted in (True, False)]
+        print(f"{name:8} updates inside the products           {gain(*pair)}", flush=True)
+
+
+if __name__ == "__main__":
+    np.seterr(all="ignore")  # the losses of so many steps do not matter
+    main(sys.argv[1:])
