@@ -29,11 +29,13 @@ _HOME = {
     "recovery": ("NonFiniteError",),
     "serialization": ("ModelFileError", "load"),
     "history": ("History",),
+    "gradient_check": ("gradcheck",),
+    "statistics": ("activation_statistics",),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = (
-    "datasets", "functional", "history", "initializers", "layers", "losses", "machine", "models",
-    "optimizers", "plots", "preprocessing", "reference", "tables", "training",
+    "datasets", "experiments", "functional", "gradient_check", "history", "initializers", "layers", "losses",
+    "machine", "models", "optimizers", "plots", "preprocessing", "reference", "statistics", "tables", "training",
 )  # fmt: skip
 
 __all__ = ["__version__", *sorted(_WHERE), *_MODULES]

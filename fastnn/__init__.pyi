@@ -1,7 +1,9 @@
 """What type checkers see of `fastnn`: the names that `__init__.py` loads when they are first used."""
 
 from fastnn import datasets as datasets
+from fastnn import experiments as experiments
 from fastnn import functional as functional
+from fastnn import gradient_check as gradient_check
 from fastnn import history as history
 from fastnn import initializers as initializers
 from fastnn import layers as layers
@@ -12,8 +14,10 @@ from fastnn import optimizers as optimizers
 from fastnn import plots as plots
 from fastnn import preprocessing as preprocessing
 from fastnn import reference as reference
+from fastnn import statistics as statistics
 from fastnn import tables as tables
 from fastnn import training as training
+from fastnn.gradient_check import gradcheck as gradcheck
 from fastnn.history import History as History
 from fastnn.layers import ELU as ELU
 from fastnn.layers import GELU as GELU
@@ -59,5 +63,6 @@ from fastnn.optimizers import RMSProp as RMSProp
 from fastnn.recovery import NonFiniteError as NonFiniteError
 from fastnn.serialization import ModelFileError as ModelFileError
 from fastnn.serialization import load as load
+from fastnn.statistics import activation_statistics as activation_statistics
 
 __version__: str
