@@ -34,8 +34,9 @@ _HOME = {
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = (
-    "datasets", "experiments", "functional", "gradient_check", "history", "initializers", "layers", "losses",
-    "machine", "models", "optimizers", "plots", "preprocessing", "reference", "statistics", "tables", "training",
+    "datasets", "experiments", "functional", "gradient_check", "history", "initializers", "layers",
+    "losses", "machine", "models", "optimizers", "plots", "preprocessing", "reference", "statistics",
+    "tables", "training",
 )  # fmt: skip
 
 __all__ = ["__version__", *sorted(_WHERE), *_MODULES]

@@ -18,6 +18,7 @@ from .inputs import as_rows, check_finite
 from .layers import Activation, Maxout
 from .layers.base import Layer, Views
 from .network import Network
+from .text import aligned
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,7 +31,14 @@ SATURATED_SLOPE = 0.05
 #: A unit is dead where its slope is below this for every row: no row moves its weights.
 DEAD_SLOPE = 1e-3
 #: The steepest slope of the activations that saturate: that have an end beside "off".
-STEEPEST = {"tanh": 1.0, "sigmoid": 0.25, "hard_tanh": 1.0, "hard_sigmoid": 1 / 6, "elu": 1.0, "selu": 1.05}
+STEEPEST = {
+    "tanh": 1.0,
+    "sigmoid": 0.25,
+    "hard_tanh": 1.0,
+    "hard_sigmoid": 1 / 6,
+    "elu": 1.0,
+    "selu": 1.05,
+}
 #: Bounded above, and "off" below, where a slope of zero is no saturation.
 BOUNDED_ABOVE = {"relu6": 6.0}
 
@@ -110,17 +118,11 @@ class ActivationStatistics(Sequence[LayerStatistics]):
         return ActivationStatistics(kept or self._layers, self.rows)
 
     def __str__(self) -> str:
-        heading = ("layer", "mean", "std", "saturated", "dead")
-        lines = [heading, *((s.label, f"{s.mean:.4g}", f"{s.std:.4g}", _share(s.saturated),
-                             _share(s.dead)) for s in self)]  # fmt: skip
-        widths = [max(len(line[i]) for line in lines) for i in range(len(heading))]
-        return "\n".join(
-            "  ".join(
-                cell.rjust(width) if i else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in lines
-        )
+        rows = [("layer", "mean", "std", "saturated", "dead")]
+        for s in self:
+            shares = _share(s.saturated), _share(s.dead)
+            rows.append((s.label, f"{s.mean:.4g}", f"{s.std:.4g}", *shares))
+        return "\n".join(aligned(rows))
 
     __repr__ = __str__
 
@@ -139,7 +141,9 @@ class ActivationStatistics(Sequence[LayerStatistics]):
             for s in self:
                 writer.writerow("" if (v := getattr(s, n)) is None else v for n in names)
 
-    def plot(self, path: str | os.PathLike[str] | None = None, *, title: str | None = None) -> Figure:
+    def plot(
+        self, path: str | os.PathLike[str] | None = None, *, title: str | None = None
+    ) -> Figure:
         """A histogram per layer; see `fastnn.plots.activation_histograms`.
 
         Raises

@@ -69,7 +69,7 @@ class Point(Protocol):
     """A function and its gradient at a theta, which is the concatenation of `arrays`."""
 
     #: Parts of theta; those after the first `parameters` elements are inputs, not parameters.
-    arrays: Sequence[Array]
+    arrays: list[Array]
     parameters: int
     value: float
     gradient: np.ndarray

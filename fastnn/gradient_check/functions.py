@@ -76,7 +76,9 @@ class FunctionPoint:
         grads = returned if self._named else {"theta": returned}
         if not isinstance(grads, Mapping) or set(map(str, grads)) != set(self._theta):
             expected = ", ".join(self._theta)
-            raise TypeError(f"df returned {returned!r:.60}, expected one array for each of {expected}")
+            raise TypeError(
+                f"df returned {returned!r:.60}, expected one array for each of {expected}"
+            )
         parts = []
         by_name = {str(name): values for name, values in grads.items()}
         for array in self.arrays:

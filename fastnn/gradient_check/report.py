@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
+
+from fastnn.text import aligned
 
 #: Rows of the list of worst elements in the printed report.
 SHOWN = 10
@@ -158,30 +160,20 @@ class GradientReport:
         yield from (f"  {note}" for note in self.notes)
         yield from (f"  {line}" for line in self._about_kinks())
         yield ""
-        yield from table(
-            ("parameter", "shape", "checked", "differ", "relative error"),
-            [
-                (p.name, str(p.shape), f"{p.checked:,}", f"{p.differ:,}", self._error_of(p))
-                for p in self.parameters
-            ],
-        )
+        rows = [("parameter", "shape", "checked", "differ", "relative error")]
+        for p in self.parameters:
+            counts = f"{p.checked:,}", f"{p.differ:,}"
+            rows.append((p.name, str(p.shape), *counts, self._error_of(p)))
+        yield from aligned(rows, "<<")
         if self.worst:
             yield ""
             shown = f", the worst {SHOWN}" if self.differ > SHOWN else ""
             yield f"elements that differ{shown}:"
-            yield from table(
-                ("parameter", "index", "by backward", "by differences", "relative error"),
-                [
-                    (
-                        e.name,
-                        str(list(e.index)),
-                        f"{e.gradient:.9g}",
-                        f"{e.difference:.9g}",
-                        f"{e.error:.2g}",
-                    )
-                    for e in self.worst[:SHOWN]
-                ],
-            )
+            rows = [("parameter", "index", "by backward", "by differences", "relative error")]
+            for e in self.worst[:SHOWN]:
+                values = f"{e.gradient:.9g}", f"{e.difference:.9g}", f"{e.error:.2g}"
+                rows.append((e.name, str(list(e.index)), *values))
+            yield from aligned(rows, "<<")
 
     def _error_of(self, parameter: ParameterResult) -> str:
         # A gradient of zero, such as that of a bias before a batch norm, has no relative error.
@@ -197,15 +189,3 @@ class GradientReport:
             if places:
                 where = ", ".join(f"{place or 'unknown'}: {n:,}" for place, n in places.items())
                 yield f"{sum(places.values()):,} elements {what} ({where})"
-
-
-def table(heading: Sequence[str], rows: Iterable[Sequence[str]]) -> Iterable[str]:
-    """Lines of a table: the first two columns flush left, numbers flush right."""
-    lines = [tuple(heading), *map(tuple, rows)]
-    widths = [max(len(line[i]) for line in lines) for i in range(len(heading))]
-    for line in lines:
-        cells = (
-            cell.ljust(width) if i < 2 else cell.rjust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        yield "  ".join(cells).rstrip()
