@@ -44,7 +44,9 @@ STEP = 1e-5
 #: Where the gradient is so short that rounding would hide it, steps up to this one are taken.
 LARGEST_STEP = 1e-3
 #: Fractions of the step that suspects are looked at with, after Richardson's extrapolation.
-SMALLER = (1 / 2, 1 / 10, 1 / 100, 1 / 1000)
+SMALLER = (1 / 2, 1e-1, 1e-2, 1e-3, 1e-4, 1e-5)
+#: A kink closer to theta than this fraction of the step counts as lying on it.
+NEAREST = 1e-3
 #: So many standard deviations of rounding are allowed: of 100,000 elements none goes beyond by chance,
 #: also where the noise was estimated at half of what it is.
 DEVIATIONS = 16.0
@@ -94,17 +96,30 @@ class Point(Protocol):
 def noise(point: Point, seed: int) -> float:
     """The standard deviation of the rounding of f near theta.
 
-    Third differences of f at equidistant points so close together that a smooth f is a straight line:
-    what is left of them is rounding. The points lie on one side of theta, where a kink may be.
+    High differences of f at points so close together that a smooth f is a polynomial of low degree:
+    what is left of them is rounding. Once along random directions, with points very close together,
+    and once along single elements, with points about as far apart as the steps are: a function that
+    rounds theta to float32 stands still in the first case. The points lie on one side of theta, where
+    a kink may be.
     """
     rng = np.random.default_rng(seed)
-    spacing, found = 1e-10, []
+    size = point.gradient.size
+    directions = []
     for _ in range(3):
-        direction = rng.choice([-1.0, 1.0], point.gradient.size)
-        values = np.array([point.along(direction, k * spacing) for k in range(1, 11)])
-        thirds = np.diff(values, 3)
-        found.append(math.sqrt(float(np.mean(thirds**2)) / 20))  # 20 = 1 + 9 + 9 + 1
-    return max(float(np.median(found)), 0.3 * EPSILON * abs(point.value), 1e-300)
+        direction = rng.choice([-1.0, 1.0], size)
+        directions.append(_left_over([point.along(direction, k * 1e-10) for k in range(1, 11)], 3))
+    elements = []
+    for i in rng.integers(0, size, 15).tolist():
+        spacing = STEP / 4 * max(1.0, abs(point.at(i)))
+        elements.append(_left_over([point.moved(i, k * spacing)[0] for k in range(1, 11)], 5))
+    least = max(0.3 * EPSILON * abs(point.value), 1e-300)
+    return max(float(np.median(directions)), float(np.median(elements)), least)
+
+
+def _left_over(values: list[float], order: int) -> float:
+    """The standard deviation of what is no polynomial of a degree below `order`."""
+    differences = np.diff(values, order)
+    return math.sqrt(float(np.mean(differences**2)) / math.comb(2 * order, order))
 
 
 @dataclass
@@ -173,10 +188,10 @@ def _on_a_kink(d: Differences, i: int, grad: float, relative: float) -> bool:
     Where layers are known, they tell. Of a function that is not: the slopes on both sides stay apart,
     and the gradient lies between them.
     """
-    if d.point.bend(i, d.length(i) * SMALLER[-1]):
+    if d.point.bend(i, d.length(i) * NEAREST):
         return True
-    (left, right), (near_left, near_right) = d.one_sided(i, 1.0), d.one_sided(i, SMALLER[-1])
-    allowed = DEVIATIONS * 2 * d.deviation(i, SMALLER[-1])
+    (left, right), (near_left, near_right) = d.one_sided(i, 1.0), d.one_sided(i, NEAREST)
+    allowed = DEVIATIONS * 2 * d.deviation(i, NEAREST)
     jump = abs(near_right - near_left)
     low, high = sorted((near_left, near_right))
     between = low - allowed - relative <= grad <= high + allowed + relative
@@ -278,18 +293,20 @@ def check(
         ),
         kinks=tuple(kinks),
         parameters=tuple(_by_array(point.arrays, indices, approx, grad, kept, differ)),
-        trouble=_trouble(point, sigma, int(parts.sum()), error, tolerance),
+        trouble=_trouble(point, sigma, int(parts.sum()), bool(differ.any()), error, tolerance),
     )
 
 
-def _trouble(point: Point, sigma: float, checked: int, error: float, tolerance: float) -> str:
-    """Why nothing was shown, although no single element differs."""
+def _trouble(
+    point: Point, sigma: float, checked: int, differ: bool, error: float, tolerance: float
+) -> str:
+    """Why the check says nothing, beside elements that differ."""
     if not checked:
         return (
             "every element lies on a kink, so there is no derivative to compare with: move the "
             "parameters a little (random ones instead of zeros) and check again"
         )
-    if error < tolerance:
+    if error < tolerance or (differ and sigma <= COARSE_NOISE * EPSILON * abs(point.value)):
         return ""
     if sigma > COARSE_NOISE * EPSILON * abs(point.value):
         return (

@@ -36,7 +36,7 @@ class FunctionPoint:
         self._theta = {}
         for name, values in given.items():
             array = np.array(as_floats(values, FLOAT64, name))
-            check_finite(array, values, name)
+            check_finite(np.atleast_1d(array), np.atleast_1d(values), name)
             if not array.size:
                 raise ValueError(f"{name} is empty: its shape is {array.shape}")
             self._theta[str(name)] = array
