@@ -30,14 +30,14 @@ BLOCK = 1 << 14
 SATURATED_SLOPE = 0.05
 #: A unit is dead where its slope is below this for every row: no row moves its weights.
 DEAD_SLOPE = 1e-3
-#: The steepest slope of the activations that saturate: that have an end beside "off".
+#: The steepest slope of the activations that saturate: that have a flat end beside "off".
 STEEPEST = {
     "tanh": 1.0,
-    "sigmoid": 0.25,
+    "sigmoid": 1 / 4,
     "hard_tanh": 1.0,
     "hard_sigmoid": 1 / 6,
     "elu": 1.0,
-    "selu": 1.05,
+    "selu": 1.7581,  # scale · alpha, just left of 0
 }
 #: Bounded above, and "off" below, where a slope of zero is no saturation.
 BOUNDED_ABOVE = {"relu6": 6.0}
@@ -273,7 +273,8 @@ def _flat_shares(layer: Layer, y: np.ndarray) -> tuple[float | None, float | Non
     slope = np.abs(layer.backward(np.ones_like(y)))
     saturated = None
     if layer.operation in STEEPEST:
-        saturated = float((slope < SATURATED_SLOPE * STEEPEST[layer.operation]).mean())
+        steepest = STEEPEST[layer.operation] * max(1.0, layer.options.get("alpha", 1.0))
+        saturated = float((slope < SATURATED_SLOPE * steepest).mean())
     elif layer.operation in BOUNDED_ABOVE:
         saturated = float((y >= BOUNDED_ABOVE[layer.operation]).mean())
     return saturated, float((slope < DEAD_SLOPE).all(axis=0).mean())
