@@ -286,7 +286,9 @@ class Sequential(Network):
     def predict(self, X: Any) -> np.ndarray:
         """Class indices (N,) int64, or for a regression the outputs (N, H).
 
-        X is an array or a source, as in `fit`; the targets of a source are left unread. With several outputs under binary cross-entropy: 0 or 1 for each, (N, H).
+        X is an array or a source, as in `fit`; the targets of a source are left unread.
+
+        With several outputs under binary cross-entropy: 0 or 1 for each, (N, H).
 
         Raises
         ------

@@ -268,7 +268,7 @@ def _preparation(arguments: argparse.Namespace, data: Dataset, table: bool) -> P
     elif arguments.scaling == "center" or (
         arguments.scaling == "auto" and _share_a_unit(data.X_train)
     ):
-        inputs = preprocessing.Center(**options)
+        inputs = preprocessing.Center(**options, scale="range")
     else:
         inputs = preprocessing.Standardize(**options)
     return preprocessing.Preparation(inputs, target).fit((data.X_train, data.y_train))
