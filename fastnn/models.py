@@ -369,7 +369,11 @@ class Sequential(Network):
     def _predict(self, X: Any, how: str) -> np.ndarray:
         finish = losses.method(self._chosen_loss(), how)
         if (source := as_source(X)) is not None:
-            parts = [finish(self._infer(x)) for (x,) in self._source_chunks(source)]
+            parts = []
+            for (x,) in self._source_chunks(source):
+                part = finish(self._infer(x))
+                # The chunk is written again, and a user's layer may hand its input on.
+                parts.append(part.copy() if np.may_share_memory(part, x) else part)
             if not parts:
                 raise ValueError("the source has no rows")
             return np.concatenate(parts)

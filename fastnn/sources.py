@@ -236,7 +236,12 @@ class BatchSource(Source):
 
     def _items(self) -> Iterator[Any]:
         if self._start is not None:
-            return iter(self._start())
+            batches = self._start()
+            if not isinstance(batches, Iterable):
+                raise TypeError(
+                    f"the function returned a {type(batches).__name__}, expected an iterable of batches"
+                )
+            return iter(batches)
         if self._once is None:
             raise ValueError(f"the batches have been read already: {_ONCE}")
         items, self._once = self._once, None

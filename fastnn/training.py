@@ -170,7 +170,9 @@ class Training:
                     correct += outcome.correct
             if self._stopped:
                 break
-        self.samples, self.steps_per_epoch = self._feed.samples, self._feed.steps
+        if self._feed.steps != self.steps_per_epoch:
+            self.samples, self.steps_per_epoch = self._feed.samples, self._feed.steps
+            self._progress.learn(self.steps_per_epoch)
         seconds = time.perf_counter() - started
         if (where := not_finite(self.model)) is not None:
             self._snapshot.restore()
