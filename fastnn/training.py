@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -157,8 +158,8 @@ class Training:
         self._snapshot.take()
         started = time.perf_counter()
         total, correct, rows, steps = 0.0, 0, 0, 0
-        for window in self._feed.windows(self._rng):
-            for stretch in window.plan:
+        with closing(self._feed.windows(self._rng)) as windows:
+            for window, stretch in ((w, stretch) for w in windows for stretch in w.plan):
                 step = self.model.step_for(stretch.rows, window.targets)
                 done = 0
                 while done < stretch.steps and not self._stopped:
@@ -168,8 +169,8 @@ class Training:
                     rows += outcome.steps * stretch.rows
                     total += outcome.loss * stretch.rows
                     correct += outcome.correct
-            if self._stopped:
-                break
+                if self._stopped:
+                    break
         if self._feed.steps != self.steps_per_epoch:
             self.samples, self.steps_per_epoch = self._feed.samples, self._feed.steps
             self._progress.learn(self.steps_per_epoch)

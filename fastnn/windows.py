@@ -11,7 +11,7 @@ wait for each window (benchmarks/out_of_core.py).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
@@ -78,7 +78,7 @@ class Feed(Protocol):
     steps: int
     batch_size: int
 
-    def windows(self, rng: Rng | None) -> Iterator[Window]:
+    def windows(self, rng: Rng | None) -> Generator[Window, None, None]:
         """The windows of one epoch, with `rng` in a new order; each is read before the next one."""
         ...
 
@@ -96,7 +96,7 @@ class InMemory:
         self._natural = np.arange(len(X))
         self._order = self._natural.copy()
 
-    def windows(self, rng: Rng | None) -> Iterator[Window]:
+    def windows(self, rng: Rng | None) -> Generator[Window, None, None]:
         if rng is not None:
             # From the natural order each time: two fits of one epoch are one fit of two.
             np.copyto(self._order, self._natural)
@@ -132,7 +132,7 @@ class Streamed:
         self.samples = samples
         self.steps = _steps(plan_epoch(samples, self.batch_size, self.min_rows))
 
-    def windows(self, rng: Rng | None) -> Iterator[Window]:
+    def windows(self, rng: Rng | None) -> Generator[Window, None, None]:
         if self._at_once:
             yield from self._windows(self.source.blocks(), rng)
             return

@@ -231,7 +231,10 @@ def test_no_thread_stays_behind():
 
     with pytest.raises(OSError, match="the disk is gone"):
         batches_of(BatchSource(broken, window_rows=20))
-    assert threading.active_count() == before
+    with pytest.raises(fnn.NonFiniteError) as kept:  # with all that its traceback refers to
+        mixed = ArraySource(source.X, np.arange(300) % 2, block_rows=10, window_rows=40)
+        fnn.Sequential([fnn.Dense(2)]).fit(mixed, optimizer=fnn.SGD(1e38), batch_size=4)
+    assert kept and threading.active_count() == before
 
 
 # --- batches of any origin ------------------------------------------------------------------------
