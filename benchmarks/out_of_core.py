@@ -15,6 +15,7 @@ The rows are generated into a temporary folder, which is removed at the end. The
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import subprocess
 import sys
@@ -101,6 +102,7 @@ def measure_peaks(folder: Path, options: argparse.Namespace) -> dict[int, int]:
     def peak_of(rows: int) -> int:
         source = fnn.sources.ArraySource(*mapped(folder, rows), window_rows=options.window)
         model = network(options.network)
+        gc.collect()  # a model that is no longer used is a cycle of references
         with peak_anonymous() as peak:
             model.fit(source, batch_size=options.batch_size, epochs=1, verbose=False)
         return peak[0]
