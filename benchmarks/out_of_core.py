@@ -34,7 +34,7 @@ from numpy.lib.format import open_memmap
 import fastnn as fnn
 from fastnn import windows
 
-BLOCK = 50_000  # rows generated at a time
+BLOCK = 5_000  # rows generated at a time
 
 
 def generate(folder: Path, rows: int, columns: int, classes: int, dtype: str) -> None:

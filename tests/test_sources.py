@@ -144,6 +144,11 @@ def test_a_source_through_a_preprocessor(mapped):
     source = ArraySource(mapped(X), y).transformed(scaler)
     assert_same(trained(source), trained(scaler.transform(X), y))
     assert source.rows == 500 and source.window_rows is None
+    # and while the steps of the window before run, on more threads than one
+    with fnn.threads(2):
+        source = ArraySource(mapped(X), y, block_rows=20, window_rows=50).transformed(scaler)
+        expected = trained(scaler.transform(X), y, shuffle=False)
+        assert_same(trained(source, shuffle=False), expected)
 
 
 def test_the_outputs_of_predict_are_its_own():
