@@ -13,8 +13,6 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from ._kernels import updates as kernels
-
 Shape = tuple[int, ...]
 
 # Rows are looked at in blocks of about this many elements: in cache, and no large temporary.
@@ -132,6 +130,9 @@ def _blocks_not_finite(array: np.ndarray) -> Iterator[slice]:
 
 def _finite(block: np.ndarray) -> bool:
     if block.flags.carray and block.dtype.char in "fd":
+        # Here: the command line imports this module before it can say that the kernels cannot be.
+        from ._kernels import updates as kernels
+
         return kernels.all_finite(block)  # four times as fast as NumPy, and without a temporary
     return bool(np.isfinite(block).all())
 

@@ -11,6 +11,9 @@ file (`model.preprocessing`), so that a prediction sees its input exactly as the
 - `TableEncoder`: the columns of a table, numeric ones standardised, text ones one-hot;
 - `TargetEncoder`: what is predicted, class names or numbers;
 - `Preparation`: a preprocessor of the inputs together with the encoder of the target.
+
+The compiled kernels are imported where they are called: the command line imports this package before it
+can say that a machine cannot run them.
 """
 
 from fastnn.preprocessing.base import Preprocessor, from_state

@@ -12,7 +12,6 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastnn import functional
 from fastnn.preprocessing.arrays import blocks, check_finite, float_dtype, matrix, training_blocks
 from fastnn.preprocessing.base import Arrays, Preprocessor, require_fitted
 from fastnn.preprocessing.scaling import (
@@ -58,6 +57,8 @@ class Covariance:
         if not np.isfinite(m2).all():
             check_finite(block, first=first)
             raise ValueError(TOO_LARGE)
+        from fastnn import functional  # here: see the package's __init__
+
         distances = rows - mean
         if not self.count:
             self.mean, self._products = np.zeros_like(mean), np.zeros((mean.size, mean.size))
@@ -153,6 +154,8 @@ class Rotation(Preprocessor):
 
     def transform(self, data: Any, out: np.ndarray | None = None) -> Any:
         """The rotated rows, (N, outputs); `data`, `out`, result and errors as in `Standardize`."""
+        from fastnn import functional  # here: see the package's __init__
+
         require_fitted(self, self.mean)
         assert self.mean is not None
         if is_batches(data):

@@ -12,8 +12,6 @@ from typing import Any, Literal, NamedTuple, Self
 
 import numpy as np
 
-from fastnn._kernels import batchnorm as kernels
-from fastnn._kernels import updates
 from fastnn.checks import check_integer
 from fastnn.preprocessing.arrays import blocks, check_finite, float_dtype, matrix
 from fastnn.preprocessing.base import Arrays, Preprocessor, require_fitted
@@ -392,9 +390,11 @@ class Scale:
 
     def __call__(self, x: np.ndarray, out: np.ndarray) -> bool:
         """Scale x into out; whether all of it is finite."""
+        from fastnn._kernels import batchnorm, updates  # here: see the package's __init__
+
         block = np.ascontiguousarray(x, self.work)
         y = out if out.dtype == self.work and out.flags.carray else np.empty_like(block)
-        kernels.reapply(block, self.factor, self.shift, self.mean, self.ones, _PLAIN, y)
+        batchnorm.reapply(block, self.factor, self.shift, self.mean, self.ones, _PLAIN, y)
         if y is not out:
             with np.errstate(over="ignore"):
                 out[...] = y

@@ -16,7 +16,6 @@ from typing import Any
 
 import numpy as np
 
-from fastnn._kernels import batchnorm as kernels
 from fastnn.preprocessing.arrays import check_finite, training_blocks
 
 # The kernel reads memory once and keeps to its own pieces of it: blocks for it to cut for the threads.
@@ -141,6 +140,8 @@ def as_float(block: np.ndarray, dtype: np.dtype | type) -> np.ndarray:
 
 def column_moments(block: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and M2 of each column of a block (n, D) of float32 or float64, in float64."""
+    from fastnn._kernels import batchnorm as kernels  # here: see the package's __init__
+
     mean, m2 = np.empty(block.shape[1]), np.empty(block.shape[1])
     kernels.moments(block, mean, m2)
     if block.dtype == np.float32:
