@@ -35,8 +35,8 @@ _HOME = {
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = (
     "datasets", "experiments", "functional", "gradient_check", "history", "initializers", "layers",
-    "losses", "machine", "models", "optimizers", "plots", "preprocessing", "reference", "statistics",
-    "tables", "training",
+    "losses", "machine", "models", "optimizers", "plots", "preprocessing", "reference", "sources",
+    "statistics", "tables", "training",
 )  # fmt: skip
 
 __all__ = ["__version__", *sorted(_WHERE), *_MODULES]
