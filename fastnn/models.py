@@ -11,6 +11,7 @@ import numpy as np
 from . import losses, optimizers
 from .checks import check_integer, check_not_negative
 from .inputs import check_lengths
+from .interchange import to_numpy
 from .layers.base import Layer, Shape
 from .losses import Loss
 from .network import Network
@@ -211,7 +212,8 @@ class Sequential(Network):
         Parameters
         ----------
         X : array (N, D)
-            Converted once to the model's dtype and C order, without a copy where it is so already.
+            Of NumPy, PyTorch, JAX, or a table of pandas or polars. Converted once to the model's
+            dtype and C order, without a copy where it is so already.
         y : array
             Integer labels (N,) for a classification, targets (N, H) for a regression.
         loss, optimizer, l2, keep_gradients
@@ -310,7 +312,7 @@ class Sequential(Network):
         The L2 penalty is not part of this loss.
         """
         loss = self._chosen_loss()
-        rows = self._rows(X)
+        rows, y = self._rows(X), to_numpy(y, "y")
         check_lengths(rows, y)
         targets = loss.prepare_targets(y, len(rows), self.output_shape, self.dtype)
         return self.evaluate_prepared(rows, targets)
