@@ -3,8 +3,9 @@
     python benchmarks/coexistence.py                     every library that is installed, one thread
     python benchmarks/coexistence.py --threads 2 torch   this one, on two threads
 
-A process for each order of the imports, and one for either library alone. Both libraries have worked
-before anything is timed, so that their thread pools are there. A row gives the median of the paired
+A process for each order of the imports, and one for either library alone; all of them three times, since
+where the memory of a process lies is chance. Both libraries have worked before anything is timed, so
+that their thread pools are there. A row gives the median of the paired
 ratios of times, with its 95% interval: above 1 the step is slower beside the other library. The
 last column is the other way round: a step of that library with fastnn in its process.
 """
@@ -15,13 +16,14 @@ import argparse
 import os
 import subprocess
 import sys
+from contextlib import ExitStack, closing
 from importlib.util import find_spec
 from typing import Any
 
 from fastnn.bench.client import available_cpus, environment
 from fastnn.bench.pairs import paired_ratio
 
-SECONDS, PAIRS = 0.05, 31
+SECONDS, PAIRS, PROCESSES = 0.05, 11, 3
 WORKLOADS = ("digits-bn", "medium")
 
 OURS = """
@@ -33,6 +35,15 @@ ours = FastNNSteps(WORKLOADS["{workload}"]).run
 ours(3)
 """
 THEIRS = {
+    # fastnn brings NumPy itself: what differs here is chance
+    "numpy": """
+import numpy
+d = numpy.ones((300, 300))
+def theirs(steps):
+    for _ in range(steps):
+        numpy.tanh(d @ d)
+theirs(3)
+""",
     "torch": """
 import torch
 torch.set_num_threads({threads})
@@ -110,15 +121,29 @@ class Process:
         self.process.communicate()
 
 
-def ratio(beside: Process, alone: Process, whose: str) -> str:
-    """Paired times of the same step in two processes."""
-    times: tuple[list[float], list[float]] = ([], [])
-    for pair in range(-2, PAIRS):
-        turn = [(beside, times[0]), (alone, times[1])]
-        for process, seconds in turn if pair % 2 else turn[::-1]:
-            measured = process.time(whose)
-            if pair >= 0:
-                seconds.append(measured)
+Times = dict[tuple[str, str], tuple[list[float], list[float]]]
+
+
+def measure(library: str, workload: str, threads: int, times: Times) -> None:
+    """PAIRS more times of each kind of step, beside the other library and alone, in new processes."""
+    ours, theirs = OURS, THEIRS[library]
+    with ExitStack() as stack:
+        alone_ours, alone_theirs, after, before = (
+            stack.enter_context(closing(Process(parts, threads, workload)))
+            for parts in ([ours], [theirs], [theirs, ours], [ours, theirs])
+        )
+        for pair in range(-1, PAIRS):
+            for order, beside in ("imported first", after), ("imported after", before):
+                for whose, alone in ("ours", alone_ours), ("theirs", alone_theirs):
+                    lists = times.setdefault((order, whose), ([], []))
+                    turn = list(zip((beside, alone), lists, strict=True))
+                    for process, seconds in turn if pair % 2 else turn[::-1]:
+                        measured = process.time(whose)
+                        if pair >= 0:
+                            seconds.append(measured)
+
+
+def shown(times: tuple[list[float], list[float]]) -> str:
     found = paired_ratio(*times)
     return f"{found.median:.3f} ({found.low:.3f} to {found.high:.3f})"
 
@@ -136,20 +161,15 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{library}: not installed", file=sys.stderr)
             continue
         for workload in options.workload:
-            ours, theirs = OURS, THEIRS[library]
-            processes = [
-                Process(parts, options.threads, workload)
-                for parts in ([ours], [theirs], [theirs, ours], [ours, theirs])
-            ]
-            alone, alone_theirs, after, before = processes
-            for order, beside in ("imported first", after), ("imported after", before):
+            times: Times = {}
+            for _ in range(PROCESSES):
+                measure(library, workload, options.threads, times)
+            for order in "imported first", "imported after":
                 print(
-                    f"{library:8}{order:16}{workload:10} ours {ratio(beside, alone, 'ours')}, "
-                    f"theirs {ratio(beside, alone_theirs, 'theirs')}",
+                    f"{library:8}{order:16}{workload:10} ours {shown(times[order, 'ours'])}, "
+                    f"theirs {shown(times[order, 'theirs'])}",
                     flush=True,
                 )
-            for process in processes:
-                process.close()
 
 
 if __name__ == "__main__":

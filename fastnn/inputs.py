@@ -2,8 +2,8 @@
 
 `fastnn.functional` refuses what its kernels cannot take as it is. Here, one floor up, an array is
 converted once to the model's dtype and to C order: other float types, integers and booleans, lists
-and tables of numbers, arrays of other libraries (`fastnn.interchange`) are taken; complex numbers, text and Python objects are not, and neither is
-a number that the model's dtype cannot hold.
+and tables of numbers, arrays of other libraries (`fastnn.interchange`) are taken; complex numbers, text
+and Python objects are not, and neither is a number that the model's dtype cannot hold.
 """
 
 from __future__ import annotations
