@@ -28,6 +28,10 @@ FIRST = (
 )  # fmt: skip
 # Modules whose other names serve fastnn itself.
 ONLY = {"training": ("Training",)}
+# Methods of `Sequential` that other modules call.
+INTERNAL = {
+    "backward_all", "chunks", "configured", "evaluate_prepared", "forward_all", "mark_gradients",
+}  # fmt: skip
 
 
 def modules() -> list[str]:
@@ -67,7 +71,8 @@ def additions(cls: type, public: set[type]) -> list[str]:
             documented = inspect.isroutine(value) or isinstance(
                 value, property | classmethod | staticmethod
             )
-            if documented and not name.startswith("_") and inspect.getdoc(getattr(base, name)):
+            hidden = name.startswith("_") or name in INTERNAL
+            if documented and not hidden and inspect.getdoc(getattr(base, name)):
                 found[name] = None
     return [name for name in found if name not in inherited]
 
