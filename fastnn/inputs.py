@@ -151,7 +151,8 @@ def _refuse(array: np.ndarray, original: np.ndarray, rows: slice, name: str) -> 
         at += f", column {place[1]}"
     elif len(place) > 2:
         at += f", position {place[1:]}"
-    given = original[place] if original.shape == array.shape else value
+    numbers = original.shape == array.shape and original.dtype.kind in "fiub"
+    given = original[place] if numbers else value
     if given.dtype.kind != "f" or np.isfinite(given):
         raise ValueError(
             f"{name} holds {given:g} at {at}, more than {array.dtype} can hold: "

@@ -11,7 +11,6 @@ import numpy as np
 from . import losses, optimizers
 from .checks import check_integer, check_not_negative
 from .inputs import check_lengths
-from .interchange import to_numpy
 from .layers.base import Layer, Shape
 from .losses import Loss
 from .network import Network
@@ -36,8 +35,8 @@ class Sequential(Network):
         The size of a sample; taken from the first data where it is not given.
     dtype : "float32" or "float64"
         Of parameters and computation. Data of other types are converted: float64, integers and
-        booleans to this type, lists and tables of numbers too; complex numbers, text and Python
-        objects are refused.
+        booleans to this type, lists, tables of numbers and arrays of other libraries too
+        (`fastnn.interchange`); complex numbers, text and Python objects are refused.
     seed : int, optional
         Of the initial parameters and of the shuffling: with one seed, data and instruction set, a
         run gives the same bits. Without it, one is drawn; ``model.seed`` tells which.
@@ -212,8 +211,7 @@ class Sequential(Network):
         Parameters
         ----------
         X : array (N, D)
-            Of NumPy, PyTorch, JAX, or a table of pandas or polars. Converted once to the model's
-            dtype and C order, without a copy where it is so already.
+            Converted once to the model's dtype and C order, without a copy where it is so already.
         y : array
             Integer labels (N,) for a classification, targets (N, H) for a regression.
         loss, optimizer, l2, keep_gradients
@@ -312,7 +310,7 @@ class Sequential(Network):
         The L2 penalty is not part of this loss.
         """
         loss = self._chosen_loss()
-        rows, y = self._rows(X), to_numpy(y, "y")
+        rows = self._rows(X)
         check_lengths(rows, y)
         targets = loss.prepare_targets(y, len(rows), self.output_shape, self.dtype)
         return self.evaluate_prepared(rows, targets)

@@ -18,7 +18,6 @@ from ._kernels.machine import interruptible
 from .checks import check_integer
 from .history import History
 from .inputs import as_rows, check_finite, check_lengths
-from .interchange import to_numpy
 from .losses import Loss
 from .optimizers import Optimizer
 from .plain_step import Outcome, PlainStep, Step
@@ -292,7 +291,6 @@ def fit(
     callbacks = _checked_callbacks(callbacks)
     if model.built:
         check_parameters(model)
-    X, y = to_numpy(X, "X"), to_numpy(y, "y")
     rows = as_rows(X, model.dtype, model.input_shape if model.built else None)
     check_lengths(rows, y)
     check_finite(rows, X, "X")
@@ -327,7 +325,6 @@ def fit(
 def train_on_batch(model: Sequential, x: Any, y: Any) -> float:
     """One step on one batch; see `Sequential.train_on_batch`."""
     loss, optimizer = model.configured()
-    x, y = to_numpy(x, "x"), to_numpy(y, "y")
     rows = as_rows(x, model.dtype, model.input_shape if model.built else None, "x")
     if not model.built:
         model.build(rows.shape[1:])
@@ -368,12 +365,13 @@ def _prepare_validation(model: Sequential, data: Any) -> tuple[np.ndarray, np.nd
     if not isinstance(data, (tuple, list)) or len(data) != 2:
         raise TypeError("validation_data is expected as a pair (X, y), or None")
     names = ("validation_data[0]", "validation_data[1]")
-    X, y = map(to_numpy, data, names)
-    rows = as_rows(X, model.dtype, model.input_shape, names[0])
-    check_lengths(rows, y, names)
-    check_finite(rows, X, names[0])
+    rows = as_rows(data[0], model.dtype, model.input_shape, names[0])
+    check_lengths(rows, data[1], names)
+    check_finite(rows, data[0], names[0])
     assert model.loss is not None
-    targets = model.loss.prepare_targets(y, len(rows), model.output_shape, model.dtype, names[1])
+    targets = model.loss.prepare_targets(
+        data[1], len(rows), model.output_shape, model.dtype, names[1]
+    )
     return rows, targets
 
 
