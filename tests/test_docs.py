@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import pytest
 
+from fastnn import __version__
 from fastnn.cli import _parser
 
 ROOT = Path(__file__).parents[1]
@@ -119,3 +120,8 @@ def test_every_page_is_in_the_table_of_contents() -> None:
     assert there <= listed, (
         f"not in a toctree of docs/index.md: {', '.join(sorted(there - listed))}"
     )
+
+
+def test_citation_and_changelog_know_the_version() -> None:
+    assert f"\nversion: {__version__}\n" in (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert __version__ in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -83,6 +84,12 @@ def family(module: ModuleType, value: Any) -> str:
     return "" if inside in (value.__module__, "base") else inside
 
 
+def position(item: tuple[str, Any]) -> int:
+    """Where a function or class stands in its file: forward before backward."""
+    name, value = item
+    return list(vars(sys.modules[value.__module__])).index(name.rpartition(".")[2])
+
+
 def page(module: ModuleType, public: set[type]) -> Iterator[str]:
     """The lines of a module's page."""
     yield from [module.__name__, "=" * len(module.__name__), ""]
@@ -93,7 +100,7 @@ def page(module: ModuleType, public: set[type]) -> Iterator[str]:
     for title in sorted(families):
         if title and len(families) > 1:
             yield from [title.capitalize(), "-" * len(title), ""]
-        for name, value in families[title]:
+        for name, value in sorted(families[title], key=position) if title else families[title]:
             yield from directive(name, value, public)
 
 
