@@ -32,7 +32,7 @@ toc_object_entries_show_parents = "hide"
 
 GUIDES = (
     "preprocessing", "out-of-core", "initialisation", "gradient-checking", "diagnosing",
-    "schedules-and-callbacks", "pictures", "examples",
+    "schedules-and-callbacks", "pictures", "examples", "growth", "packaging",
 )  # fmt: skip
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
