@@ -36,8 +36,8 @@ class Sequential(Network):
         The size of a sample; taken from the first data where it is not given.
     dtype : "float32" or "float64"
         Of parameters and computation. Data of other types are converted: float64, integers and
-        booleans to this type, lists and tables of numbers too; complex numbers, text and Python
-        objects are refused.
+        booleans to this type, lists, tables of numbers and arrays of other libraries too
+        (`fastnn.interchange`); complex numbers, text and Python objects are refused.
     seed : int, optional
         Of the initial parameters and of the shuffling: with one seed, data and instruction set, a
         run gives the same bits. Without it, one is drawn; ``model.seed`` tells which.
