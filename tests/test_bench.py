@@ -193,11 +193,10 @@ def test_numpy_calls_give_the_right_answer(task: Gemm | Kernel) -> None:
         assert task.op in ("gelu", "gelu_backward")  # NumPy has no erf
         return
     arrays = oracle.inputs(task)
-    answers = oracle.expected(task, arrays)
-    results = NumPy(1).call(task, arrays)()[: len(answers)]
-    assert oracle.worst_error(results, answers) < oracle.TOLERANCE["float32"]
+    results = NumPy(1).call(task, arrays)()
+    assert oracle.error_of(task, arrays, results) < oracle.TOLERANCE["float32"]
     wrong = [r + 1e-3 for r in map(np.asarray, results)]
-    assert oracle.worst_error(wrong, answers) > oracle.TOLERANCE["float32"]
+    assert oracle.error_of(task, arrays, wrong) > oracle.TOLERANCE["float32"]
 
 
 @pytest.mark.parametrize("peer", [n for n in CONTENDERS if n not in ("numpy", "reference")])
@@ -223,7 +222,7 @@ def test_every_contender_computes_the_same_losses(peer: str) -> None:
     assert done == (1 if peer == "sklearn" else 3)
 
 
-@pytest.mark.parametrize("peer", ["fastnn", "torch", "jax"])
+@pytest.mark.parametrize("peer", ["fastnn", "reference", "torch", "jax"])
 def test_calls_of_every_contender_give_the_right_answer(peer: str) -> None:
     if find_spec(REQUIRES.get(peer, "numpy")) is None:
         pytest.skip(f"{REQUIRES[peer]} is not installed")
@@ -238,7 +237,7 @@ def test_calls_of_every_contender_give_the_right_answer(peer: str) -> None:
             error = worker.ask("check")["error"]
             assert error < oracle.TOLERANCE[task.dtype], (task.name, error)
             done += 1
-    assert done > 40 and (peer == "fastnn" or not refused)
+    assert done > 60 and not refused
 
 
 # -- processes ---------------------------------------------------------------------------------
@@ -434,9 +433,8 @@ def test_every_kernel_is_measured_at_every_size_and_something_is_asked_of_it() -
     sizes = {kernel.size for kernel in kernels.KERNELS if kernel.op == "gelu_backward"}
     assert sizes == {64, 512, 4096, 65536, 500_000, 4096 * 1024}
     # Nothing that fastnn.functional has is forgotten, but for what is measured elsewhere.
-    elsewhere = {"dense_forward", "dense_backward", "dropout", "dropout_backward"}
-    for name in set(functional.__all__) - elsewhere:
-        assert name in kernels.OPERANDS or name.endswith("_update") or "clip_by" in name, name
+    for name in set(functional.__all__) - {"dense_forward", "dense_backward"}:
+        assert name in kernels.OPERANDS, name
 
 
 def test_step_figures_stand_beside_what_is_asked() -> None:

@@ -91,9 +91,7 @@ class CallRunner:
     def check(self, count: int) -> dict[str, Any]:
         from fastnn.bench import oracle
 
-        answers = oracle.expected(self.task, self.arrays)
-        results = tuple(self.call())[: len(answers)]
-        return {"error": oracle.worst_error(results, answers)}
+        return {"error": oracle.error_of(self.task, self.arrays, tuple(self.call()))}
 
     def time(self, count: int) -> tuple[float, int]:
         call = self.call

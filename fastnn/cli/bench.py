@@ -45,7 +45,7 @@ A speedup is the median of paired ratios, with its 95% bootstrap interval."""
 QUICK_WORKLOADS = ("small", "medium", "wide", "digits")
 # Not in a run without --peers: their start or their compiling takes longer than the rest.
 SLOW_TO_START = ("torch-compile",)
-STEPS_ONLY = ("torch-compile", "jax-scan", "sklearn")
+STEPS_ONLY = ("jax-scan", "sklearn")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -192,7 +192,9 @@ def _peers(arguments: argparse.Namespace) -> list[str]:
     if arguments.gemm:
         return ["numpy"]
     skipped: tuple[str, ...]
-    skipped = STEPS_ONLY if arguments.kernels else SLOW_TO_START if arguments.quick else ()
+    skipped = SLOW_TO_START if arguments.quick or arguments.kernels else ()
+    if arguments.kernels:
+        skipped += STEPS_ONLY
     return [
         name
         for name in CONTENDERS
