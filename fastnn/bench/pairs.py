@@ -39,6 +39,8 @@ STEPS = Effort(round_seconds=0.05, min_pairs=30, max_pairs=60, budget=10.0)
 QUICK_STEPS = Effort(round_seconds=0.02, min_pairs=30, max_pairs=30, budget=1.5, limit=9.0)
 # Calls come by the hundred: short rounds.
 CALLS = Effort(round_seconds=0.004, min_pairs=30, max_pairs=40, budget=0.5)
+# For a picture of all kernels, of ours alone.
+ALONE = Effort(round_seconds=0.004, min_pairs=7, max_pairs=7, budget=0.05, limit=1.0)
 QUICK_CALLS = Effort(round_seconds=0.002, min_pairs=5, max_pairs=9, budget=0.1)
 
 

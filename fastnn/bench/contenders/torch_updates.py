@@ -9,12 +9,12 @@ from math import sqrt
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from fastnn.bench.contenders.base import Call
 from fastnn.bench.updates import CLIPS, STEP, UPDATES
 
 aten = torch.ops.aten
-Tensor = torch.Tensor
 
 
 def call(op: str, tensors: dict[str, Tensor], compiled: bool) -> Call:
