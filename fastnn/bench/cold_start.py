@@ -31,7 +31,7 @@ CONTENDERS = ("fastnn", "numpy", "sklearn", "torch", "jax")
 EPOCHS, BATCH, RATE, MOMENTUM, HIDDEN = 20, 32, 0.05, 0.9, (64, 64)
 ACCURACY = 0.93  # on the test rows; below it something else was trained
 ROUNDS, QUICK_ROUNDS = 9, 3
-SECONDS = 90.0  # after these no further round begins
+SECONDS = 50.0  # after these no further round begins
 TIMEOUT = 120.0
 AIM = 5.0  # times sooner than PyTorch and scikit-learn
 

@@ -77,7 +77,7 @@ def closure(names: Iterable[str]) -> set[str]:
         if name in found:
             continue
         found.add(name)
-        for requirement in metadata.requires(name) or ():
+        for requirement in _requires(name):
             wanted, _, marker = requirement.partition(";")
             match = re.match(r"[A-Za-z0-9._-]+", wanted)
             if match is None or "extra" in marker:
@@ -89,6 +89,15 @@ def closure(names: Iterable[str]) -> set[str]:
                 continue
             todo.append(required)
     return found
+
+
+def _requires(name: str) -> Iterable[str]:
+    try:
+        return metadata.requires(name) or ()
+    except metadata.PackageNotFoundError:
+        if name == "fastnn":  # run from its sources, which are not installed
+            return ("numpy", "safetensors", "tqdm")
+        raise
 
 
 def _files(name: str) -> list[Path]:

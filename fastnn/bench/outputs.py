@@ -74,13 +74,13 @@ class Outputs:
     def __bool__(self) -> bool:
         return any((self.json, self.csv, self.png))
 
-    def write(self, document: dict[str, Any]) -> None:
+    def write(self, document: dict[str, Any], picture: bool = True) -> None:
         """Write everything; a picture where there is something to draw."""
         if self.json:
             report.write_json(self.json, document)
         if self.csv:
             report.write_csv(self.csv, document["results"])
-        if self.png and self.draw is not None:
+        if picture and self.png and self.draw is not None:
             from fastnn.plots.canvas import save
 
             try:

@@ -77,7 +77,7 @@ def conditions(document: Record) -> str:
     """Machine, versions and date in one or two lines."""
     machine, threads = document["machine"], document["settings"]["threads"]
     versions = ", ".join(
-        f"{name} {' '.join(found.values())}"
+        f"{name} {' '.join(dict.fromkeys(found.values()))}"
         for name, found in document["versions"].items()
         if name != "jax-scan" and name != "torch-compile"
     )
@@ -147,7 +147,7 @@ def _network(record: Record) -> str:
             parts[-1][1] += 1
         else:
             parts.append([size, 1])
-    short = "-".join(f"{size}×{count}" if count > 2 else "-".join([size] * count)
+    short = "-".join(f"{size}×{count}" if count > 3 else "-".join([size] * count)
                      for size, count in parts)  # fmt: skip
     return f"{batch}: {short}, {extras}"
 
@@ -362,7 +362,7 @@ def cold_start_bars(document: Record) -> Figure:
     style(memory, "Peak memory", "MB")
     held = np.array([record["memory"][name] / 1e6 for name in names])
     memory.barh(places, held, 0.62, color=colours, linewidth=0)
-    style(size, "Installed, with requirements", "MB, logarithmic")
+    style(size, "On the disk", "MB with requirements, logarithmic")
     sizes = np.array(
         [document["figures"]["footprint"][n]["with_requirements"] / 1e6 for n in names]
     )
@@ -374,7 +374,8 @@ def cold_start_bars(document: Record) -> Figure:
             _beside(axes, value, place, f"{value:,.0f}")
     time.set_xlim(0, trained.max() * 1.25)
     memory.set_xlim(0, held.max() * 1.25)
-    time.set_yticks(places, [LABELS.get(name, name) for name in names])
+    labels = {**LABELS, "jax": "JAX"}  # it compiles a scan here
+    time.set_yticks(places, [labels.get(name, name) for name in names])
     time.invert_yaxis()
     for axes in (time, memory, size):
         axes.grid(visible=False, axis="y")

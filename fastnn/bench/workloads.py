@@ -37,8 +37,8 @@ class Workload:
     batchnorm: bool = False
     dtype: str = "float32"
     fit: bool = False
+    lr: float = 0.01
 
-    lr = 0.01
     momentum = 0.9
     bn_momentum = 0.1
     bn_eps = 1e-5

@@ -143,13 +143,14 @@ def run(arguments: argparse.Namespace) -> int:
                 _growth(run)
             else:
                 _with_team(run, tasks, effort)
-        finally:
+        except BaseException:  # Ctrl-C too: what there is, is kept
             if run.results:
-                outputs.write(run.document())
+                outputs.write(run.document(), picture=False)
+            raise
     if old is not None:
         run.figures["compared"] = regressions.changes(old, run.document())
         print("\n".join(regressions.lines(run.figures["compared"], arguments.compare)))
-        outputs.write(run.document())
+    outputs.write(run.document())
     print(outputs.written())
     return 0
 
@@ -311,7 +312,7 @@ def _cold_start(run: _Run) -> None:
     )  # fmt: skip
     run.results.append(record)
     timed = [name for name in names if name in record["phases"]]
-    run.figures["footprint"] = cold_start.footprints(timed, run.cpus, rounds=2 if quick else 5)
+    run.figures["footprint"] = cold_start.footprints(timed, run.cpus, rounds=2 if quick else 3)
     print("\n".join(cold_start.lines(record, run.figures["footprint"])), flush=True)
 
 

@@ -41,7 +41,7 @@ def step(state: Any, batch: Any) -> Any:
     return (jax.tree.map(lambda p, v: p - lr * v, params, velocity), velocity), None
 
 
-@jax.jit
+@jax.jit  # type: ignore[untyped-decorator]
 def epoch(state: Any, xs: Any, ys: Any) -> Any:
     return jax.lax.scan(step, state, (xs, ys))[0]
 
