@@ -100,7 +100,7 @@ def growth(
         Ours cannot be started.
     """
     todo = points(axis, len(cpus))
-    end = time.monotonic() + seconds
+    end = float("inf")  # the clock starts when everyone is there
     with ExitStack() as stack:
         team: Team | None = None
         for i, (value, workload) in enumerate(todo):
@@ -110,6 +110,7 @@ def growth(
             if team is None:
                 count = value if axis == "threads" else threads
                 team = stack.enter_context(Team(ours, peers, list(cpus)[-count:], note, log=log))
+            end = min(end, time.monotonic() + seconds)
             left = end - time.monotonic()
             if left <= 0 and i:
                 names = ", ".join(str(value) for value, _ in todo[i:])

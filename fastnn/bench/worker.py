@@ -25,6 +25,7 @@ traceback goes to stderr. The name ``machine`` has no contender: it measures the
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
@@ -135,7 +136,8 @@ class Worker:
         if self.contender is None:
             return {"refused": "the machine worker builds nothing"}
         parsed = task_from_json(task)
-        self.runner = None  # frees the memory of the task before
+        self.runner = None
+        gc.collect()  # frees the memory of the task before
         refusal = self.contender.refuses(parsed)
         if refusal:
             return {"refused": refusal}
