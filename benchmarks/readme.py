@@ -1,10 +1,11 @@
-"""Write the figures of the README, tables and pictures, from what the benchmarks measured.
+"""Write the figures of the README and of docs/growth.md, tables and pictures, from measurements.
 
     python benchmarks/readme.py                             measures first: some eight minutes
     python benchmarks/readme.py bench.json cold-start.json  what is measured already
+    python benchmarks/readme.py growth-*.json               the curves of docs/growth.md
 
-The files are those of `fastnn bench --json` and `fastnn bench --cold-start --json`, either of them or
-both. What they replace stands between pairs of marker lines in README.md; the pictures go into
+The files are those of `fastnn bench`, `fastnn bench --cold-start` and `fastnn bench --growth AXIS`
+with `--json` or `--out`. What they replace stands between pairs of marker lines; the pictures go into
 docs/images/.
 """
 
@@ -14,6 +15,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +23,12 @@ from fastnn.bench import cold_start, pictures
 from fastnn.bench.report import duration
 from fastnn.bench.workloads import WORKLOADS
 from fastnn.files import replacing
-from fastnn.plots.canvas import save
 
-README = Path(__file__).parents[1] / "README.md"
+ROOT = Path(__file__).parents[1]
 IMAGES = "docs/images"
 SPEED, COLD_START = "speed", "cold start"
 MEASURED = Path("runs/readme")
-DPI = 100  # of the pictures, for small files
+DPI, COLOURS = 110, 48  # of the pictures, for files of some 50 kB
 
 
 def markers(block: str) -> tuple[str, str]:
@@ -81,7 +82,7 @@ def cold_start_table(document: dict[str, Any]) -> Iterator[str]:
     yield ""
     units = "-".join(map(str, cold_start.HIDDEN))
     yield (
-        f"Median of {record['peers'] and _pairs(record)} alternated runs with a warm file cache: "
+        f"Median of {_pairs(record)} alternated runs with a warm file cache: "
         f"{record['data']}, hidden layers {units}, {cold_start.EPOCHS} epochs of {cold_start.BATCH} "
         f"rows. `import alone` is beside a Python that imports nothing. {_machine(document)}"
     )
@@ -118,6 +119,15 @@ def _machine(document: dict[str, Any]) -> str:
     )
 
 
+def growth(document: dict[str, Any]) -> Iterator[str]:
+    """The picture of an axis, and the conditions."""
+    axis = document["results"][0]["axis"]
+    says = f"Steps per second and memory along the {axis}, of fastnn and its peers"
+    yield f"![{says}](images/growth-{axis}.png)"
+    yield ""
+    yield _machine(document)
+
+
 def _conditions(document: dict[str, Any]) -> Iterator[str]:
     peaks = ", ".join(
         f"{dtype} {flops / 1e9:.0f} GF/s" for dtype, flops in document["ceilings"]["fma"].items()
@@ -130,12 +140,12 @@ def _conditions(document: dict[str, Any]) -> Iterator[str]:
 
 
 def replace(text: str, block: str, lines: Iterator[str]) -> str:
-    """The README with other lines between the markers of a block."""
+    """A page with other lines between the markers of a block."""
     begin, end = markers(block)
     before, found, rest = text.partition(begin)
     _, closed, after = rest.partition(end)
     if not found or not closed:
-        raise ValueError(f"{README} has no lines {begin} and {end}")
+        raise ValueError(f"the page has no lines {begin} and {end}")
     return "\n".join([f"{before}{begin}", *lines, f"{end}{after}"])
 
 
@@ -148,24 +158,37 @@ def measure() -> list[Path]:
 
 
 def write(path: Path) -> None:
-    """Put what a file holds into the README, with its picture."""
+    """Put what a file holds into its page, with its picture."""
     document = json.loads(path.read_text(encoding="utf-8"))
-    text = README.read_text(encoding="utf-8")
-    images = README.parent / IMAGES
-    images.mkdir(parents=True, exist_ok=True)
-    if any("phases" in result for result in document["results"]):
-        text = replace(text, COLD_START, cold_start_table(document))
-        figure, name = pictures.cold_start_bars(document), "cold-start.png"
+    record = document["results"][0]
+    page, draw = ROOT / "README.md", pictures.overview
+    if "axis" in record:
+        page, draw = ROOT / "docs" / "growth.md", pictures.growth_curves
+        block, lines = f"growth {record['axis']}", growth(document)
+    elif "phases" in record:
+        block, lines, draw = COLD_START, cold_start_table(document), pictures.cold_start_bars
     else:
-        text = replace(text, SPEED, table(document))
-        figure, name = pictures.overview(document), "speed.png"
-    save(figure, images / name, dpi=DPI)
-    with replacing(README, "w", encoding="utf-8") as file:
+        block, lines = SPEED, table(document)
+    text = replace(page.read_text(encoding="utf-8"), block, lines)
+    picture(draw(document), ROOT / IMAGES / f"{block.replace(' ', '-')}.png")
+    with replacing(page, "w", encoding="utf-8") as file:
         file.write(text)
 
 
+def picture(figure: Any, path: Path) -> None:
+    """Save a figure with few colours, which makes the file small."""
+    from PIL import Image  # comes with matplotlib
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    whole = BytesIO()
+    figure.savefig(whole, format="png", dpi=DPI)
+    image = Image.open(whole).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    with replacing(path) as file:
+        image.save(file, format="png", optimize=True)
+
+
 def main(arguments: list[str]) -> int:
-    """Rewrite the README; 2 where that cannot be."""
+    """Rewrite the pages; 2 where that cannot be."""
     if any(argument.startswith("-") for argument in arguments):
         print(__doc__)
         return 0 if arguments in (["-h"], ["--help"]) else 2

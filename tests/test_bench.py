@@ -18,7 +18,7 @@ import pytest
 
 import fastnn
 from fastnn import cli, functional, reference
-from fastnn.bench import breakdown, kernels, oracle, pairs, report, threads, workloads
+from fastnn.bench import breakdown, kernels, oracle, pairs, report, roofline, threads, workloads
 from fastnn.bench.client import (
     YNNPACK,
     NotApplicable,
@@ -515,30 +515,6 @@ def test_every_layer_has_its_parameters() -> None:
 # -- the command -------------------------------------------------------------------------------
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "fastnn", "bench", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def test_command_compares_and_writes(tmp_path: Path) -> None:
-    found = command(
-        "8:12-10-3:bn+tanh", "--against", "numpy", "--peers", "sklearn,numpy", "--quick",
-        "--threads", "1000", "--json", str(tmp_path / "a.json"), "--csv", str(tmp_path / "a.csv"),
-    )  # fmt: skip
-    assert found.returncode == 0, found.stderr
-    assert "8:12-10-3:bn+tanh" in found.stdout
-    assert "1000 threads asked for" in found.stderr
-    content = json.loads((tmp_path / "a.json").read_text())
-    assert content["settings"]["threads"] == len(available_cpus())
-    (record,) = content["results"]
-    assert record["seconds"] > 0 and len(record["losses"]) == 5
-    assert len((tmp_path / "a.csv").read_text().splitlines()) >= 2
-
-
 def run_here(*arguments: str) -> int:
     """The command in this process, so that a test can shorten its lists; the workers are others."""
     return cli.main(["bench", *arguments, "--quick"])
@@ -548,6 +524,73 @@ def run_here(*arguments: str) -> int:
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pairs, "QUICK_CALLS", HASTY)
     monkeypatch.setattr(pairs, "QUICK_STEPS", HASTY)
+
+
+@pytest.mark.usefixtures("hasty")
+def test_command_compares_with_peers_and_with_an_older_run(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    monkeypatch.setattr(roofline, "TASKS", roofline.TASKS[:3])
+    run = ["8:12-10-3:bn+tanh", "--peers", "numpy", "--threads", "1000"]
+    assert run_here(*run, "--out", str(tmp_path)) == 0
+    shown = capsys.readouterr()
+    assert "8:12-10-3:bn+tanh" in shown.out and f"written: {tmp_path}" in shown.out
+    assert "1000 threads asked for" in shown.err
+    content = json.loads((tmp_path / "bench.json").read_text())
+    assert content["settings"]["threads"] == len(available_cpus())
+    (record,) = content["results"]
+    assert record["seconds"] > 0 and len(record["losses"]) == 5
+    assert len(content["figures"]["roofline"]) == 3
+    assert len((tmp_path / "bench.csv").read_text().splitlines()) >= 2
+    assert (tmp_path / "bench.png").stat().st_size > 10_000
+
+    for measure in (record["peak_fraction"], record["peers"]["numpy"]["speedup"]):
+        measure.update({key: 1000.0 * measure[key] for key in ("median", "low", "high")})
+    old = tmp_path / "old.json"
+    old.write_text(json.dumps(content))
+    assert run_here(*run, "--compare", str(old)) == 0
+    shown = capsys.readouterr()
+    assert "slower  8:12-10-3:bn+tanh" in shown.out and "1 slower, 0 faster" in shown.out
+    assert "nothing written (--out DIR" in shown.out
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_run_that_cannot_pin_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("fastnn.cli.bench._cores", lambda *_: [4711])
+    path = tmp_path / "a.json"
+    arguments = ["--gemm", "2x3x4", "dx", "--json", str(path)]
+    assert run_here(*arguments) == 0
+    shown = capsys.readouterr()
+    assert "NOT PINNED (cannot pin to cores [4711]" in shown.out
+    assert "nothing is pinned, the figures are less certain" in shown.err
+    assert "4711" in json.loads(path.read_text())["settings"]["unpinned"]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_machine_that_tells_nothing_is_measured_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def unreadable(*_: object, **__: object) -> Any:
+        raise OSError("not here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_text", unreadable)
+        patch.setattr(os, "getloadavg", unreadable)
+        patch.setattr(os, "sched_getaffinity", unreadable, raising=False)
+        patch.setattr(os, "cpu_count", lambda: None)
+        patch.setattr("platform.processor", lambda: "")
+        assert available_cpus() == [0]
+        assert run_here("--gemm", "2x3x4", "dx") == 0
+    shown = capsys.readouterr().out
+    assert "unknown, " in shown and "dx 2x3x4" in shown
+
+
+def test_single_core_is_told_what_needs_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fastnn.bench.client.available_cpus", lambda: [0])
+    assert run_here("--scaling") == run_here("--neighbour") == 2
 
 
 @pytest.mark.usefixtures("hasty")
@@ -625,9 +668,10 @@ def test_neighbour_is_there_only_while_it_is_asked_for() -> None:
 
 
 @pytest.mark.skipif(not README_SCRIPT.exists(), reason="an installed package has no benchmarks/")
-def test_readme_table_from_the_json_of_a_run(
+def test_readme_tables_and_pictures_from_the_json_of_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
+    pytest.importorskip("matplotlib")
     spec = spec_from_file_location("readme", README_SCRIPT)
     assert spec is not None and spec.loader is not None
     readme = module_from_spec(spec)
@@ -636,10 +680,13 @@ def test_readme_table_from_the_json_of_a_run(
     path = str(tmp_path / "speed.json")
     assert run_here("digits", "digits-fit", "--peers", "numpy", "--json", path) == 0
     page = tmp_path / "README.md"
-    page.write_text(f"above\n{readme.BEGIN}\nold\n{readme.END}\nbelow\n")
-    monkeypatch.setattr(readme, "README", page)
+    begin, end = readme.markers("speed")
+    page.write_text(f"above\n{begin}\nold\n{end}\nbelow\n")
+    monkeypatch.setattr(readme, "ROOT", tmp_path)
     assert readme.main([path]) == 0
     lines = page.read_text().splitlines()
+    assert "![" in lines[-5] and "](docs/images/speed.png)" in lines[-5]
+    assert 5_000 < (tmp_path / "docs" / "images" / "speed.png").stat().st_size < 60_000
     assert lines[0] == "above" and lines[-1] == "below" and "old" not in lines
     rows = [line.strip("|").split("|") for line in lines if line.startswith("|")]
     assert [len(row) for row in rows] == [4] * 4  # heading, rule, two workloads
@@ -663,11 +710,15 @@ def test_readme_table_from_the_json_of_a_run(
         (["tiny", "--breakdown", "--against", "numpy"], "breakdown needs fastnn"),
         (["tiny", "--breakdown", "--threads", "2"], "one thread"),
         (["sigmiod", "--kernels"], "no kernel or shape 'sigmiod'"),
+        (["tiny", "--growth", "depth"], "leave out 'tiny'"),
+        (["--growth", "height"], "invalid choice: 'height'"),
+        (["tiny", "--compare", "/nowhere/old.json"], "/nowhere/old.json"),
+        (["tiny", "--breakdown", "--png", "a.png"], "leave out --png"),
     ],
 )
-def test_bad_input_is_one_line_and_status_2(arguments: list[str], says: str) -> None:
-    found = command(*arguments)
-    assert found.returncode == 2
-    errors = [line for line in found.stderr.splitlines() if "error" in line]
+def test_bad_input_is_one_line_and_status_2(
+    arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["bench", *arguments]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if "error" in line]
     assert len(errors) == 1 and says in errors[0]
-    assert "Traceback" not in found.stderr

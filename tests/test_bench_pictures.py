@@ -70,7 +70,7 @@ def test_overview_has_a_bar_for_each_ratio_and_a_dot_for_each_kernel() -> None:
     bars, roof = figure.axes
     edges = sorted((bar.get_x(), bar.get_x() + bar.get_width()) for bar in bars.patches)
     assert edges == [(0.5, 1.0), (1.0, 4.0), (1.0, 30.0)]
-    assert texts(bars) == ["4.00×", "0.50×", "30.0×"]
+    assert texts(bars) == ["4.00×  PyTorch", "0.50×  NumPy", "30.0×  PyTorch"]
     drawn = np.concatenate([line.get_xydata() for line in roof.lines if line.get_marker() == "o"])
     expected = sorted((dot["flops"] / dot["bytes"], dot["flops"] / 10) for dot in dots)
     np.testing.assert_allclose(sorted(map(tuple, drawn)), expected)

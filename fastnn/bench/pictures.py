@@ -64,13 +64,18 @@ def overview(document: Record) -> Figure:
     bars = sum(len(_speedups(record)) + 1 for record in steps)
     height = max(4.8, LINE * bars + 1.2)
     figure = new_figure(7.0 * (bool(steps) + bool(dots)), height)
+    _below(figure, document)
     panels = iter(np.ravel(figure.subplots(1, bool(steps) + bool(dots), squeeze=False)))
     if steps:
         _ratios(next(panels), steps)
     if dots:
         _roofline(figure, next(panels), dots, document["ceilings"])
-    figure.supxlabel(conditions(document), fontsize=7.5, color=FAINT, x=0.01, ha="left")
     return figure
+
+
+def _below(figure: Figure, document: Record) -> None:
+    """Under what conditions, in small print. Before labels are placed: it takes room."""
+    figure.supxlabel(conditions(document), fontsize=7.5, color=FAINT, x=0.01, ha="left")
 
 
 def conditions(document: Record) -> str:
@@ -81,8 +86,9 @@ def conditions(document: Record) -> str:
         for name, found in document["versions"].items()
         if name != "jax-scan" and name != "torch-compile"
     )
+    up_to = "up to " * any(record.get("axis") == "threads" for record in document["results"])
     return (
-        f"{machine['cpu']}, {threads} thread{'s' * (threads > 1)}, Python {machine['python']}, "
+        f"{machine['cpu']}, {up_to}{threads} thread{'s' * (threads > 1)}, Python {machine['python']}, "
         f"{machine['date']}\n{versions}"
     )
 
@@ -100,20 +106,19 @@ def _ratios(axes: Axes, steps: Sequence[Record]) -> None:
     axes.set_xscale("log")
     places, names, y = [], [], 0.0
     high = 1.0
-    seen: dict[str, Any] = {}
     for record in steps:
         speedups = _speedups(record)
         middle = y + (len(speedups) - 1) / 2
         for name, s in speedups.items():
             colour = CONTENDER_COLOURS.get(name, FAINT)
             left, right = min(1.0, s["median"]), max(1.0, s["median"])
-            bar = axes.barh(y, right - left, left=left, height=0.78, color=colour, linewidth=0)
-            seen.setdefault(name, bar)
+            axes.barh(y, right - left, left=left, height=0.78, color=colour, linewidth=0)
             axes.plot([s["low"], s["high"]], [y, y], color=INK, lw=1.0, solid_capstyle="butt")
             end = max(right, s["high"])
+            times = f"{s['median']:.2f}×" if s["median"] < 10 else f"{s['median']:.1f}×"
             axes.annotate(
-                f"{s['median']:.2f}×" if s["median"] < 10 else f"{s['median']:.1f}×",
-                (end, y), (4, 0), textcoords="offset points", va="center", fontsize=7.5, color=INK,
+                f"{times}  {LABELS.get(name, name)}", (end, y), (4, 0), va="center",
+                textcoords="offset points", fontsize=7.5, color=INK, in_layout=False,
             )  # fmt: skip
             high = max(high, end)
             y += 1
@@ -123,15 +128,12 @@ def _ratios(axes: Axes, steps: Sequence[Record]) -> None:
     axes.set_yticks(places, names)
     axes.tick_params(axis="y", labelsize=8, labelcolor=INK)
     axes.set_ylim(y - 0.6, -0.8)
-    axes.set_xlim(min(0.95, *(s["low"] for r in steps for s in _speedups(r).values())), 1.35 * high)
+    low = min(0.95, *(s["low"] for r in steps for s in _speedups(r).values()))
+    axes.set_xlim(low, high * max(1.6, (high / low) ** 0.32))  # room for the words
     axes.axvline(1.0, color=CONTENDER_COLOURS["fastnn"], lw=1.6)
     axes.grid(visible=False, axis="y")
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     _plain_numbers(axes, "x")
-    axes.legend(
-        seen.values(), [LABELS.get(name, name) for name in seen],
-        frameon=False, fontsize=8, loc="lower right", labelcolor=INK, handlelength=1.0,
-    )  # fmt: skip
 
 
 def _named(record: Record) -> bool:
@@ -219,6 +221,7 @@ def _label_dots(figure: Figure, axes: Axes, dots: Sequence[Record], x: Any, y: A
             text = axes.annotate(
                 _short(dots[i]), (x[i], y[i]), (dx, dy), textcoords="offset points", fontsize=6.5,
                 color=FAMILY_COLOURS[dots[i]["family"]], ha=ha, va=va,
+                in_layout=False,
             )  # fmt: skip
             box = text.get_window_extent(renderer)
             free = frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 < frame.y1
@@ -274,13 +277,16 @@ def growth_curves(document: Record) -> Figure:
         raise ValueError("there is nothing to draw: no point of a growth curve")
     label, network = TITLES[records[0]["axis"]]
     figure = new_figure(11.0, 4.9)
+    _below(figure, document)
     speed, memory = figure.subplots(1, 2)
     style(speed, f"Steps per second: {network}", label)
     style(memory, "Most memory held by the process, MB", label)
     found = curves(records)
     for axes, column in ((speed, "steps_per_second"), (memory, "megabytes")):
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
+        linear = records[0]["axis"] == "threads"  # of a few threads
+        if not linear:
+            axes.set_xscale("log", base=2)
+            axes.set_yscale("log")
         ends = []
         for name, curve in reversed(found.items()):  # ours is drawn last, above the others
             chosen = [(x, y) for x, y in zip(curve["value"], curve[column], strict=True) if y]
@@ -294,9 +300,11 @@ def growth_curves(document: Record) -> Figure:
         values = [record["value"] for record in records]
         _ticks_at(axes, values)
         axes.grid(axis="both", color=GRID, linewidth=0.8)
-        _plain_numbers(axes, "y")
+        if linear:
+            axes.set_ylim(bottom=0)
+        else:
+            _plain_numbers(axes, "y")
         _name_ends(figure, axes, ends)
-    figure.supxlabel(conditions(document), fontsize=7.5, color=FAINT, x=0.01, ha="left")
     return figure
 
 
@@ -345,6 +353,7 @@ def cold_start_bars(document: Record) -> Figure:
     names = [name for name in (record["ours"], *record["peers"]) if name in record["phases"]]
     names.sort(key=lambda name: float(record["phases"][name]["trained"]))
     figure = new_figure(11.0, 0.42 * len(names) + 2.2)
+    _below(figure, document)
     time, memory, size = figure.subplots(1, 3, width_ratios=(2.2, 1, 1), sharey=True)
     places = [float(i) for i in range(len(names))]
     colours = [CONTENDER_COLOURS.get(name, FAINT) for name in names]
@@ -382,7 +391,6 @@ def cold_start_bars(document: Record) -> Figure:
         axes.grid(axis="x", color=GRID, linewidth=0.8)
         axes.tick_params(axis="y", labelsize=9.5, labelcolor=INK)
     _plain_numbers(size, "x")
-    figure.supxlabel(conditions(document), fontsize=7.5, color=FAINT, x=0.01, ha="left")
     return figure
 
 

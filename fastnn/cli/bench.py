@@ -282,8 +282,8 @@ def _growth(run: _Run) -> None:
     )  # fmt: skip
     names: list[str] = []
     for team, record in points:
+        run.settings["threads"] = len(team.ours.cpus)  # in the end the most of them
         if not run.results:
-            run.settings["threads"] = len(team.ours.cpus)
             run.meet(team)
             names = [worker.name for worker in (team.ours, *team.peers)]
             print(growth.heading(arguments.growth, names))
