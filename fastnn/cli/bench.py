@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import asdict, replace
@@ -50,6 +51,7 @@ Contenders start from the same weights and must compute the same losses, else th
 A speedup is the median of paired ratios, with its 95% bootstrap interval."""
 
 QUICK_WORKLOADS = ("small", "medium", "wide", "digits")
+QUICK_SECONDS = 45.0  # from the start of the command until the last step is timed
 # Not in a run without --peers: their start or their compiling takes longer than the rest.
 SLOW_TO_START = ("torch-compile",)
 STEPS_ONLY = ("jax-scan", "sklearn")
@@ -169,7 +171,7 @@ class _Run:
         from fastnn.bench import report
 
         self.arguments, self.cpus, self.note, self.outputs = arguments, cpus, note, outputs
-        self.notes = notes
+        self.notes, self.started = notes, time.monotonic()
         self.log: IO[str] | None = None
         self.info = report.machine()
         self.settings: Record = {
@@ -243,7 +245,8 @@ def _with_team(run: _Run, tasks: list[Any], effort: Effort) -> None:
         elif arguments.neighbour:
             _neighbour(arguments, team, tasks, run.results)
         else:
-            run.figures |= _compare(arguments, team, tasks, effort, run.results)
+            end = run.started + QUICK_SECONDS if arguments.quick else None
+            run.figures |= _compare(arguments, team, tasks, effort, run.results, end)
             run.figures |= _dots(run, team, tasks)
 
 
@@ -392,9 +395,10 @@ def _compare(
     tasks: list[Measurable],
     effort: Effort,
     results: list[Record],
+    end: float | None = None,
 ) -> Record:
     """Measure each task and print its row, then the figures drawn from all; what ours cannot do is
-    said and passed over."""
+    said and passed over. Where there is an `end`, training steps share the time until then."""
     from fastnn.bench import report, threads
     from fastnn.bench.client import WorkerFailed
     from fastnn.bench.kernels import Kernel
@@ -407,7 +411,10 @@ def _compare(
     calls = arguments.gemm or arguments.kernels
     if not calls:
         print(report.heading(team.ours.label))
-    for task in tasks:
+    for i, task in enumerate(tasks):
+        if end is not None and not calls:
+            share = (end - time.monotonic()) / (len(tasks) - i)
+            effort = replace(effort, limit=max(0.7 * share, 1.0))  # the rest: building, compiling
         try:
             record = team.measure(task, effort)
         except WorkerFailed as error:
