@@ -12,6 +12,9 @@ the shapes, the contenders and the checks of `fastnn.bench`.
 
 from __future__ import annotations
 
+import one_thread  # noqa: F401
+
+# isort: split
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -24,7 +27,7 @@ from fastnn.bench.contenders import CONTENDERS, REQUIRES, create
 from fastnn.bench.contenders.fastnn_mlp import FitSteps
 from fastnn.bench.contenders.numpy_mlp import NumPySteps
 from fastnn.bench.kernels import Kernel
-from fastnn.bench.worker import STEPS_BETWEEN_RESTORES
+from fastnn.bench.worker import STEPS_BETWEEN_RESTORES, one_line
 from fastnn.bench.workloads import WORKLOADS, Gemm, Task, Workload
 
 CHECKED_STEPS = 3
@@ -35,12 +38,15 @@ _created: dict[str, Any] = {}
 
 @pytest.fixture(params=CONTENDERS)
 def contender(request: pytest.FixtureRequest) -> Any:
-    """Each contender that is installed, with one thread."""
+    """Each contender that is installed and can be imported, with one thread."""
     name = request.param
     if find_spec(REQUIRES.get(name, "numpy")) is None:
         pytest.skip(f"{REQUIRES[name]} is not installed")
     if name not in _created:
-        _created[name] = create(name, threads=1)
+        try:
+            _created[name] = create(name, threads=1)
+        except Exception as error:  # what a broken installation raises
+            pytest.skip(f"{REQUIRES[name]} cannot be used: {one_line(error)}")
     return _created[name]
 
 

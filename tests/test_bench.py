@@ -667,15 +667,37 @@ def test_neighbour_is_there_only_while_it_is_asked_for() -> None:
     assert "1.1×" in threads.neighbour_row(record, "fastnn")
 
 
-@pytest.mark.skipif(not README_SCRIPT.exists(), reason="an installed package has no benchmarks/")
+BENCHMARKS = README_SCRIPT.parent
+in_a_checkout = pytest.mark.skipif(
+    not BENCHMARKS.exists(), reason="an installed package has no benchmarks/"
+)
+
+
+def load(path: Path) -> Any:
+    """A module from its file."""
+    spec = spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@in_a_checkout
+def test_each_kernel_belongs_to_one_file_of_benchmarks() -> None:
+    found: list[Kernel] = []
+    for path in sorted(BENCHMARKS.glob("test_bench_*.py")):
+        found += getattr(load(path), "TASKS", [])
+    assert len(found) == len(kernels.KERNELS) and set(found) == set(kernels.KERNELS)
+    steps = load(BENCHMARKS / "test_bench_steps.py")
+    assert {**steps.STEPS, **steps.EPOCHS} == workloads.WORKLOADS
+
+
+@in_a_checkout
 def test_readme_tables_and_pictures_from_the_json_of_runs(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     pytest.importorskip("matplotlib")
-    spec = spec_from_file_location("readme", README_SCRIPT)
-    assert spec is not None and spec.loader is not None
-    readme = module_from_spec(spec)
-    spec.loader.exec_module(readme)
+    readme = load(README_SCRIPT)
     monkeypatch.setattr(pairs, "QUICK_STEPS", HASTY)
     path = str(tmp_path / "speed.json")
     assert run_here("digits", "digits-fit", "--peers", "numpy", "--json", path) == 0
