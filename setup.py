@@ -31,6 +31,7 @@ from typing import Any
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
 from setuptools.command.sdist import sdist
 from setuptools.errors import CompileError, ExecError, LinkError
@@ -105,6 +106,15 @@ class Sdist(sdist):
         ):
             archive.add(options["base_dir"], filter=plain)
         return name
+
+
+class BdistWheel(bdist_wheel):
+    """bdist_wheel whose files have the same permissions whatever those of the checkout are."""
+
+    def write_wheelfile(self, *args: Any, **options: Any) -> None:  # the last before all is packed
+        super().write_wheelfile(*args, **options)
+        for path in Path(self.bdist_dir).rglob("*"):
+            path.chmod(0o755 if path.is_dir() or path.suffix == ".so" else 0o644)
 
 
 class BuildExt(build_ext):
@@ -252,6 +262,6 @@ extensions = [
 setup(
     # The C that Cython writes goes to build/, so that neither the sources nor the sdist hold any.
     ext_modules=cythonize(extensions, language_level=3, build_dir="build/cython"),
-    cmdclass={"build_ext": BuildExt, "sdist": Sdist},
+    cmdclass={"bdist_wheel": BdistWheel, "build_ext": BuildExt, "sdist": Sdist},
     options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI else {},
 )
