@@ -126,12 +126,10 @@ def count(isa: str, folder: Path) -> dict[str, int]:
     ]
     environment = {
         **os.environ,
-        **{
-            "FASTNN_ISA": isa,
-            "FASTNN_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            "PYTHONHASHSEED": "0",
-        },
+        "FASTNN_ISA": isa,
+        "FASTNN_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "PYTHONHASHSEED": "0",
     }
     done = subprocess.run(
         [*command, sys.executable, __file__, "--inside", str(library)],

@@ -234,7 +234,8 @@ def test_import_and_training_work_on_an_old_cpu():
 
         assert fastnn.available_isas() == ["baseline"], fastnn.available_isas()
         x = np.random.default_rng(0).standard_normal((64, 30), dtype="float32")
-        model = fastnn.Sequential([fastnn.Dense(20), fastnn.BatchNorm(), fastnn.Tanh(), fastnn.Dense(3)], seed=0)
+        layers = [fastnn.Dense(20), fastnn.BatchNorm(), fastnn.Tanh(), fastnn.Dense(3)]
+        model = fastnn.Sequential(layers, seed=0)
         history = model.fit(x, np.arange(64) % 3, batch_size=32, epochs=2, verbose=False)
         assert np.isfinite(history["loss"]).all()
         print("trained", flush=True)
