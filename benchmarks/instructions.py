@@ -21,6 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,12 +113,9 @@ def inside(library: str) -> None:
         requests.dump(name.encode())
 
 
-def count(isa: str, folder: Path) -> dict[str, int]:
+def count(isa: str, library: Path) -> dict[str, int]:
     """Instructions of each call on one instruction set."""
-    library = folder / "requests.so"
-    (folder / "requests.c").write_text(REQUESTS)
-    compiler = shutil.which("cc") or "gcc"
-    subprocess.run([compiler, "-shared", "-fPIC", "-o", library, folder / "requests.c"], check=True)
+    folder = library.parent
     command = [
         "valgrind",
         "--tool=callgrind",
@@ -192,8 +190,19 @@ def main() -> None:
         return
     if shutil.which("valgrind") is None:
         sys.exit("valgrind is not installed here, and nothing else counts instructions")
-    with tempfile.TemporaryDirectory() as folder:
-        counts = {isa: count(isa, Path(folder)) for isa in ISAS}
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor() as pool:
+        (Path(folder) / "requests.c").write_text(REQUESTS)
+        library = Path(folder, "requests.so")
+        command = [
+            shutil.which("cc") or "gcc",
+            "-shared",
+            "-fPIC",
+            "-o",
+            library,
+            f"{folder}/requests.c",
+        ]
+        subprocess.run(command, check=True)
+        counts = dict(zip(ISAS, pool.map(lambda isa: count(isa, library), ISAS), strict=True))
     if options.update:
         TABLE.write_text(json.dumps({**tools(), "counts": counts}, indent=1) + "\n")
         print(f"{TABLE.name}: {sum(map(len, counts.values()))} counts")
