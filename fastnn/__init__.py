@@ -25,6 +25,7 @@ _HOME = {
         "SoftmaxCrossEntropy",
     ),
     "models": ("Sequential",),
+    "diagnosis": ("Finding",),
     "optimizers": ("Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp", "SGD"),
     "recovery": ("NonFiniteError",),
     "serialization": ("ModelFileError", "load"),
@@ -32,8 +33,9 @@ _HOME = {
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = (
-    "datasets", "functional", "history", "initializers", "layers", "losses", "machine", "models",
-    "optimizers", "plots", "preprocessing", "reference", "tables", "training",
+    "callbacks", "datasets", "diagnosis", "functional", "history", "initializers", "layers", "losses",
+    "machine", "models", "optimizers", "plots", "preprocessing", "reference", "schedules", "tables",
+    "training",
 )  # fmt: skip
 
 __all__ = ["__version__", *sorted(_WHERE), *_MODULES]

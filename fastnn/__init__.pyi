@@ -1,6 +1,8 @@
 """What type checkers see of `fastnn`: the names that `__init__.py` loads when they are first used."""
 
+from fastnn import callbacks as callbacks
 from fastnn import datasets as datasets
+from fastnn import diagnosis as diagnosis
 from fastnn import functional as functional
 from fastnn import history as history
 from fastnn import initializers as initializers
@@ -12,8 +14,10 @@ from fastnn import optimizers as optimizers
 from fastnn import plots as plots
 from fastnn import preprocessing as preprocessing
 from fastnn import reference as reference
+from fastnn import schedules as schedules
 from fastnn import tables as tables
 from fastnn import training as training
+from fastnn.diagnosis import Finding as Finding
 from fastnn.history import History as History
 from fastnn.layers import ELU as ELU
 from fastnn.layers import GELU as GELU

@@ -115,6 +115,8 @@ class Training:
     epochs, batch_size, steps_per_epoch, samples : int
     optimizer : Optimizer
         Its `lr` may be changed at any time.
+    has_validation : bool
+        Whether the history will have `val_loss` and its likes.
     error : BaseException or None
         In `on_fit_end`: what ended the fit early, if anything did.
     """
@@ -144,6 +146,7 @@ class Training:
         self.steps_per_epoch = sum(stretch.steps for stretch in plan)
         self.error: BaseException | None = None
         self._classifies = model.loss.kind == "classification"
+        self.has_validation = validation is not None
         self._X, self._targets, self._validation = X, targets, validation
         self._plan = plan
         self._natural = np.arange(len(X))
