@@ -17,7 +17,9 @@ from fastnn import reference as reference
 from fastnn import schedules as schedules
 from fastnn import tables as tables
 from fastnn import training as training
+from fastnn.diagnosis import Doctor as Doctor
 from fastnn.diagnosis import Finding as Finding
+from fastnn.diagnosis import diagnose as diagnose
 from fastnn.history import History as History
 from fastnn.layers import ELU as ELU
 from fastnn.layers import GELU as GELU
@@ -47,6 +49,7 @@ from fastnn.losses import MeanAbsoluteError as MeanAbsoluteError
 from fastnn.losses import MeanSquaredError as MeanSquaredError
 from fastnn.losses import MulticlassHinge as MulticlassHinge
 from fastnn.losses import SoftmaxCrossEntropy as SoftmaxCrossEntropy
+from fastnn.lr_range_test import learning_rate_range_test as learning_rate_range_test
 from fastnn.machine import available_isas as available_isas
 from fastnn.machine import get_num_threads as get_num_threads
 from fastnn.machine import isa as isa

@@ -164,6 +164,10 @@ class Training:
         """End the fit after the current step; the epoch gets its row in the history."""
         self._stopped = True
 
+    def sample(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the training data and their targets, as the steps take them (copies)."""
+        return self._X[rows], self._targets[rows]
+
     def run(self) -> History:
         """All epochs; whatever ends them, the callbacks hear of it and the model can be used."""
         self.model.history = self.history
