@@ -62,12 +62,11 @@ class Case:
 
     def label(self, layer: str | None) -> str:
         """ "2 (ReLU)" for "2", where a probe knows it."""
-        labels = {
-            seen.layer: seen.label
-            for probe in self.probes
-            for seen in [*probe.units, *probe.weights]
-        }
-        return labels.get(layer or "", str(layer))
+        labels: dict[str | None, str] = {}
+        for probe in self.probes:
+            labels |= {units.layer: units.label for units in probe.units}
+            labels |= {weights.layer: weights.label for weights in probe.weights}
+        return labels.get(layer, str(layer))
 
 
 def know_targets(case: Case, loss: Loss, targets: np.ndarray, outputs: tuple[int, ...]) -> None:

@@ -12,6 +12,8 @@ from .finding import Finding
 EPOCHS, STEPS = 5, 50
 #: A loss above this share of the best constant answer's: nothing about the inputs was learned.
 NOTHING_LEARNED = 0.95
+#: A loss that two epochs lower to this share is falling.
+FALLING = 0.9
 #: A fall over all epochs by less than this share is none (where the constant answer is not known).
 NO_FALL = 0.03
 #: Falls of less than this share, as large in the second half as in the first, are those of small steps.
@@ -34,9 +36,12 @@ def loss_not_falling(case: Case) -> Iterator[Finding]:
         return
     if any(not math.isfinite(value) for value in loss) or loss[-1] <= 0:
         return
+    if any(exploding(case)):  # that says more
+        return
     fall = (loss[0] - loss[-1]) / loss[0]
     if case.constant_loss is not None:
-        stuck = loss[-1] > NOTHING_LEARNED * case.constant_loss
+        falling = loss[-1] < FALLING * loss[-3]  # from far above, on its way
+        stuck = loss[-1] > NOTHING_LEARNED * case.constant_loss and not falling
         against = f", and the best constant answer has {case.constant_loss:.4g}"
     else:
         accuracy = case.column("accuracy")
@@ -132,8 +137,10 @@ def plateau(case: Case) -> Iterator[Finding]:
 
 
 def _ratios(case: Case) -> list[float]:
-    """Updates relative to their weights, newest look; those of a first step say little."""
-    probe = case.probe
-    if probe is None or probe.fresh:
-        return []
-    return [w.update / w.norm for w in probe.weights if w.update is not None and w.norm > 0]
+    """Updates relative to their weights, in the newest look that saw a rate above 0; those of a first step
+    say little."""
+    for probe in reversed(case.probes):
+        found = [w.update / w.norm for w in probe.weights if w.update and w.norm > 0]
+        if found and not probe.fresh:
+            return found
+    return []

@@ -9,8 +9,9 @@ from .finding import Finding
 
 #: Points of accuracy: ten are far beyond the noise of a validation split of a few hundred rows.
 GAP = 0.1
-#: A validation loss that has risen by this share since its best, three epochs ago at least.
-RISEN = 0.3
+#: A validation loss whose last three values are all above its best by this share, and by this share of the
+#: best constant answer's loss: less is the noise of a few hundred rows (seen on digits).
+RISEN, RISEN_OF_ALL = 0.3, 0.02
 #: For a regression: a validation loss this many times the training loss.
 TIMES = 2.0
 #: No gap: accuracies within these points, or losses within this share.
@@ -28,7 +29,7 @@ def overfitting(case: Case) -> Iterator[Finding]:
     if not loss or not val_loss:
         return
     evidence = None
-    best = val_loss.index(min(val_loss))
+    best, low = val_loss.index(min(val_loss)), min(val_loss[-3:])
     if accuracy and val_accuracy and accuracy[-1] - val_accuracy[-1] >= GAP:
         gap = 100 * (accuracy[-1] - val_accuracy[-1])
         evidence = (
@@ -37,7 +38,8 @@ def overfitting(case: Case) -> Iterator[Finding]:
         )
     elif (
         len(loss) - 1 - best >= 3
-        and val_loss[-1] > (1 + RISEN) * val_loss[best] > 0
+        and low > (1 + RISEN) * val_loss[best] > 0
+        and low - val_loss[best] > RISEN_OF_ALL * (case.constant_loss or loss[0])
         and loss[-1] < 0.8 * loss[best]
     ):
         evidence = (

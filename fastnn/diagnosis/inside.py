@@ -12,7 +12,9 @@ from .finding import Finding
 DEAD = 0.25
 #: The same on so few rows that a unit may have been quiet by chance.
 DEAD_FEW, FEW_ROWS = 0.9, 100
-SATURATED = 0.25
+#: Share of a layer's units that are saturated. tanh on inputs of variance 1 with Xavier's weights has none,
+#: and trained networks have a few.
+SATURATED = 0.5
 #: How much smaller or larger than at the last layer with weights the gradient is at another one.
 VANISHED, EXPLODED = 1e-3, 1e3
 #: Updates relative to their weights; about 1e-3 is right, two powers of ten more or less are not.
@@ -42,7 +44,7 @@ def dead_units(case: Case) -> Iterator[Finding]:
 
 
 def saturated_units(case: Case) -> Iterator[Finding]:
-    """Units at the flat ends of tanh or sigmoid for nearly every row."""
+    """Units at the flat ends of tanh or sigmoid for most rows."""
     probe = case.probe
     if probe is None:
         return
@@ -53,7 +55,7 @@ def saturated_units(case: Case) -> Iterator[Finding]:
             yield Finding(
                 "saturated_units",
                 f"{units.saturated} of {units.count} units of layer {units.label} are at the flat "
-                f"ends of their activation for nearly all of {probe.rows} rows "
+                f"ends of their activation for most of {probe.rows} rows "
                 f"({units.saturated / units.count:.0%})",
                 "their inputs are too large, and hardly any gradient comes through: weights drawn "
                 "too wide, inputs not scaled, or steps too long",

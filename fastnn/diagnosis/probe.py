@@ -33,7 +33,7 @@ SATURATED = {
 #: Activations whose units are dead where they are 0 for every row: no gradient comes through.
 RECTIFIERS = ("relu", "relu6")
 #: A unit is saturated that is so on this share of the rows.
-NEARLY_ALL = 0.9
+MOST_ROWS = 0.5
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def _units(twin: Sequential, outputs: list[np.ndarray]) -> list[Units]:
         if layer.operation in SATURATED:
             low, high = SATURATED[layer.operation]
             share = ((output <= low) | (output >= high)).mean(axis=0)
-            saturated = int((share >= NEARLY_ALL).sum())
+            saturated = int((share >= MOST_ROWS).sum())
         last = layer is twin.layers[-1]
         found.append(Units(layer.name, layer.label, output[0].size, dead, saturated, last))
     return found
