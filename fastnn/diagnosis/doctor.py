@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from .rules import examine
 from .sanity import evenly
 
 if TYPE_CHECKING:
+    from ..models import Sequential
     from ..training import Training
 
 #: The share of the training time that looks between the epochs may take.
@@ -73,6 +75,7 @@ class Doctor:
         self.probes: list[Probe] = []
         self.seconds = 0.0
         self._case = Case()
+        self._twin: Sequential | None = None
 
     def on_fit_begin(self, training: Training) -> None:
         self.findings, self.seconds = [], 0.0
@@ -81,6 +84,7 @@ class Doctor:
         self._x, self._targets = training.sample(evenly(training.samples, self.rows))
         self._case = Case(history=training.history)
         self.probes = self._case.probes
+        self._twin = copy.deepcopy(model)
         know_targets(self._case, loss, self._targets, model.output_shape)
         self._look(training)
         self._report()
@@ -104,12 +108,15 @@ class Doctor:
         elif training.error is None and self.probes[-1].epoch != training.epoch:
             self._look(training)
         self._report()
+        self._twin = None  # it is as large as the model
 
     def _look(self, training: Training) -> None:
         started = time.perf_counter()
         model = training.model
         fresh = training.optimizer.step_count == 0
-        self.probes.append(take(model, self._x, self._targets, model.loss, training.epoch, fresh))
+        self.probes.append(
+            take(model, self._x, self._targets, model.loss, training.epoch, fresh, self._twin)
+        )
         self._looked = time.perf_counter()
         self._cost = self._looked - started
         self.seconds += self._cost

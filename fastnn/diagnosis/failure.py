@@ -13,10 +13,9 @@ def not_finite(case: Case) -> Iterator[Finding]:
     error, probe = case.error, case.probe
     if error is not None:
         place = error.layer if error.layer not in ("loss", "gradient", "input", "") else None
-        first = f"layer {case.label(place)}" if place else f"the {error.layer or 'loss'}"
         yield Finding(
             "not_finite",
-            f"NaN or infinity in epoch {error.epoch}, step {error.step}, first in {first}: {error}",
+            str(error),
             "the learning rate is too high, as a rule; else data out of scale, or a loss that "
             "takes the logarithm of 0",
             "a rate ten times lower (fastnn.learning_rate_range_test), scaled inputs, BatchNorm, or "

@@ -118,8 +118,11 @@ def take(
     loss: Loss | None = None,
     epoch: int = 0,
     fresh: bool = False,
+    twin: Sequential | None = None,
 ) -> Probe:
     """Look at a built model with prepared rows and targets.
+
+    `twin` is a copy of it from an earlier look: to bring it up to date costs less than a new one.
 
     Raises
     ------
@@ -129,7 +132,10 @@ def take(
     need = max(layer.min_rows for layer in model.layers)
     if len(x) < need:
         raise ValueError(f"x has {len(x)} rows, a batch norm needs at least {need} to be looked at")
-    twin = copy.deepcopy(model)
+    if twin is None:
+        twin = copy.deepcopy(model)
+    else:
+        _bring_up_to_date(twin, model)
     with np.errstate(all="ignore"):
         outputs = twin.forward_all(x, training=True)
         units = _units(twin, outputs)
@@ -141,6 +147,21 @@ def take(
             return Probe(len(x), epoch, fresh, float(value), "loss", units)
         weights = _weights(twin, model, dout)
     return Probe(len(x), epoch, fresh, float(value), None, units, weights)
+
+
+def _bring_up_to_date(twin: Sequential, model: Sequential) -> None:
+    """All that a fit changes in a model, and the settings that may be changed in between."""
+    twin.flat.state[:] = model.flat.state
+    for mine, now in zip(twin.layers, model.layers, strict=True):
+        mine.training_passes = now.training_passes
+        for name in now.adjustable:
+            setattr(mine, name, getattr(now, name))
+    if twin.optimizer is not None and model.optimizer is not None:
+        twin.optimizer.bind(twin.flat)
+        for name, array in model.optimizer.state.items():
+            twin.optimizer.state[name][:] = array
+        settings = {k: v for k, v in vars(model.optimizer).items() if k not in ("state", "_flat")}
+        vars(twin.optimizer).update(settings)
 
 
 def _not_finite(twin: Sequential, x: np.ndarray, outputs: list[np.ndarray]) -> str | None:
