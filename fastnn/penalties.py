@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from . import functional
+from .checks import check_not_negative, check_positive
 
 if TYPE_CHECKING:
     from .flat import FlatParameters
@@ -31,7 +32,10 @@ class Pull(NamedTuple):
 
 def pull_of(layer: Layer, l2: float) -> tuple[float, float]:
     """l1 and l2 of a layer in a model whose `fit` has `l2`."""
-    return layer.l1, layer.l2 + l2
+    own = [
+        check_not_negative(getattr(layer, name), f"{name} of {layer!r}") for name in ("l1", "l2")
+    ]
+    return own[0], own[1] + l2
 
 
 def pulls(model: Network, l2: float) -> list[Pull]:
@@ -74,9 +78,10 @@ def limited(model: Network) -> Iterator[tuple[np.ndarray, float]]:
     """The weight matrices with a max-norm, and theirs."""
     for layer in model.layers:
         if layer.max_norm is not None:
+            limit = check_positive(layer.max_norm, f"max_norm of {layer!r}")
             for declared in layer._declared_parameters:
                 if declared.decay and len(declared.shape) == 2:
-                    yield layer.parameters[declared.name], layer.max_norm
+                    yield layer.parameters[declared.name], limit
 
 
 def limit_norms(model: Network) -> None:

@@ -99,7 +99,18 @@ class StepDecay(Schedule):
 
 
 @dataclass(frozen=True)
-class Exponential(Schedule):
+class _Decay(Schedule):
+    """A rate at the start, and how fast it falls."""
+
+    lr: float
+    decay: float
+
+    def __post_init__(self) -> None:
+        check_positive(self.lr, "lr")
+        check_not_negative(self.decay, "decay")
+
+
+class Exponential(_Decay):
     """lr · e^(−decay · step).
 
     Parameters
@@ -117,19 +128,11 @@ class Exponential(Schedule):
     [0.1, 0.070711, 0.05, 0.025]
     """
 
-    lr: float
-    decay: float
-
-    def __post_init__(self) -> None:
-        check_positive(self.lr, "lr")
-        check_not_negative(self.decay, "decay")
-
     def rate(self, step: int) -> float:
         return self.lr * math.exp(-self.decay * step)
 
 
-@dataclass(frozen=True)
-class InverseTime(Schedule):
+class InverseTime(_Decay):
     """lr / (1 + decay · step), the 1/t decay.
 
     Parameters
@@ -145,13 +148,6 @@ class InverseTime(Schedule):
     >>> [round(schedule(step), 6) for step in (0, 100, 300)]
     [0.1, 0.05, 0.025]
     """
-
-    lr: float
-    decay: float
-
-    def __post_init__(self) -> None:
-        check_positive(self.lr, "lr")
-        check_not_negative(self.decay, "decay")
 
     def rate(self, step: int) -> float:
         return self.lr / (1.0 + self.decay * step)

@@ -193,13 +193,15 @@ def test_a_layer_of_ones_own_can_be_penalised(data):
             return dy * self.parameters["scale"]
 
     X, y = data
+    mine = Mine()
+    model = fnn.Sequential([mine, fnn.Dense(7)], input_dim=INPUTS, dtype="float64", seed=0)
+    model.compile(optimizer=fnn.SGD(0.0))
     losses = []
-    for l1 in (0.0, 0.5):
-        mine = Mine()
-        mine.l1 = l1
-        model = fnn.Sequential([mine, fnn.Dense(7)], input_dim=INPUTS, dtype="float64", seed=0)
-        model.compile(optimizer=fnn.SGD(0.1))
+    for mine.l1 in (0.0, 0.5):
         losses.append(model.train_on_batch(X, y))
+    mine.l1 = -1.0
+    with pytest.raises(ValueError, match=r"l1 of Mine\(\)"):
+        model.train_on_batch(X, y)
     assert losses[1] - losses[0] == pytest.approx(0.5 * INPUTS / 64, rel=1e-12)
 
 

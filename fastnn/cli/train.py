@@ -347,6 +347,8 @@ def _schedule(arguments: argparse.Namespace, settings: Defaults, rows: int) -> A
         "inverse-time": lambda: schedules.InverseTime(lr, 99 / steps),
         "one-cycle": lambda: schedules.OneCycle(lr, steps),
     }
+    if warm_up and arguments.schedule == "one-cycle":
+        raise ValueError("--schedule one-cycle begins with a rise of its own: leave out --warm-up")
     rate = kinds[arguments.schedule]() if arguments.schedule in kinds else lr
     return schedules.WarmUp(warm_up, rate) if warm_up else rate
 

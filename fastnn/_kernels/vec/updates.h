@@ -152,10 +152,12 @@ static int FN(all_finite)(const void *x_, ptrdiff_t n) {
     return v_sum(bad) == 0;
 }
 
-/* sum of (scale x)^2, all of it in double: the penalty of L2, the norm of a gradient.  In chunks, so that
- * what is added is never much smaller than what it is added to. */
-static double FN(sum_of_squares)(const void *x_, ptrdiff_t n, double scale) {
-    const real *x = x_;
+/* sum of (scale x)^2 or of |scale x|, all of it in double.  In chunks, so that what is added is never much
+ * smaller than what it is added to. */
+#undef wide_bits
+#define wide_bits FN(fnn_wide_bits)
+typedef int64_t wide_bits __attribute__((vector_size(FNN_VBYTES)));
+INLINE double FN(sum_of)(const real *x, ptrdiff_t n, double scale, int squares) {
     double total = 0;
     ptrdiff_t i = 0;
     while (n - i >= 4 * WIDE) {
@@ -165,38 +167,21 @@ static double FN(sum_of_squares)(const void *x_, ptrdiff_t n, double scale) {
 #pragma GCC unroll 4
             for (int q = 0; q < 4; q++) {
                 const FN(fnn_wide) v = scale * v_wide(x + i + q * WIDE);
-                sum[q] += v * v;
+                sum[q] += squares ? v * v : (FN(fnn_wide))((wide_bits)v & INT64_MAX); /* without the sign */
             }
         sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
         for (int q = 0; q < WIDE; q++) total += sum[0][q];
     }
-    for (; i < n; i++) total += scale * (double)x[i] * (scale * (double)x[i]);
-    return total;
-}
-
-#undef wide_bits
-#define wide_bits FN(fnn_wide_bits)
-typedef int64_t wide_bits __attribute__((vector_size(FNN_VBYTES)));
-/* sum of |x|, in double: the penalty of L1.  In chunks, as above. */
-static double FN(sum_of_magnitudes)(const void *x_, ptrdiff_t n) {
-    const real *x = x_;
-    double total = 0;
-    ptrdiff_t i = 0;
-    while (n - i >= 4 * WIDE) {
-        const ptrdiff_t end = n - i < 8192 ? n : i + 8192;
-        FN(fnn_wide) sum[4] = {{0}};
-        for (; i + 4 * WIDE <= end; i += 4 * WIDE)
-#pragma GCC unroll 4
-            for (int q = 0; q < 4; q++) {
-                const wide_bits v = (wide_bits)v_wide(x + i + q * WIDE);
-                sum[q] += (FN(fnn_wide))(v & INT64_MAX); /* without the sign */
-            }
-        sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
-        for (int q = 0; q < WIDE; q++) total += sum[0][q];
+    for (; i < n; i++) {
+        const double v = scale * (double)x[i];
+        total += squares ? v * v : __builtin_fabs(v);
     }
-    for (; i < n; i++) total += __builtin_fabs((double)x[i]);
     return total;
 }
+/* The penalty of L2, the norm of a gradient. */
+static double FN(sum_of_squares)(const void *x, ptrdiff_t n, double scale) { return FN(sum_of)(x, n, scale, 1); }
+/* The penalty of L1. */
+static double FN(sum_of_magnitudes)(const void *x, ptrdiff_t n) { return FN(sum_of)(x, n, 1, 0); }
 
 /* Max-norm (Srivastava et al. 2014, section 5.1): w (rows, cols), rows ld apart; a column, the weights into
  * one unit, whose Euclidean norm is greater than `limit` is scaled to it, in place.  Norms are summed in
