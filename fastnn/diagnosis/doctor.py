@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 #: The share of the training time that looks between the epochs may take.
 SHARE = 0.01
+#: So many epochs have their curves read one by one; reading takes time as long as the curves, and in a run
+#: of thousands of short epochs it has to keep to its share, too.
+EACH = 100
 
 
 class Doctor:
@@ -29,7 +32,8 @@ class Doctor:
 
     It looks into the model before the first step and when the fit has ended, and in between after an
     epoch as soon as a look is worth less than 1% of the training time since the last one (or after every
-    `every` epochs). The curves are looked at after every epoch. Steps are not interrupted.
+    `every` epochs). The curves are read after each of the first hundred epochs, then as seldom. Steps are
+    not interrupted.
 
     Parameters
     ----------
@@ -48,7 +52,7 @@ class Doctor:
     probes : list of fastnn.diagnosis.Probe
         What the looks have shown.
     seconds : float
-        Spent on them.
+        Spent on looking and reading.
 
     Examples
     --------
@@ -97,7 +101,9 @@ class Doctor:
             due = self._cost <= SHARE * (time.perf_counter() - self._looked)
         if due:
             self._look(training)
-        self._report()
+        waited = time.perf_counter() - self._reported
+        if due or training.epoch <= EACH or self._reading <= SHARE * waited:
+            self._report()
 
     def on_fit_end(self, training: Training) -> None:
         if not self.probes:  # an error before the first step
@@ -122,6 +128,7 @@ class Doctor:
         self.seconds += self._cost
 
     def _report(self) -> None:
+        started = time.perf_counter()
         seen = {(finding.kind, finding.layer) for finding in self.findings}
         for finding in examine(self._case):
             if (finding.kind, finding.layer) not in seen:
@@ -129,3 +136,6 @@ class Doctor:
                 self.findings.append(finding)
                 if self.show is not None:
                     self.show(str(finding))
+        self._reported = time.perf_counter()
+        self._reading = self._reported - started
+        self.seconds += self._reading
