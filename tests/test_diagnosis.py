@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn import diagnosis
+from fastnn.diagnosis.probe import take
 from fastnn.initializers import Normal
 
 pytest.importorskip("sklearn", reason="the digits come with scikit-learn")
@@ -297,6 +299,18 @@ def test_the_model_stays_as_it_is(digits):
     np.testing.assert_array_equal(velocity, moved)
     for name, value in state.items():
         np.testing.assert_array_equal(value, looked[name], err_msg=name)
+
+
+def test_a_look_with_a_kept_copy_is_that_of_a_new_one(digits):
+    X, y, _, _ = digits
+    model = fnn.Sequential([D(32), B(), R(), fnn.Dropout(0.3), D(10)], input_dim=64, seed=0)
+    model.compile(optimizer=fnn.Adam(0.01))
+    twin = copy.deepcopy(model)
+    for _ in range(2):
+        model.fit(X, y, batch_size=64, epochs=2)
+        model.layers[3].p, model.optimizer.lr = 0.2, 0.005
+        data = (X[:256], y[:256], model.loss)
+        assert take(model, *data, twin=twin) == take(model, *data) != take(model, X, y, model.loss)
 
 
 def test_steps_are_not_made_one_by_one_for_the_doctor(digits):
