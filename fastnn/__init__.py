@@ -35,8 +35,8 @@ _HOME = {
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = (
     "callbacks", "datasets", "diagnosis", "functional", "history", "initializers", "layers", "losses",
-    "machine", "models", "optimizers", "plots", "preprocessing", "reference", "schedules", "tables",
-    "training",
+    "machine", "models", "optimizers", "plots", "preprocessing", "reference", "schedules", "sources",
+    "tables", "training",
 )  # fmt: skip
 
 __all__ = ["__version__", *sorted(_WHERE), *_MODULES]

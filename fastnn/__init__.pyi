@@ -15,6 +15,7 @@ from fastnn import plots as plots
 from fastnn import preprocessing as preprocessing
 from fastnn import reference as reference
 from fastnn import schedules as schedules
+from fastnn import sources as sources
 from fastnn import tables as tables
 from fastnn import training as training
 from fastnn.diagnosis import Doctor as Doctor

@@ -313,6 +313,19 @@ def test_a_look_with_a_kept_copy_is_that_of_a_new_one(digits):
         assert take(model, *data, twin=twin) == take(model, *data) != take(model, X, y, model.loss)
 
 
+def test_a_run_on_a_source_is_looked_at_too(digits):
+    X, y, _, _ = digits
+
+    def batches():
+        for first in range(0, len(X), 64):
+            yield X[first : first + 64], y[first : first + 64]
+
+    doctor = fnn.Doctor(every=1, show=None)
+    model = fnn.Sequential([D(64, bias_init=-50.0), R(), D(10)], input_dim=64, seed=0)
+    model.fit(batches, batch_size=64, epochs=2, callbacks=[doctor])
+    assert "dead_units" in kinds(doctor.findings) and doctor.probes[0].rows == 64
+
+
 def test_steps_are_not_made_one_by_one_for_the_doctor(digits):
     assert not hasattr(fnn.Doctor, "on_batch_end") and not hasattr(fnn.Doctor, "needs_gradients")
     shown = []

@@ -20,6 +20,7 @@ def forward(
 def reapply(
     x: Array, gamma: Array, beta: Array, mean: Array, rstd: Array, activation: Parsed, y: Array
 ) -> Array: ...
+def moments(x: Array, mean: Array, m2: Array) -> None: ...
 def backward(
     dy: Array,
     x: Array,

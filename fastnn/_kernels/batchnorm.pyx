@@ -16,7 +16,7 @@ Results far larger than the caches are made in a piece of L1 and stored past the
 """
 from libc.stddef cimport size_t
 from libc.stdint cimport uintptr_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from fastnn._kernels.activations cimport parse
 from fastnn._kernels.arrays cimport Arrays
@@ -412,6 +412,36 @@ def reapply(x, gamma, beta, mean, rstd, activation, y):
     check_shape(&b, arrays, "y")
     b.beta, b.mean, b.rstd = vector(&b, arrays, beta), vector(&b, arrays, mean), vector(&b, arrays, rstd)
     run_forward(&b)
+
+
+def moments(x, mean, m2):
+    """mean and M2 = sum((x - mean)^2) of each column of x (rows, cols), into float64 arrays."""
+    cdef Norm b
+    cdef fnn_op op
+    cdef Scratch scratch
+    cdef Arrays arrays = Arrays(), results = Arrays()
+    cdef char *mean_to
+    cdef char *m2_to
+    memset(&b, 0, sizeof(Norm))
+    b.training, b.inner = True, 1
+    b.x = arrays.matrix(x, &b.ldx)
+    b.rows, b.cols, b.real = arrays.rows(), arrays.cols(), arrays.itemsize
+    mean_to, m2_to = vector(&b, results, mean, True), vector(&b, results, m2, True)
+    if results.itemsize != sizeof(double):
+        raise ValueError("mean and m2 must be float64")
+    if b.rows == 0 or b.cols == 0:
+        raise ValueError("expected at least one row and one column")
+    b.kernels = kernels_for(b.real)
+    borrow(&scratch, plan(&b, 1))
+    try:
+        place(&b, scratch.memory)
+        op.block, op.blocks, op.args = forward_statistics, b.row_blocks, &b
+        run_now(&op, 1, threads_for(FLOPS * b.rows * b.cols), NULL, 0)
+        merge_moments(b.sums, b.rows, b.row_block, b.cols)
+        memcpy(mean_to, b.sums, b.cols * sizeof(double))
+        memcpy(m2_to, b.sums + b.cols, b.cols * sizeof(double))
+    finally:
+        give_back(&scratch)
 
 
 # --- backward ------------------------------------------------------------------------------------

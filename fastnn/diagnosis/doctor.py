@@ -14,7 +14,6 @@ from .case import Case, know_targets
 from .finding import Finding
 from .probe import ROWS, Probe, take
 from .rules import examine
-from .sanity import evenly
 
 if TYPE_CHECKING:
     from ..models import Sequential
@@ -85,7 +84,7 @@ class Doctor:
         self.findings, self.seconds = [], 0.0
         model, loss = training.model, training.model.loss
         assert loss is not None and model.output_shape is not None
-        self._x, self._targets = training.sample(evenly(training.samples, self.rows))
+        self._x, self._targets = training.sample(self.rows)
         self._case = Case(history=training.history)
         self.probes = self._case.probes
         self._twin = copy.deepcopy(model)

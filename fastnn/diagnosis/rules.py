@@ -10,7 +10,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..inputs import as_rows, check_lengths
+from ..inputs import as_rows, check_lengths, evenly
 from ..losses import Loss
 from ..recovery import NonFiniteError
 from . import curves, failure, generalisation, inside, sanity, start
@@ -140,7 +140,7 @@ def _look(case: Case, model: Sequential, x: Any, y: Any, loss: str | Loss | None
     if not twin.built:
         twin.build(rows.shape[1:])
     assert twin.output_shape is not None
-    chosen = sanity.evenly(len(rows), ROWS)
+    chosen = evenly(len(rows), ROWS)
     targets, chosen_loss = None, sanity._loss_of(model, loss)
     if y is not None:
         check_lengths(rows, y, ("x", "y"))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ..checks import check_integer
-from ..inputs import as_rows, check_lengths
+from ..inputs import as_rows, check_lengths, evenly
 from ..layers import Dropout
 from ..losses import Loss, SoftmaxCrossEntropy
 from ..losses import get as get_loss
@@ -205,11 +205,6 @@ class _Trial:
             self.done = self.loss <= self.goal
         if self.done:
             training.stop()
-
-
-def evenly(n: int, count: int) -> np.ndarray:
-    """Indices of at most `count` of n rows, evenly spaced: of every class where the rows are sorted."""
-    return np.linspace(0, n - 1, min(n, count)).round().astype(np.int64)
 
 
 def _loss_of(model: Sequential, loss: str | Loss | None) -> Loss:
