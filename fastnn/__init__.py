@@ -25,6 +25,8 @@ _HOME = {
         "SoftmaxCrossEntropy",
     ),
     "models": ("Sequential",),
+    "diagnosis": ("Doctor", "Finding", "diagnose"),
+    "lr_range_test": ("learning_rate_range_test",),
     "optimizers": ("Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp", "SGD"),
     "recovery": ("NonFiniteError",),
     "serialization": ("ModelFileError", "load"),
@@ -34,9 +36,9 @@ _HOME = {
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = (
-    "datasets", "experiments", "functional", "gradient_check", "history", "initializers", "layers",
-    "losses", "machine", "models", "optimizers", "plots", "preprocessing", "reference", "sources",
-    "statistics", "tables", "training",
+    "callbacks", "datasets", "diagnosis", "experiments", "functional", "gradient_check", "history",
+    "initializers", "layers", "losses", "machine", "models", "optimizers", "plots", "preprocessing",
+    "reference", "schedules", "sources", "statistics", "tables", "training",
 )  # fmt: skip
 
 __all__ = ["__version__", *sorted(_WHERE), *_MODULES]

@@ -175,3 +175,8 @@ def _refuse(
         f"{name} holds {value:g} at {at}{more}, expected finite numbers: drop such rows, or fill "
         "the gaps (np.nan_to_num, fastnn.preprocessing, --impute on the command line)"
     )
+
+
+def evenly(n: int, count: int) -> np.ndarray:
+    """Indices of at most `count` of n rows, evenly spaced: of every class where the rows are sorted."""
+    return np.linspace(0, n - 1, min(n, count)).round().astype(np.int64)

@@ -138,7 +138,8 @@ class Sequential(Network):
         """What a compiled step has built in; the learning rate is read at every step instead."""
         rule = {**vars(optimizer), "_lr": None, "step_count": None}
         numbers = {k: v for k, v in rule.items() if isinstance(v, int | float)}
-        layers = [[getattr(layer, k) for k in layer.adjustable] for layer in self.layers]
+        held = ("l1", "l2", "max_norm")
+        layers = [[getattr(layer, k) for k in (*layer.adjustable, *held)] for layer in self.layers]
         described: dict[str, Any] = getattr(loss, "get_config", dict)()  # any class may be a loss
         return repr((numbers, layers, described))
 
