@@ -26,6 +26,8 @@ _HOME = {
     ),
     "models": ("Sequential",),
     "optimizers": ("Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp", "SGD"),
+    "gradient_flow": ("GradientStatistics", "gradient_statistics"),
+    "recorder": ("Recorder",),
     "recovery": ("NonFiniteError",),
     "serialization": ("ModelFileError", "load"),
     "history": ("History",),

@@ -14,6 +14,8 @@ from fastnn import preprocessing as preprocessing
 from fastnn import reference as reference
 from fastnn import tables as tables
 from fastnn import training as training
+from fastnn.gradient_flow import GradientStatistics as GradientStatistics
+from fastnn.gradient_flow import gradient_statistics as gradient_statistics
 from fastnn.history import History as History
 from fastnn.layers import ELU as ELU
 from fastnn.layers import GELU as GELU
@@ -56,6 +58,7 @@ from fastnn.optimizers import Adam as Adam
 from fastnn.optimizers import AdamW as AdamW
 from fastnn.optimizers import Optimizer as Optimizer
 from fastnn.optimizers import RMSProp as RMSProp
+from fastnn.recorder import Recorder as Recorder
 from fastnn.recovery import NonFiniteError as NonFiniteError
 from fastnn.serialization import ModelFileError as ModelFileError
 from fastnn.serialization import load as load
