@@ -63,7 +63,7 @@ def test_regression_has_no_accuracy_and_training_alone_no_legend():
 def test_many_runs():
     figure = plots.training_curves({"fast": run(), "slow": run(8, validation=False)})
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels == ["fast, training", "fast, validation", "slow, training"]
+    assert labels == ["fast", "slow (training)", "validation", "training"]
     assert figure.axes[0].get_xlim()[1] > 8
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
+import re
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +45,28 @@ def new_figure(width: float, height: float, **options: Any) -> Figure:
     return figure
 
 
+def colours(count: int) -> list[str]:
+    """Colours for so many lines: as different as can be, and for many an even ramp."""
+    if count <= len(COLOURS):
+        return list(COLOURS[:count])
+    return ramp(count)
+
+
+def ramp(count: int) -> list[str]:
+    """Colours for things in a row, such as layers: from dark to light, violet over green to lime."""
+    from matplotlib import colormaps
+    from matplotlib.colors import to_hex
+
+    viridis = colormaps["viridis"]
+    return [to_hex(viridis(0.85 * i / max(1, count - 1))) for i in range(count)]
+
+
+def plain(text: object, longest: int = 60) -> str:
+    """A user's text as matplotlib shall write it: dollars are no formulas, long ones are cut."""
+    words = " ".join(str(text).split())
+    return (words if len(words) <= longest else f"{words[: longest - 1]}…").replace("$", r"\$")
+
+
 def style(axes: Axes, title: str, x_label: str) -> None:
     """The common look: a title at the left, faint grid lines, no box."""
     axes.set_title(title, loc="left", fontsize=11, fontweight="bold", color=INK, pad=10)
@@ -72,3 +97,20 @@ def save(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) -> None:
         )
     with replacing(path) as file:
         figure.savefig(file, format=ending[1:], dpi=dpi)
+
+
+def to_svg(figure: Figure) -> str:
+    """The figure as an `<svg>` element to be put into an HTML page.
+
+    Texts stay texts, in the fonts of whoever looks at it; the background is transparent; there are
+    no ids on groups, which several pictures of one page would share.
+    """
+    import matplotlib
+
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
+        # The browser has glyphs that matplotlib's font lacks.
+        warnings.filterwarnings("ignore", "Glyph .* missing from")
+        figure.savefig(file, format="svg", transparent=True, metadata={"Date": None})
+    text = file.getvalue()
+    return re.sub(r'<g id="[^"]*"', "<g", text[text.index("<svg") :])
