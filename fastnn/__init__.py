@@ -29,6 +29,7 @@ _HOME = {
     "gradient_flow": ("GradientStatistics", "gradient_statistics"),
     "recorder": ("Recorder",),
     "recovery": ("NonFiniteError",),
+    "report": ("write_report",),
     "serialization": ("ModelFileError", "load"),
     "history": ("History",),
 }  # fmt: skip

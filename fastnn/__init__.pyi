@@ -60,6 +60,7 @@ from fastnn.optimizers import Optimizer as Optimizer
 from fastnn.optimizers import RMSProp as RMSProp
 from fastnn.recorder import Recorder as Recorder
 from fastnn.recovery import NonFiniteError as NonFiniteError
+from fastnn.report import write_report as write_report
 from fastnn.serialization import ModelFileError as ModelFileError
 from fastnn.serialization import load as load
 

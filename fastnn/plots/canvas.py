@@ -53,12 +53,15 @@ def colours(count: int) -> list[str]:
 
 
 def ramp(count: int) -> list[str]:
-    """Colours for things in a row, such as layers: from dark to light, violet over green to lime."""
+    """Colours for things in a row, such as layers, from violet to green.
+
+    The ends of the scale are left out: yellow cannot be read on white, nor on black when inverted.
+    """
     from matplotlib import colormaps
     from matplotlib.colors import to_hex
 
     viridis = colormaps["viridis"]
-    return [to_hex(viridis(0.85 * i / max(1, count - 1))) for i in range(count)]
+    return [to_hex(viridis(0.08 + 0.62 * i / max(1, count - 1))) for i in range(count)]
 
 
 def plain(text: object, longest: int = 60) -> str:

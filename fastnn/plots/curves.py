@@ -170,7 +170,7 @@ def _scale(axes: Axes, column: str, histories: Mapping[str, History]) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(which="minor", length=0)
-        axes.set_title("Loss (logarithmic)", loc="left")
+        style(axes, "Loss (logarithmic)", "epoch")
     elif losses.size and losses.min() >= 0:
         axes.set_ylim(bottom=0.0, top=1.05 * losses.max() or 1.0)
 

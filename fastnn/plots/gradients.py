@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 # Of a hill, where rows are one apart.
 HEIGHT = 0.9
-# The axis leaves out so large a share of the elements at its left end: single ones lie far out.
-OUTLIERS = 0.003
+# The axis begins a decade before all but so large a share of the elements: a few lie far out, such as
+# those of pixels that hardly ever change.
+OUTLIERS = 0.05
 
 
 def gradient_histograms(
@@ -112,7 +113,7 @@ def _range(histograms: list[np.ndarray]) -> tuple[float, float]:
         return -4.0, 0.0
     first = min(int(np.argmax(np.cumsum(c) > OUTLIERS * c.sum())) for c in filled)
     last = max(int(np.flatnonzero(c)[-1]) for c in filled)
-    return DECADES[first] - 0.3, DECADES[last + 1] + 0.3
+    return DECADES[first] - 1.0, DECADES[last + 1] + 0.3
 
 
 def _hill(axes: Axes, row: int, counts: np.ndarray, colour: str, label: str | None) -> None:
