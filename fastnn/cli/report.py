@@ -126,7 +126,7 @@ def write(
     findings = diagnose(history=history, model=model, x=X[:DIAGNOSED], y=y[:DIAGNOSED]) if diagnose else None
     made = {
         **facts,
-        "fastnn": f"{fastnn.__version__}, {fastnn.isa()}, {fastnn.get_num_threads()} thread(s)",
+        "fastnn": f"{fastnn.__version__}, {fastnn.isa()}, threads: {fastnn.get_num_threads()}",
         "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
     }
     fastnn.write_report(

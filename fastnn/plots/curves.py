@@ -161,6 +161,15 @@ def _scale(axes: Axes, column: str, histories: Mapping[str, History]) -> None:
     losses = np.concatenate(
         [history[name] for history in histories.values() for name in ("loss", "val_loss")]
     )
+    if loss_axis(axes, losses):
+        style(axes, "Loss (logarithmic)", "epoch")
+
+
+def loss_axis(axes: Axes, losses: np.ndarray) -> bool:
+    """Let the axis of losses begin at zero, or be logarithmic where they fall by orders of magnitude.
+
+    Returns whether it is logarithmic.
+    """
     losses = losses[np.isfinite(losses)]
     if losses.size and losses.min() > 0 and losses.max() > LOG_RATIO * losses.min():
         from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -170,9 +179,10 @@ def _scale(axes: Axes, column: str, histories: Mapping[str, History]) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(which="minor", length=0)
-        style(axes, "Loss (logarithmic)", "epoch")
-    elif losses.size and losses.min() >= 0:
+        return True
+    if losses.size and losses.min() >= 0:
         axes.set_ylim(bottom=0.0, top=1.05 * losses.max() or 1.0)
+    return False
 
 
 def _label_ends(axes: Axes, ends: list[tuple[float, float, str]]) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastnn.plots.canvas import FAINT, INK, colours, new_figure, plain, style
+from fastnn.plots.curves import loss_axis
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
 # Points of the grid on which a surface is drawn, along each axis.
 GRID_POINTS = 60
+
+# Paths of more steps are drawn without a point for each, and below the shorter ones.
+MARKED = 200
 
 
 def step_losses(runs: Mapping[str, Recorder], *, title: str = "Loss of each step") -> Figure:
@@ -76,8 +80,7 @@ def step_losses(runs: Mapping[str, Recorder], *, title: str = "Loss of each step
         marker = "o" if len(mean) == 1 else None
         axes.plot(middle, mean, color=colour, lw=2.0, marker=marker, label=plain(name))
     axes.set_xlim(left=0)
-    if axes.get_ylim()[0] < 0 <= min(min(recorder.losses) for recorder in runs.values()):
-        axes.set_ylim(bottom=0)
+    loss_axis(axes, np.concatenate([recorder.losses for recorder in runs.values()]))
     axes.legend(frameon=False, fontsize=9, labelcolor=INK)
     return figure
 
@@ -147,11 +150,15 @@ def descent_paths(
     axes.grid(False)
     bottom = heights.min()
     # Levels that stand closer at the bottom, where the paths end.
-    levels = bottom + (heights.max() - bottom) * np.linspace(0.02, 1.0, 14) ** 2
+    levels = bottom + (heights.max() - bottom) * np.geomspace(1e-3, 1.0, 14)
     if heights.max() > bottom:
         axes.contour(a, b, heights, levels=levels, colors=FAINT, linewidths=0.7, alpha=0.6)
     for (name, path), colour in zip(points.items(), colours(len(points)), strict=True):
-        axes.plot(*path.T, "-o", color=colour, lw=1.5, ms=2.5, label=plain(name))
+        long = len(path) > MARKED
+        axes.plot(
+            *path.T, "-" if long else "-o", color=colour, lw=0.8 if long else 1.6, ms=3,
+            label=plain(name), zorder=2 + 1 / len(path),
+        )  # fmt: skip
     start = next(iter(points.values()))[0]
     axes.plot(*start, "o", color="white", mec=INK, ms=8, zorder=4)
     axes.annotate("start", start, xytext=(8, 6), textcoords="offset points", fontsize=9, color=INK)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastnn.gradient_flow import DECADES, GradientStatistics
-from fastnn.plots.canvas import COLOURS, FAINT, INK, new_figure, plain, style
+from fastnn.plots.canvas import COLOURS, FAINT, INK, new_figure, plain, power_of_ten, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HEIGHT = 0.9
 # The axis begins a decade before all but so large a share of the elements: a few lie far out, such as
 # those of pixels that hardly ever change.
-OUTLIERS = 0.05
+OUTLIERS = 0.1
 
 
 def gradient_histograms(
@@ -76,7 +76,7 @@ def gradient_histograms(
     axes.set_xlim(low, high)
     ticks = np.arange(np.ceil(low), np.floor(high) + 1)
     ticks = ticks[:: -(-len(ticks) // 9)]
-    axes.set_xticks(ticks, [f"$10^{{{tick:.0f}}}$" for tick in ticks])
+    axes.set_xticks(ticks, [power_of_ten(10.0**tick) for tick in ticks])
     axes.set_yticks(range(len(names)), [plain(name) for name in names])
     axes.set_ylim(len(names) - 0.9, -HEIGHT - 0.1)
     _note_zeros(axes, moments[-1][1], names)

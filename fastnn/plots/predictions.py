@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastnn.plots.canvas import COLOURS, FAINT, INK, new_figure, plain, style
+from fastnn.plots.canvas import COLOURS, FAINT, INK, new_figure, plain, short, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -89,6 +89,9 @@ def predicted_against_true(
             alpha=float(np.clip(150 / count, 0.25, 0.8)), linewidths=0, rasterized=count > 500,
         )  # fmt: skip
         axes.set(xlim=ends, ylim=ends, aspect="equal")
+        axes.locator_params(nbins=5)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(lambda value, _: short(value))
     if title:
         figure.suptitle(plain(title), fontsize=13, color=INK)
     return figure
@@ -97,6 +100,6 @@ def predicted_against_true(
 def _heading(name: str, true: np.ndarray, guess: np.ndarray) -> str:
     """The root mean square error and R², where the true values differ."""
     error = guess - true
-    text = f"{name}: error {np.sqrt((error**2).mean()):.3g}"
+    text = f"{name}: error {short(np.sqrt((error**2).mean()))}"
     spread = ((true - true.mean()) ** 2).sum()
     return f"{text}, R² {1 - (error**2).sum() / spread:.3f}" if spread > 0 else text

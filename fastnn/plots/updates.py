@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastnn.plots.canvas import FAINT, GRID, new_figure, plain, ramp, style
+from fastnn.plots.canvas import FAINT, GRID, new_figure, plain, power_of_ten, ramp, style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -68,6 +68,8 @@ def update_ratios(recorder: Recorder, *, title: str = "Size of the updates") -> 
         values = np.array(ratios)
         values[values == 0] = np.nan  # a rate of zero has no place on a logarithmic axis
         axes.plot(epochs, values, color=colour, lw=1.6, marker=marker, label=plain(name))
+    axes.yaxis.set_major_formatter(power_of_ten)
+    axes.yaxis.set_minor_formatter(lambda value, _: "")
     axes.tick_params(which="minor", length=0)
     axes.margins(x=0.02)
     axes.annotate(

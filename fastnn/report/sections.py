@@ -50,7 +50,8 @@ def _epochs(history: History, split: str) -> str:
     rows = list(zip(*(history[name] for name in names), strict=True))
     shown = rows if len(rows) <= ROWS else rows[: ROWS // 2] + rows[-ROWS // 2 :]
     note = "" if shown is rows else f", the first and the last {ROWS // 2}"
-    return html.table(heads, shown, f"All {len(rows)} epochs in numbers{note}")
+    which = f"All {len(rows):,} epochs" if len(rows) > 1 else "The epoch"
+    return html.table(heads, shown, f"{which} in numbers{note}")
 
 
 def confusion(
@@ -152,12 +153,18 @@ def facts(model: Sequential | None, given: Mapping[str, object]) -> str:
         if model.loss is not None:
             values.setdefault("loss", repr(model.loss))
         if model.optimizer is not None:
-            values.setdefault("optimizer", repr(model.optimizer))
+            values.setdefault("optimizer", _constants(model.optimizer))
         lines = [(layer.name, repr(layer), _size(layer)) for layer in model.layers]
         parts = [html.table(("", "layer", "parameters"), lines, "The layers")]
     if not values and not parts:
         return ""
     return html.section("How it was made", html.settings(values) if values else "", *parts)
+
+
+def _constants(optimizer: Any) -> str:
+    """The optimizer without its rate where that is a schedule, a function without a name to show."""
+    config = {k: v for k, v in optimizer.get_config().items() if not callable(v)}
+    return f"{type(optimizer).__name__}({', '.join(f'{k}={v!r}' for k, v in config.items())})"
 
 
 def _size(layer: Any) -> int:
