@@ -328,7 +328,8 @@ def test_weights_that_are_no_images():
 def test_geary_of_images_of_one_colour():
     assert np.isnan(geary(np.ones((3, 4, 4))))
     rows = np.tile([1.0, -1.0], (1, 6, 3))
-    assert geary(rows) == pytest.approx(1.0, abs=0.2)  # along one axis equal, along the other opposite
+    # Along one axis equal, along the other opposite.
+    assert geary(rows) == pytest.approx(1.0, abs=0.2)
 
 
 # Files ----------------------------------------------------------------------------------------------

@@ -50,7 +50,9 @@ def test_ratios_are_those_of_the_steps(data):
     assert list(recorder.ratios) == ["0.weight", "4.weight"]
     for step, ratio in zip(recorder.steps, recorder.ratios["0.weight"], strict=True):
         before, after = weights.seen[step - 1 : step + 1]
-        assert ratio == pytest.approx(np.linalg.norm(after - before) / np.linalg.norm(before), rel=1e-4)
+        assert ratio == pytest.approx(
+            np.linalg.norm(after - before) / np.linalg.norm(before), rel=1e-4
+        )
     assert len(recorder.losses) == 12
 
 

@@ -131,7 +131,11 @@ def test_a_regression_is_in_the_unit_of_its_data(tmp_path):
     rows, y = inputs.transform(x), target.transform(1000 + 50 * x[:, 0])
     history = model.fit(rows, y, loss="mean_squared_error", epochs=2, verbose=False)
     page = read(fnn.write_report(tmp_path / "a.html", history, model=model, x=rows, y=y))
-    assert page.headings == ["Learning curves", "Predicted against true, test rows", "How it was made"]
+    assert page.headings == [
+        "Learning curves",
+        "Predicted against true, test rows",
+        "How it was made",
+    ]
     error = np.sqrt(((target.decode(model.predict(rows))[:, 0] - 1000 - 50 * x[:, 0]) ** 2).mean())
     assert f"price: error {error:.3g}" in page.words
     assert "1,000" in page.words
@@ -159,7 +163,7 @@ def test_a_history_alone(tmp_path):
 
 
 def test_bad_input(trained, tmp_path):
-    model, history, _, x, y = trained
+    model, history, _, x, _ = trained
     path = tmp_path / "a.html"
     path.write_text("old")
     with pytest.raises(ValueError, match="history is empty"):

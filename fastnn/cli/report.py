@@ -123,7 +123,11 @@ def write(
 
     X, y = trained_on
     diagnose = getattr(fastnn, "diagnose", None)  # TODO
-    findings = diagnose(history=history, model=model, x=X[:DIAGNOSED], y=y[:DIAGNOSED]) if diagnose else None
+    findings = (
+        diagnose(history=history, model=model, x=X[:DIAGNOSED], y=y[:DIAGNOSED])
+        if diagnose
+        else None
+    )
     made = {
         **facts,
         "fastnn": f"{fastnn.__version__}, {fastnn.isa()}, threads: {fastnn.get_num_threads()}",

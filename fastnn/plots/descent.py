@@ -137,9 +137,7 @@ def descent_paths(
     together = np.concatenate(list(points.values()))
     low, high = together.min(axis=0), together.max(axis=0)
     margin = np.maximum(0.15 * (high - low), 1e-6 + 0.05 * np.abs(high))
-    a, b = (
-        np.linspace(low[k] - margin[k], high[k] + margin[k], GRID_POINTS) for k in range(2)
-    )
+    a, b = (np.linspace(low[k] - margin[k], high[k] + margin[k], GRID_POINTS) for k in range(2))
     mesh = np.stack(np.meshgrid(a, b), axis=-1)
     heights = np.asarray(surface(mesh.reshape(-1, 2)), np.float64).reshape(mesh.shape[:2])
 

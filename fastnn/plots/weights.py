@@ -152,7 +152,9 @@ def geary(images: np.ndarray) -> float:
     pairs = down[0].size + across[0].size
     differences = (down.sum(axis=axes) + across.sum(axis=axes)) / max(1, pairs)
     varied = variance > 0
-    return float((differences[varied] / (2 * variance[varied])).mean()) if varied.any() else math.nan
+    return (
+        float((differences[varied] / (2 * variance[varied])).mean()) if varied.any() else math.nan
+    )
 
 
 def _image_shape(inputs: tuple[int, ...], wanted: tuple[int, ...] | None) -> tuple[int, ...]:

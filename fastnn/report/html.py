@@ -45,9 +45,7 @@ def paragraph(text: str, kind: str = "") -> str:
 
 def picture(figure: Figure, description: str) -> str:
     """A matplotlib figure; the description is for those who do not see it."""
-    svg = to_svg(figure).replace(
-        "<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1
-    )
+    svg = to_svg(figure).replace("<svg ", f'<svg role="img" aria-label="{escape(description)}" ', 1)
     return f"<figure>{svg}</figure>"
 
 

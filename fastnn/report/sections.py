@@ -33,7 +33,9 @@ NAMES = {
 def findings(found: Sequence[Finding]) -> str:
     """What the diagnosis noticed."""
     if not found:
-        return html.section("Findings", html.paragraph("The diagnosis found nothing to complain of."))
+        return html.section(
+            "Findings", html.paragraph("The diagnosis found nothing to complain of.")
+        )
     return html.section("Findings", *map(html.finding, found))
 
 
