@@ -25,6 +25,8 @@ _HOME = {
         "SoftmaxCrossEntropy",
     ),
     "models": ("Sequential",),
+    "diagnosis": ("Doctor", "Finding", "diagnose"),
+    "lr_range_test": ("learning_rate_range_test",),
     "optimizers": ("Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp", "SGD"),
     "gradient_flow": ("GradientStatistics", "gradient_statistics"),
     "recorder": ("Recorder",),
@@ -35,8 +37,9 @@ _HOME = {
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = (
-    "datasets", "functional", "history", "initializers", "layers", "losses", "machine", "models",
-    "optimizers", "plots", "preprocessing", "reference", "tables", "training",
+    "callbacks", "datasets", "diagnosis", "functional", "history", "initializers", "layers", "losses",
+    "machine", "models", "optimizers", "plots", "preprocessing", "reference", "schedules", "tables",
+    "training",
 )  # fmt: skip
 
 __all__ = ["__version__", *sorted(_WHERE), *_MODULES]

@@ -1,6 +1,8 @@
 """What type checkers see of `fastnn`: the names that `__init__.py` loads when they are first used."""
 
+from fastnn import callbacks as callbacks
 from fastnn import datasets as datasets
+from fastnn import diagnosis as diagnosis
 from fastnn import functional as functional
 from fastnn import history as history
 from fastnn import initializers as initializers
@@ -12,8 +14,12 @@ from fastnn import optimizers as optimizers
 from fastnn import plots as plots
 from fastnn import preprocessing as preprocessing
 from fastnn import reference as reference
+from fastnn import schedules as schedules
 from fastnn import tables as tables
 from fastnn import training as training
+from fastnn.diagnosis import Doctor as Doctor
+from fastnn.diagnosis import Finding as Finding
+from fastnn.diagnosis import diagnose as diagnose
 from fastnn.gradient_flow import GradientStatistics as GradientStatistics
 from fastnn.gradient_flow import gradient_statistics as gradient_statistics
 from fastnn.history import History as History
@@ -45,6 +51,7 @@ from fastnn.losses import MeanAbsoluteError as MeanAbsoluteError
 from fastnn.losses import MeanSquaredError as MeanSquaredError
 from fastnn.losses import MulticlassHinge as MulticlassHinge
 from fastnn.losses import SoftmaxCrossEntropy as SoftmaxCrossEntropy
+from fastnn.lr_range_test import learning_rate_range_test as learning_rate_range_test
 from fastnn.machine import available_isas as available_isas
 from fastnn.machine import get_num_threads as get_num_threads
 from fastnn.machine import isa as isa

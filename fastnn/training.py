@@ -115,6 +115,8 @@ class Training:
     epochs, batch_size, steps_per_epoch, samples : int
     optimizer : Optimizer
         Its `lr` may be changed at any time.
+    has_validation : bool
+        Whether the history will have `val_loss` and its likes.
     error : BaseException or None
         In `on_fit_end`: what ended the fit early, if anything did.
     """
@@ -144,6 +146,7 @@ class Training:
         self.steps_per_epoch = sum(stretch.steps for stretch in plan)
         self.error: BaseException | None = None
         self._classifies = model.loss.kind == "classification"
+        self.has_validation = validation is not None
         self._X, self._targets, self._validation = X, targets, validation
         self._plan = plan
         self._natural = np.arange(len(X))
@@ -160,6 +163,10 @@ class Training:
     def stop(self) -> None:
         """End the fit after the current step; the epoch gets its row in the history."""
         self._stopped = True
+
+    def sample(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Rows of the training data and their targets, as the steps take them (copies)."""
+        return self._X[rows], self._targets[rows]
 
     def run(self) -> History:
         """All epochs; whatever ends them, the callbacks hear of it and the model can be used."""

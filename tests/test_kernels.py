@@ -89,6 +89,7 @@ def calls(dtype: Any) -> list[Call]:
         (updates.Rule("momentum", momentum=0.9).apply, dict(w=x, dw=dy, state=[y], lr=0.1)),
         (updates.clip_by_value, dict(dw=y, limit=1.0)),
         (updates.clip_by_global_norm, dict(dw=y, max_norm=1.0)),
+        (updates.max_norm, dict(w=y, limit=1.0)),
         (updates.sum_of_squares, dict(w=x)),
         (updates.all_finite, dict(x=x)),
         (
@@ -205,6 +206,7 @@ WRITTEN: dict[Any, tuple[str, ...]] = {
     losses.elementwise: ("gradient",),
     updates.clip_by_value: ("dw",),
     updates.clip_by_global_norm: ("dw",),
+    updates.max_norm: ("w",),
     batchnorm.forward: ("y", "mean", "rstd"),
     batchnorm.reapply: ("y",),
     batchnorm.backward: ("dx", "dgamma", "dbeta"),

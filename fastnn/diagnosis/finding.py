@@ -29,7 +29,7 @@ class Finding:
         "error": numbers are broken, or nothing is learned. "warning": it costs quality or time.
         "hint": how it could go on.
     epoch, step : int or None
-        Where it was noticed: the epoch (from 1) and the step in it (from 1).
+        Where it was noticed: the epoch (from 1; 0: before the first step) and the step in it (from 1).
 
     Examples
     --------

@@ -110,5 +110,10 @@ def clip_by_value(dw: Array, limit: float) -> None:
 
 
 @documented
+def max_norm(w: Array, limit: float) -> None:
+    kernels.max_norm(w, contracts.max_norm(w, limit))
+
+
+@documented
 def clip_by_global_norm(dw: Array, max_norm: float) -> float:
     return kernels.clip_by_global_norm(dw, contracts.clip(dw, max_norm, "max_norm"))
