@@ -9,15 +9,16 @@ Design
    packed into panels of columns: where all rows of C are one block, by the thread that works on it,
    chunk by chunk, so that the panels never leave its cache; else once, by an operation of its own.
 3. A is used as it lies where its rows run along k.  Read by columns (x.T @ dy) it would touch a new row,
-   often a new page, at every step of k, which the prefetchers do not follow: from PACK_A_STEPS steps on
-   it is packed once, along its rows, by an operation of its own.
+   often a new page, at every step of k, which the prefetchers do not follow: long rows are packed
+   once, from PACK_A_STEPS steps on, along the rows, by an operation of its own.
 4. An operand may be no matrix in memory but something that makes one (fnn_give): the output of a batch
    norm from its input, or its gradient.  It is made some rows at a time in scratch, and packed from
    there; or, where it is read along its rows, used from there, tile by tile.  Blocks are then as wide
    as C, if they may be, so that it is made once.  An A whose rows are apart by so many bytes that they
    share cache sets is copied in the same way.
-5. A narrow x.T @ dy (ten outputs) would leave most lanes of a vector empty: its transpose, dy.T @ x, is
-   computed instead, in short chunks of k so that x is read along its rows, and turned round at the end.
+5. Sides of a few have routes of their own (skinny.pyx).  A somewhat narrow x.T @ dy (ten outputs) would
+   leave most lanes of a vector empty: its transpose, dy.T @ x, is computed instead, in short chunks of k
+   so that x is read along its rows, and turned round at the end.
 6. A chunk of B's block (kb x nb) is meant to stay in L2 while the rows of the block go past it, a tile
    of A (mr x kb) in L1 while the panels go past it.
 7. A finished block gets its epilogue while it is in the cache: an activation, the derivative of one,
@@ -39,6 +40,8 @@ cdef Py_ssize_t BLOCK_TILES = 12     # rows of a block, in tiles
 cdef Py_ssize_t BLOCK_BYTES = 1024   # columns of a block: 256 floats, 128 doubles
 cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
 cdef Py_ssize_t PACK_A_STEPS = 96    # steps of k from which packing a column-mode A pays
+cdef Py_ssize_t PACK_A_BYTES = 1024  # and bytes between its rows: short ones are fetched ahead as they lie
+cdef Py_ssize_t PACK_FAR_B_ROWS = 16  # rows of C from which packing a B that does not stay in L2 pays
 cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
 cdef Py_ssize_t FLIPPED_STEPS = 64   # steps of k in a chunk of a flipped product
 cdef Py_ssize_t MOST_BLOCKS = 16     # cut for threads no further than that: small blocks read more
@@ -46,7 +49,7 @@ cdef Py_ssize_t FAR_BYTES = 1 << 19  # of an A that is fetched ahead, as it does
 cdef double BLOCK_FLOPS = 1e6        # blocks are not cut below this
 
 
-cdef inline Py_ssize_t ceil_to(Py_ssize_t x, Py_ssize_t step) noexcept nogil:
+cdef Py_ssize_t ceil_to(Py_ssize_t x, Py_ssize_t step) noexcept nogil:
     return (x + step - 1) // step * step
 
 
@@ -59,6 +62,7 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     """Choose the cuts and what is packed, from the shape alone."""
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr, chunks
+    g.multiply, g.pack = gemm_block, pack_b_block
     if is_narrow(g):
         flip(g)
         plan_packing(g)
@@ -114,8 +118,10 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     """What is packed, by whom, and the memory that takes."""
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr
-    cdef bint packs_b = g.b_transposed or g.b_give != NULL or g.m >= PACK_B_ROWS
-    cdef bint packs_a = not g.flipped and g.a_columns and (g.a_give != NULL or (g.k >= PACK_A_STEPS and g.n > nr))
+    cdef bint packs_b = (g.b_transposed or g.b_give != NULL or g.m >= PACK_B_ROWS
+                         or (g.m >= PACK_FAR_B_ROWS and g.n * g.k * g.real > FAR_BYTES))
+    cdef bint packs_a = (not g.flipped and g.a_columns
+                         and (g.a_give != NULL or (g.k >= PACK_A_STEPS and g.n > nr and g.lda * g.real >= PACK_A_BYTES)))
     g.panel_bytes = g.tile_bytes = g.own_panels = g.own_scratch = g.own_c = 0
     g.pack_b_blocks = g.pack_a_blocks = 0
     g.pack_b = packs_b and g.row_blocks == 1 and g.b_give == NULL
@@ -315,17 +321,10 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
 
 cdef void turn(const Gemm *g, const char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m, Py_ssize_t n) noexcept nogil:
     """A finished block of C.T into C."""
-    cdef Py_ssize_t i, j
-    for j in range(n):
-        for i in range(m):
-            if g.real == 4:
-                (<float *>g.c)[(j0 + j) * g.ldc + i0 + i] = (<const float *>c)[i * n + j]
-            else:
-                (<double *>g.c)[(j0 + j) * g.ldc + i0 + i] = (<const double *>c)[i * n + j]
+    g.kernels.transpose(g.c + (j0 * g.ldc + i0) * g.real, g.ldc, c, n, m, n)
 
 
-cdef inline void epilogue(const Gemm *g, char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m,
-                          Py_ssize_t n) noexcept nogil:
+cdef void epilogue(const Gemm *g, char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m, Py_ssize_t n) noexcept nogil:
     """The activation, or its derivative, on a block that has just been written."""
     cdef Py_ssize_t i
     if g.activation == 0:
