@@ -69,7 +69,7 @@ class Recorder:
         if probe is not None and (not isinstance(probe, tuple | list) or len(probe) != 2):
             raise TypeError("probe is expected as a pair (x, y), or None")
         self.probe = probe
-        self._start(1)
+        self._start(0)
 
     def _start(self, steps_per_epoch: int) -> None:
         self.losses: list[float] = []
@@ -84,7 +84,8 @@ class Recorder:
     def on_fit_begin(self, training: Training) -> None:
         self._start(training.steps_per_epoch)
         total = training.epochs * training.steps_per_epoch
-        self._stride = self.every or min(FARTHEST, max(1, total // SEEN))
+        # Of batches from an iterator nobody knows at first how many there are.
+        self._stride = self.every or min(FARTHEST, max(1, total // SEEN) if total else FARTHEST)
         self._weights = {
             name: array for name, array in training.model.parameters().items() if array.ndim > 1
         }
@@ -106,9 +107,11 @@ class Recorder:
                 np.copyto(before, self._weights[name])
 
     def on_epoch_end(self, training: Training) -> None:
+        self.steps_per_epoch = self.steps_per_epoch or training.step
         self._look_at_gradients(training)
 
     def on_fit_end(self, training: Training) -> None:
+        self.steps_per_epoch = self.steps_per_epoch or training.step
         self._weights, self._before = {}, {}  # the model may go on without us
 
     def _look_at_gradients(self, training: Training) -> None:

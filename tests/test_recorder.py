@@ -78,6 +78,18 @@ def test_a_second_fit_starts_afresh_and_a_stopped_one_keeps_what_it_saw(data):
     assert list(recorder.gradients) == [0, 1]
 
 
+def test_an_epoch_of_unknown_length(data):
+    """As batches from an iterator have it."""
+
+    class Unknown:
+        def on_fit_begin(self, training):
+            training.steps_per_epoch = 0
+
+    recorder = fnn.Recorder()
+    network().fit(*data, batch_size=20, epochs=5, callbacks=[Unknown(), recorder], verbose=False)
+    assert recorder.steps == [1, 26] and recorder.steps_per_epoch == 6
+
+
 def test_weights_of_zero_have_no_ratio(data):
     model = fnn.Sequential([fnn.Dense(2, initializer="zeros")], seed=0)
     recorder = fnn.Recorder(every=1)

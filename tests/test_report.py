@@ -245,6 +245,17 @@ def test_what_is_taken_for_an_image(tmp_path):
     assert images_of((5, 10), "x.npz", 50, table=False) == (5, 10)
 
 
+def test_a_run_that_breaks_has_its_page(run, images, tmp_path):
+    """Also where not even the first epoch ended."""
+    page = tmp_path / "page.html"
+    printed = run("train", images, "--lr", 1e30, "--no-batchnorm", "--quiet", "--schedule", "constant",
+                  "--epochs", 3, "--report", page, status=2)  # fmt: skip
+    assert printed.err.count("\n") == 1
+    page = read(page)
+    assert "Findings" in page.headings and "How it was made" in page.headings
+    assert "error:" in page.words and "First-layer weights" not in page.headings
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -13,15 +13,15 @@ from fastnn.cli.data import DIGITS, keep_inputs
 from fastnn.files import writable_folder
 
 if TYPE_CHECKING:
-    from fastnn.history import History
+    from fastnn.diagnosis import Finding
     from fastnn.models import Sequential
-    from fastnn.recorder import Recorder
+    from fastnn.recovery import NonFiniteError
 
 # The name of the page in the folder of --out.
 REPORT = "report.html"
 
-# Rows that the gradients are looked at with, and that the diagnosis sees.
-PROBED, DIAGNOSED = 256, 2000
+# Rows that the gradients are looked at with.
+PROBED = 256
 
 
 def report_path(wanted: str, out: str | None, source: str) -> Path:
@@ -98,42 +98,74 @@ def _stored(source: str) -> tuple[tuple[int, ...], bool]:
     return tuple(shape[1:]), dtype.name == "uint8"
 
 
-def make_recorder(X: Any, y: Any) -> Recorder:
-    """What looks on while the model trains."""
-    from fastnn import Recorder
+class RunReport:
+    """The page of one run: made before the training, so that it can look on, written after it.
 
-    return Recorder(probe=(X[:PROBED], y[:PROBED]))
+    Parameters
+    ----------
+    path : Path
+        Of `report_path`.
+    X, y : arrays
+        What is trained on, prepared.
+    image_shape : tuple of int or None
+        Of `images_of`.
+    title, subtitle : str
+    facts : dict
+        How the run is made.
 
+    Attributes
+    ----------
+    recorder : Recorder
+        A callback for the fit.
+    """
 
-def write(
-    path: Path,
-    history: History,
-    model: Sequential,
-    rows: tuple[Any, Any],
-    trained_on: tuple[Any, Any],
-    recorder: Recorder,
-    image_shape: tuple[int, ...] | None,
-    split: str,
-    title: str,
-    subtitle: str,
-    facts: dict[str, object],
-) -> None:
-    """Write the page, and tell of the findings."""
-    import fastnn
+    def __init__(
+        self,
+        path: Path,
+        X: Any,
+        y: Any,
+        image_shape: tuple[int, ...] | None,
+        title: str,
+        subtitle: str,
+        facts: dict[str, object],
+    ) -> None:
+        from fastnn import Recorder
 
-    X, y = trained_on
-    diagnose = getattr(fastnn, "diagnose", None)  # TODO
-    findings = (
-        diagnose(history=history, model=model, x=X[:DIAGNOSED], y=y[:DIAGNOSED])
-        if diagnose
-        else None
-    )
-    made = {
-        **facts,
-        "fastnn": f"{fastnn.__version__}, {fastnn.isa()}, threads: {fastnn.get_num_threads()}",
-        "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-    }
-    fastnn.write_report(
-        path, history, model=model, x=rows[0], y=rows[1], findings=findings, recorder=recorder,
-        image_shape=image_shape, split=split, title=title, subtitle=subtitle, facts=made,
-    )  # fmt: skip
+        self.path = path
+        self.recorder = Recorder(probe=(X[:PROBED], y[:PROBED]))
+        self._trained_on = X, y
+        self._image_shape = image_shape
+        self._words = {"title": title, "subtitle": subtitle}
+        self._facts = facts
+
+    def write(self, model: Sequential, rows: tuple[Any, Any], split: str) -> None:
+        """The page of a run that went to its end; the model is judged on `rows`."""
+        import fastnn
+
+        X, y = self._trained_on
+        findings = fastnn.diagnose(history=model.history, model=model, x=X, y=y)
+        self._write(model, findings, split, x=rows[0], y=rows[1], image_shape=self._image_shape)
+
+    def write_failure(self, model: Sequential, error: NonFiniteError, split: str) -> None:
+        """The page of a run that became NaN or infinite: what led there, without the model."""
+        import fastnn
+
+        findings = fastnn.diagnose(history=model.history, error=error)
+        self._write(model, findings, split)
+
+    def _write(
+        self, model: Sequential, findings: list[Finding], split: str, **options: Any
+    ) -> None:
+        import fastnn
+
+        assert model.history is not None
+        made = {
+            **self._facts,
+            "fastnn": f"{fastnn.__version__}, {fastnn.isa()}, threads: {fastnn.get_num_threads()}",
+            "written": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        }
+        fastnn.write_report(
+            self.path, model.history, model=model, findings=findings, recorder=self.recorder,
+            split=split, facts=made, **self._words, **options,
+        )  # fmt: skip
+        print(f"report: {self.path}")

@@ -210,49 +210,55 @@ def run(arguments: argparse.Namespace) -> int:
     model = _network(arguments, settings, X.shape[1], preparation.target.outputs)
     model.preprocessing = preparation
     out = None if arguments.out is None else _output_folder(arguments.out, arguments.data)
-    page, images, recorder = None, None, None
+    title = f"{Path(arguments.data).name}: {_shape(model)}"
+    described = _describe_data(arguments.data, data, preparation, X.shape[1])
+    page = None
     if arguments.report is not None:
-        page = report.report_path(arguments.report, arguments.out, arguments.data)
-        images = report.images_of(arguments.image_shape, arguments.data, X.shape[1], table)
-        recorder = report.make_recorder(X, y)
+        page = report.RunReport(
+            report.report_path(arguments.report, arguments.out, arguments.data),
+            X,
+            y,
+            report.images_of(arguments.image_shape, arguments.data, X.shape[1], table),
+            title,
+            described,
+            _facts(arguments, settings),
+        )
     elif arguments.image_shape is not None:
         raise ValueError("--image-shape is for the pictures of --report")
 
     say = (lambda line: None) if arguments.quiet else write_line
-    described = _describe_data(arguments.data, data, preparation, X.shape[1])
     say(described)
     say(_describe_network(model, arguments, settings))
     classifies = preparation.target.task == "classification"
     steps = settings.epochs * math.ceil(len(X) / settings.batch_size)
     if arguments.schedule == "cosine":
         optimizer.lr = _cosine(settings.lr, steps)
-    callbacks: list[Any] = [] if recorder is None else [recorder]
+    callbacks: list[Any] = [] if page is None else [page.recorder]
     if not arguments.quiet:
         callbacks.append(_EpochLines(classifies))
     started = time.perf_counter()
-    history = model.fit(
-        X,
-        y,
-        loss="softmax_cross_entropy" if classifies else "mean_squared_error",
-        optimizer=optimizer,
-        batch_size=settings.batch_size,
-        epochs=settings.epochs,
-        validation_data=test,
-        callbacks=callbacks,
-        verbose=False if arguments.quiet else "auto",
-    )
+    try:
+        history = model.fit(
+            X,
+            y,
+            loss="softmax_cross_entropy" if classifies else "mean_squared_error",
+            optimizer=optimizer,
+            batch_size=settings.batch_size,
+            epochs=settings.epochs,
+            validation_data=test,
+            callbacks=callbacks,
+            verbose=False if arguments.quiet else "auto",
+        )
+    except fastnn.NonFiniteError as error:
+        if page is not None:
+            page.write_failure(model, error, "test")
+        raise
     seconds = time.perf_counter() - started
     print(_result(model, preparation, data, X, y, test, seconds))
-    title = f"{Path(arguments.data).name}: {_shape(model)}"
     if out is not None:
         _write(out, model, history, title)
-    if page is not None and recorder is not None:
-        report.write(
-            page, history, model, (X, y) if test is None else test, (X, y), recorder, images,
-            split="training" if test is None else "test", title=title,
-            subtitle=described, facts=_facts(arguments, settings),
-        )  # fmt: skip
-        print(f"report: {page}")
+    if page is not None:
+        page.write(model, (X, y) if test is None else test, "training" if test is None else "test")
     elif out is None and not arguments.quiet:
         print("nothing written (--out DIR keeps the model, its history and the curves)")
     return 0

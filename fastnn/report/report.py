@@ -83,7 +83,7 @@ def write_report(
     OSError
         The file cannot be written.
     ValueError
-        The history is empty, the ending is another one, only one of `x` and `y` is given, or
+        The history is empty and there are no findings that say why, the ending is another one, only one of `x` and `y` is given, or
         `image_shape` does not fit the model.
 
     Examples
@@ -105,7 +105,8 @@ def write_report(
     import fastnn
 
     parts = [] if findings is None else [sections.findings(findings)]
-    parts.append(sections.curves(history, split))
+    if history.epochs or not findings:
+        parts.append(sections.curves(history, split))
     if model is not None and x is not None:
         parts.append(_quality(model, x, y, classes, split))
     if model is not None and (image_shape is not None or _takes_images(model)):
@@ -176,7 +177,7 @@ def _numbers(history: History, split: str) -> dict[str, str]:
         if history.has(name):
             value = last[name]
             numbers[words] = f"{value:.1%}" if "accuracy" in name else f"{value:.4g}"
-    numbers["epochs"] = f"{history.epochs:,}"
+    numbers["epochs" if history.epochs != 1 else "epoch"] = f"{history.epochs:,}"
     if history.has("seconds"):
         numbers["of training"] = _duration(float(np.nansum(history["seconds"])))
     return numbers
