@@ -34,12 +34,14 @@ _HOME = {
     "report": ("write_report",),
     "serialization": ("ModelFileError", "load"),
     "history": ("History",),
+    "gradient_check": ("gradcheck",),
+    "statistics": ("activation_statistics",),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = (
-    "callbacks", "datasets", "diagnosis", "functional", "history", "initializers", "layers", "losses",
-    "machine", "models", "optimizers", "plots", "preprocessing", "reference", "schedules", "tables",
-    "training",
+    "callbacks", "datasets", "diagnosis", "experiments", "functional", "gradient_check", "history",
+    "initializers", "layers", "losses", "machine", "models", "optimizers", "plots", "preprocessing",
+    "reference", "schedules", "statistics", "tables", "training",
 )  # fmt: skip
 
 __all__ = ["__version__", *sorted(_WHERE), *_MODULES]

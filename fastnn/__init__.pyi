@@ -3,7 +3,9 @@
 from fastnn import callbacks as callbacks
 from fastnn import datasets as datasets
 from fastnn import diagnosis as diagnosis
+from fastnn import experiments as experiments
 from fastnn import functional as functional
+from fastnn import gradient_check as gradient_check
 from fastnn import history as history
 from fastnn import initializers as initializers
 from fastnn import layers as layers
@@ -15,11 +17,13 @@ from fastnn import plots as plots
 from fastnn import preprocessing as preprocessing
 from fastnn import reference as reference
 from fastnn import schedules as schedules
+from fastnn import statistics as statistics
 from fastnn import tables as tables
 from fastnn import training as training
 from fastnn.diagnosis import Doctor as Doctor
 from fastnn.diagnosis import Finding as Finding
 from fastnn.diagnosis import diagnose as diagnose
+from fastnn.gradient_check import gradcheck as gradcheck
 from fastnn.gradient_flow import GradientStatistics as GradientStatistics
 from fastnn.gradient_flow import gradient_statistics as gradient_statistics
 from fastnn.history import History as History
@@ -70,5 +74,6 @@ from fastnn.recovery import NonFiniteError as NonFiniteError
 from fastnn.report import write_report as write_report
 from fastnn.serialization import ModelFileError as ModelFileError
 from fastnn.serialization import load as load
+from fastnn.statistics import activation_statistics as activation_statistics
 
 __version__: str

@@ -9,11 +9,13 @@ from fastnn.plots.confusion import confusion_matrix
 from fastnn.plots.curves import training_curves
 from fastnn.plots.descent import descent_paths, step_losses
 from fastnn.plots.gradients import gradient_histograms
+from fastnn.plots.histograms import activation_histograms
 from fastnn.plots.predictions import predicted_against_true
 from fastnn.plots.updates import update_ratios
 from fastnn.plots.weights import first_layer_weights
 
 __all__ = [
+    "activation_histograms",
     "confusion_matrix",
     "descent_paths",
     "first_layer_weights",
