@@ -89,6 +89,19 @@ def test_weight_decay_makes_smooth_weights(ran):
     assert (folder / "first_layer_weights.png").stat().st_size > 10_000
 
 
+def test_initialisation_keeps_shrinks_or_saturates(ran):
+    text = ran[0]["initialisation"]
+    rows = {}
+    for line in text.splitlines()[1:]:
+        name, *cells = re.split(r"  +", line.strip())
+        rows[name] = [float(cell.rstrip("%")) for cell in cells]
+    assert rows["tanh, 0.01 * randn"][3] < 1e-4
+    assert rows["tanh, 1 * randn"][4] > 90
+    assert abs(rows["tanh, Xavier"][3] - 0.228) < 0.02
+    assert rows["ReLU, Xavier"][3] < 0.1 < 0.5 < rows["ReLU, He"][3]
+    assert (ran[1] / "initialisation.png").stat().st_size > 10_000
+
+
 def test_own_layer(ran):
     text = ran[0]["own_layer"]
     assert numbers(text, r"gradient check: ([\d.e-]+)") < [1e-7]

@@ -83,8 +83,8 @@ def write_report(
     OSError
         The file cannot be written.
     ValueError
-        The history is empty and there are no findings that say why, the ending is another one, only one of `x` and `y` is given, or
-        `image_shape` does not fit the model.
+        The history is empty and there are no findings that say why, the ending is another one, only
+        one of `x` and `y` is given, or `image_shape` does not fit the model.
 
     Examples
     --------
