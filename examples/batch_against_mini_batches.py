@@ -16,7 +16,7 @@ import numpy as np
 import fastnn as fnn
 from fastnn import plots
 
-LEARNING_RATE, EPOCHS, NOISE = 0.1, 100, 0.5
+LEARNING_RATE, EPOCHS, NOISE = 0.1, 60, 0.5
 
 
 class Path2D:

@@ -29,7 +29,7 @@ def main(folder: str = "runs/examples") -> None:
             data.y_train,
             optimizer=fnn.SGD(lr=0.1, momentum=0.9, weight_decay=weight_decay),
             batch_size=64,
-            epochs=40,
+            epochs=25,
             verbose=False,
         )
         train, test = (

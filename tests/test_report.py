@@ -87,13 +87,13 @@ def test_everything_at_once(trained, tmp_path):
     page = read(path)
     assert page.headings == [
         "Findings", "Learning curves", "Confusion matrix, test rows", "First-layer weights",
-        "Updates and gradients", "How it was made",
+        "Activations", "Updates and gradients", "How it was made",
     ]  # fmt: skip
     for words in (nasty, "dead units (layer 2, epoch 3)", "plateau", "日本語", "2,000", "Dense"):
         assert words in page.words, words
     assert f"{history['val_accuracy'][-1]:.1%}" in page.words
     labels = [value for name, value in page.attributes if name == "aria-label"]
-    assert len(labels) == 5
+    assert len(labels) == 6
     ids = [value for name, value in page.attributes if name == "id" and value.startswith("figure")]
     assert not ids
 
@@ -134,6 +134,7 @@ def test_a_regression_is_in_the_unit_of_its_data(tmp_path):
     assert page.headings == [
         "Learning curves",
         "Predicted against true, test rows",
+        "Activations",
         "How it was made",
     ]
     error = np.sqrt(((target.decode(model.predict(rows))[:, 0] - 1000 - 50 * x[:, 0]) ** 2).mean())

@@ -135,7 +135,7 @@ class RunReport:
         self.recorder = Recorder(probe=(X[:PROBED], y[:PROBED]))
         self._trained_on = X, y
         self._image_shape = image_shape
-        self._words = {"title": title, "subtitle": subtitle}
+        self._title, self._subtitle = title, subtitle
         self._facts = facts
 
     def write(self, model: Sequential, rows: tuple[Any, Any], split: str) -> None:
@@ -166,6 +166,6 @@ class RunReport:
         }
         fastnn.write_report(
             self.path, model.history, model=model, findings=findings, recorder=self.recorder,
-            split=split, facts=made, **self._words, **options,
+            split=split, title=self._title, subtitle=self._subtitle, facts=made, **options,
         )  # fmt: skip
         print(f"report: {self.path}")

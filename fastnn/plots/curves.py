@@ -80,10 +80,10 @@ def training_curves(
         style(axes, heading, "epoch")
         _scale(axes, column, histories)
         ends = []
-        runs = len(histories)
-        for (name, history), colour in zip(histories.items(), colours(runs), strict=True):
-            ends += _draw(axes, column, history, name, colour, validation, runs)
-        if runs > 1 and any(line.get_linestyle() == ":" for line in axes.lines):
+        count = len(histories)
+        for (name, history), colour in zip(histories.items(), colours(count), strict=True):
+            ends += _draw(axes, column, history, name, colour, validation, count)
+        if count > 1 and any(line.get_linestyle() == ":" for line in axes.lines):
             _explain_dashes(axes, validation)
         _label_ends(axes, ends)
         first = min(min(history["epoch"]) for history in histories.values())

@@ -42,9 +42,9 @@ def write_report(
     """Write a training run as one HTML page: pictures inside, no scripts, nothing from a network.
 
     It has what the arguments allow: curves always; the confusion matrix of a classification, or
-    predicted against true values of a regression, with `model`, `x` and `y`; first-layer weights
-    with a `model` on images; updates and gradients with a `recorder`; and the findings of
-    `fastnn.diagnose`. It reads well in light and dark, and prints.
+    predicted against true values of a regression, and what the activations put out, with `model`, `x`
+    and `y`; first-layer weights with a `model` on images; updates and gradients with a `recorder`; and
+    the findings of `fastnn.diagnose`. It reads well in light and dark, and prints.
 
     Parameters
     ----------
@@ -111,6 +111,8 @@ def write_report(
         parts.append(_quality(model, x, y, classes, split))
     if model is not None and (image_shape is not None or _takes_images(model)):
         parts.append(sections.weights(model, image_shape))
+    if model is not None and x is not None:
+        parts.append(sections.activations(model, x))
     if recorder is not None:
         parts.append(sections.steps(recorder))
     parts.append(sections.facts(model, facts or {}))

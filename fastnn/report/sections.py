@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 # Of mistakes, and of the rows of the table of epochs (the first and the last ones).
 MISTAKES, ROWS = 5, 200
 
+# Of the data, to look at activations with.
+PROBED = 500
+
 NAMES = {
     "loss": "loss",
     "accuracy": "accuracy",
@@ -119,6 +122,22 @@ def weights(model: Sequential, image_shape: tuple[int, ...] | None) -> str:
             "regularisation."
         ),
         html.picture(figure, "Weights of the first layer as images"),
+    )
+
+
+def activations(model: Sequential, x: Any) -> str:
+    """What comes out of the activations, by layer."""
+    from fastnn.statistics import activation_statistics
+
+    statistics = activation_statistics(model, x[:PROBED], training=False).activations()
+    return html.section(
+        "Activations",
+        html.paragraph(
+            "What each layer puts out, with mean and standard deviation. It should neither shrink "
+            "from layer to layer nor pile up at the ends, where units are saturated, or at zero "
+            "alone, where they are dead."
+        ),
+        html.picture(plots.activation_histograms(statistics), "Histograms of activations by layer"),
     )
 
 
