@@ -99,7 +99,6 @@ def test_initialisation_keeps_shrinks_or_saturates(ran):
     assert rows["tanh, 1 * randn"][4] > 90
     assert abs(rows["tanh, Xavier"][3] - 0.228) < 0.02
     assert rows["ReLU, Xavier"][3] < 0.1 < 0.5 < rows["ReLU, He"][3]
-    assert (ran[1] / "initialisation.png").stat().st_size > 10_000
 
 
 def test_own_layer(ran):
