@@ -44,6 +44,7 @@ ctypedef struct Gemm:
     size_t panel_bytes        # packed B; 0 where it is used as it lies, or packed by each thread
     size_t tile_bytes         # packed A; likewise
     bint copy_a               # rows of A are made, or copied, tile by tile
+    bint copied_a             # or copied once, into `tiles`
     bint pack_b               # each thread packs what it works on
     size_t own_panels, own_scratch, own_c  # bytes of a thread's workspace, in this order
     size_t workspace          # per thread: their sum

@@ -15,7 +15,7 @@ Design
    norm from its input, or its gradient.  It is made some rows at a time in scratch, and packed from
    there; or, where it is read along its rows, used from there, tile by tile.  Blocks are then as wide
    as C, if they may be, so that it is made once.  An A whose rows are apart by so many bytes that they
-   share cache sets is copied in the same way.
+   share cache sets is copied in the same way; or, where many blocks read it, once, by an operation of its own.
 5. Sides of a few have routes of their own (skinny.pyx).  A somewhat narrow x.T @ dy (ten outputs) would
    leave most lanes of a vector empty: its transpose, dy.T @ x, is computed instead, in short chunks of k
    so that x is read along its rows, and turned round at the end.
@@ -94,6 +94,8 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
             g.mb = ceil_to(g.mb // 2, mr)
         else:
             break
+    if g.copy_a and g.a_give == NULL and g.col_blocks > 2:
+        g.copy_a, g.copied_a = False, True
     plan_packing(g)
 
 
@@ -131,6 +133,9 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     if packs_a:
         g.tile_bytes = <size_t>((ceil_to(g.m, mr) * g.k + kn.lanes) * g.real)
         g.pack_a_blocks = (g.k + PACK_GROUP - 1) // PACK_GROUP
+    elif g.copied_a:
+        g.tile_bytes = <size_t>(ceil_to(g.m, mr) * ((g.k + g.kb - 1) // g.kb) * copied_stride(g) * g.real)
+        g.pack_a_blocks = (g.m + PACK_GROUP - 1) // PACK_GROUP
     if g.pack_b:
         g.own_panels = to_lines(g.kb * g.nb * g.real)
     elif not packs_b:  # the last panel of a B that is used as it lies
@@ -151,6 +156,11 @@ cdef size_t to_lines(size_t bytes) noexcept nogil:
 cdef inline Py_ssize_t scratch_stride(const Gemm *g) noexcept nogil:
     """Elements between rows of scratch: GIVE_BYTES and a line, lest the rows share cache sets."""
     return (GIVE_BYTES + 64) // g.real
+
+
+cdef inline Py_ssize_t copied_stride(const Gemm *g) noexcept nogil:
+    """Elements between rows of a copied A: a chunk of k and a line, likewise."""
+    return g.kb + 64 // g.real
 
 
 cdef double gemm_flops(const Gemm *g) noexcept nogil:
@@ -206,6 +216,9 @@ cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
     cdef Py_ssize_t ld = scratch_stride(g), m
     cdef const char *a
     cdef Py_ssize_t end = min(p + PACK_GROUP, g.k)
+    if g.copied_a:
+        copy_rows(g, p, min(p + PACK_GROUP, g.m))
+        return
     while p < end:
         chunk = chunk_at(g, p)
         kk = min(g.kb, g.k - chunk)
@@ -221,6 +234,18 @@ cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
                              a, ld if g.a_give != NULL else g.lda, m, steps)
             i += g.mb
         p += steps
+
+
+cdef void copy_rows(const Gemm *g, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
+    """Rows of A, chunk by chunk: row i of a chunk begins at i times the stride."""
+    cdef Py_ssize_t height = ceil_to(g.m, g.kernels.mr), stride = copied_stride(g), p
+    while i < end:
+        p = 0
+        while p < g.k:
+            memcpy(g.tiles + (p // g.kb * height + i) * stride * g.real, g.a + (i * g.lda + p) * g.real,
+                   min(g.kb, g.k - p) * g.real)
+            p += g.kb
+        i += 1
 
 
 cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a, Py_ssize_t sa, bint columns,
@@ -277,7 +302,9 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
         c = g.c + (i0 * ldc + j0) * real
     while True:  # k == 0 goes through once: C is then the bias or zero
         kk = min(g.kb, g.k - p)
-        if g.tile_bytes:
+        if g.copied_a:
+            a, sa, tile_stride = g.tiles + (p // g.kb * height + i0) * copied_stride(g) * real, copied_stride(g), 0
+        elif g.tile_bytes:
             a, sa, tile_stride = g.tiles + (p * height + i0 * kk) * real, mr, kk * mr
         else:
             a = g.a + (i0 + p * g.lda if g.a_columns else i0 * g.lda + p) * real
