@@ -341,7 +341,7 @@ def test_predict_with_a_model_from_python(run, refused, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "which command? one of train, predict, info"),
+        ([], "which command? one of train, predict, gradcheck"),
         (["trian"], "no command 'trian' (did you mean 'train'?)"),
         (["train"], "DATA"),
         (["train", "digits", "--epochz", "3"], "--epochz"),

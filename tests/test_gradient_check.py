@@ -362,7 +362,7 @@ def test_a_sample_is_reproducible_and_has_some_of_each():
 def test_large_models_are_sampled_by_default(monkeypatch):
     from importlib import import_module
 
-    module = import_module("fastnn.gradient_check.gradcheck")
+    module = import_module("fastnn.gradient_check.entry")
     monkeypatch.setattr(module, "ALL_UP_TO", 50)
     monkeypatch.setattr(module, "SAMPLE", 40)
     report = gradcheck(network(fnn.Dense(40), fnn.ReLU()), *batch())

@@ -123,6 +123,8 @@ def gradcheck(*args: Any, **options: Any) -> GradientReport:
 
     Notes
     -----
+    The loss is that of the data: L2 penalties and weight decay, which the update adds, are not part of it.
+
     Sources: Bishop, Pattern Recognition and Machine Learning (2006), section 5.3.3; on the relative
     error and on kinks, the notes of Stanford's CS231n on gradient checks.
 
