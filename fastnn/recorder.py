@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 # A step is looked at so often that this many are seen, but not more than every one of so many.
 SEEN, FARTHEST = 40, 25
 
+# Of a larger matrix evenly spaced rows, at least so many, stand for all: about this many elements.
+SAMPLED, FEWEST_ROWS = 50_000, 32
+
 
 class Recorder:
     """A callback that records the loss of each step, the size of the updates and the gradients.
@@ -40,7 +43,8 @@ class Recorder:
         The steps (from 1) whose updates were looked at.
     ratios : dict of str to list of float
         By parameter with two axes or more, for each of `steps`: ‖w after − w before‖ / ‖w before‖.
-        About 1e-3 is a healthy size. NaN where the weights were all zero.
+        About 1e-3 is a healthy size. NaN where the weights were all zero. Of more than 50,000
+        elements, evenly spaced rows are compared.
     gradients : dict of int to dict of str to GradientStatistics
         By epoch, 0 before the first step.
 
@@ -87,7 +91,9 @@ class Recorder:
         # Of batches from an iterator nobody knows at first how many there are.
         self._stride = self.every or min(FARTHEST, max(1, total // SEEN) if total else FARTHEST)
         self._weights = {
-            name: array for name, array in training.model.parameters().items() if array.ndim > 1
+            name: _some_rows(array)
+            for name, array in training.model.parameters().items()
+            if array.ndim > 1
         }
         self.ratios = {name: [] for name in self._weights}
         self._before = {name: array.copy() for name, array in self._weights.items()}
@@ -118,6 +124,12 @@ class Recorder:
         if self.probe is not None:
             x, y = self.probe
             self.gradients[training.epoch] = gradient_statistics(training.model, x, y)
+
+
+def _some_rows(array: np.ndarray) -> np.ndarray:
+    """A view of evenly spaced rows."""
+    stride = min(-(-array.size // SAMPLED), len(array) // FEWEST_ROWS)
+    return array[:: max(1, stride)]
 
 
 def _norm(array: np.ndarray) -> float:

@@ -10,6 +10,7 @@ import pytest
 
 import fastnn as fnn
 from fastnn.gradient_flow import DECADES
+from fastnn.recorder import _some_rows
 
 LOSS = "softmax_cross_entropy"
 
@@ -55,6 +56,13 @@ def test_ratios_are_those_of_the_steps(data):
             np.linalg.norm(after - before) / np.linalg.norm(before), rel=1e-4
         )
     assert len(recorder.losses) == 12
+
+
+def test_some_rows_stand_for_a_large_matrix():
+    w = np.arange(400 * 600, dtype=np.float32).reshape(400, 600)
+    rows = _some_rows(w)
+    assert np.may_share_memory(rows, w) and rows.shape == (80, 600)
+    assert _some_rows(w[:50]).shape == (50, 600) and _some_rows(np.ones((2, 100_000))).shape[0] == 2
 
 
 @pytest.mark.parametrize(("epochs", "steps"), [(1, 6), (40, 40), (400, 96)])
