@@ -62,7 +62,7 @@ def activation_histograms(
     networks = dict(statistics) if isinstance(statistics, Mapping) else {"": statistics}
     if not networks or not all(networks.values()):
         raise ValueError("there are no layers to draw")
-    lines: list[tuple[str, Sequence[tuple[str, LayerStatistics]], tuple[float, float]]] = []
+    lines: list[tuple[str, list[tuple[str, LayerStatistics]], tuple[float, float]]] = []
     for label, layers in networks.items():
         called = [s.label for s in layers] if names is None else list(names)
         if len(called) != len(layers):
