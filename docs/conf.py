@@ -30,10 +30,6 @@ numpydoc_show_class_members = False  # autodoc shows them
 add_module_names = False
 toc_object_entries_show_parents = "hide"
 
-GUIDES = (
-    "preprocessing", "out-of-core", "initialisation", "gradient-checking", "diagnosing",
-    "schedules-and-callbacks", "pictures", "examples", "growth", "packaging",
-)  # fmt: skip
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
@@ -46,15 +42,3 @@ html_css_files = ["fastnn.css"]
 html_copy_source = False
 pygments_style = "friendly"
 pygments_dark_style = "github-dark"
-
-
-def setup(app):
-    """Guides may be named in index.md before they are there."""
-
-    def only_what_is_there(app, docname, source):
-        if docname == "index":
-            lines = source[0].splitlines(keepends=True)
-            absent = {f"{name}\n" for name in GUIDES if name not in app.env.found_docs}
-            source[0] = "".join(line for line in lines if line not in absent)
-
-    app.connect("source-read", only_what_is_there)
