@@ -146,7 +146,7 @@ class BuildExt(build_ext):
 
 
 MODULES = [
-    "machine", "arrays", "program", "activations", "gemm", "dense", "batchnorm", "fusion", "softmax",
+    "machine", "arguments", "arrays", "program", "activations", "gemm", "dense", "batchnorm", "fusion", "softmax",
     "maxout", "dropout", "losses", "updates",
 ]  # fmt: skip
 extensions = [

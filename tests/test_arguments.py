@@ -378,6 +378,11 @@ X = np.ones((3, 4))
         ),
         (lambda f: f.softmax_cross_entropy(X, [0, 1, 1]), TypeError, "labels must be an array"),
         (
+            lambda f: f.softmax_cross_entropy(X, np.eye(3, 4, dtype=int)),
+            TypeError,
+            r"got int64: pass labels\.argmax\(axis=1\) if they are one-hot",
+        ),
+        (
             lambda f: f.sgd_update(np.ones(3), np.ones(3), lr=0.1, momentum=0.9),
             ValueError,
             "needs the state v",
