@@ -146,8 +146,8 @@ class BuildExt(build_ext):
 
 
 MODULES = [
-    "machine", "arguments", "arrays", "program", "activations", "gemm", "dense", "batchnorm", "fusion", "softmax",
-    "maxout", "dropout", "losses", "updates",
+    "machine", "arguments", "arrays", "program", "activations", "gemm", "skinny", "dense", "batchnorm",
+    "fusion", "softmax", "maxout", "dropout", "losses", "updates",
 ]  # fmt: skip
 extensions = [
     Extension(

@@ -18,6 +18,13 @@ NONE = (None, {})
 # (N, D, H): around register tiles and vectors, beyond blocks and chunks of k, and degenerate ones.
 SIZES = [1, 2, 5, 8, 14, 15, 16, 17, 31, 33, 64, 97]
 SMALL = [s for i, s in enumerate(itertools.product(SIZES, repeat=3)) if i % 7 == 0]
+# Sides of a few: one vector of columns, some, more than stay in registers; long and short sums.
+SKINNY = [
+    (n, d, h)
+    for few in (1, 2, 3, 4, 7, 8, 10)
+    for long, other in ((300, 70), (70, 300), (1100, 9), (9, 1100))
+    for n, d, h in ((few, long, other), (long, few, other), (long, other, few))
+] + [(few, 600, few + 1) for few in (1, 3, 4, 10)]
 LARGE = [
     (200, 300, 10), (130, 520, 257), (97, 1100, 33), (1000, 64, 100), (300, 200, 600), (40, 2048, 96),
     (513, 517, 65), (100, 10, 300), (1, 700, 300), (300, 700, 1), (260, 1, 260),
@@ -72,12 +79,21 @@ def test_large_shapes(isa, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("extra", [0, 5])
+def test_skinny_shapes(isa, dtype, extra):
+    rng = np.random.default_rng(9)
+    for shape in SKINNY:
+        check(shape, dtype, extra, rng)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rows_a_power_of_two_apart(isa, dtype):
     # The route that packs A for itself, because its rows share cache sets.
     rng = np.random.default_rng(3)
-    n, d, h = 70, 1024, 300
-    check((n, d, h), dtype, 0, rng)
-    check((n, d - 7, h), dtype, 7, rng)
+    n, d = 70, 1024
+    for h in (300, 900):  # copied tile by tile; where many blocks read it, once
+        check((n, d, h), dtype, 0, rng)
+        check((n, d - 7, h), dtype, 7, rng)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -120,7 +136,8 @@ def test_zero_times_infinity_is_not_skipped(isa):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_bits_do_not_depend_on_the_threads(isa, dtype):
     rng = np.random.default_rng(5)
-    for n, d, h in [(200, 300, 260), (64, 784, 128), (1000, 100, 33), (7, 2000, 200)]:
+    for n, d, h in [(200, 300, 260), (64, 784, 128), (1000, 100, 33), (7, 2000, 200), (3, 900, 1500),
+                    (1500, 900, 2), (900, 3, 1500)]:  # fmt: skip
         x, w, dy = (rng.standard_normal(s).astype(dtype) for s in ((n, d), (d, h), (n, h)))
         results = []
         for threads in (1, 2, 3, 4, 8):

@@ -7,12 +7,13 @@ from fastnn._kernels.activations cimport Elementwise, parse, run_elementwise, un
 from fastnn._kernels.arguments cimport Fit, Taken
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.gemm cimport (
-    KB_BYTES, Gemm, gemm_block, gemm_flops, pack_a_block, pack_b_block, plan_gemm, to_lines, widest_block,
+    KB_BYTES, Gemm, gemm_flops, pack_a_block, plan_gemm, to_lines, widest_block,
 )
 from fastnn._kernels.machine cimport (
     Scratch, allocate, borrow, give_back, kernels_for, needs_input, release, run_now, threads_for,
 )
 from fastnn._kernels.program cimport Finish, Program, Sink, Source
+from fastnn._kernels.skinny cimport plan_skinny
 from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
 
 from fastnn import contracts
@@ -142,7 +143,8 @@ cdef int run_gemm(Gemm *g) except -1:
     cdef int threads, count = 0
     cdef size_t stride, panels, tiles
     g.kernels = kernels_for(g.real)
-    plan_gemm(g)
+    if not plan_skinny(g):
+        plan_gemm(g)
     threads = threads_for(gemm_flops(g))
     panels = to_lines(g.panel_bytes)
     tiles = to_lines(g.tile_bytes)
@@ -151,12 +153,12 @@ cdef int run_gemm(Gemm *g) except -1:
     try:
         g.panels, g.tiles = scratch.memory, scratch.memory + panels
         if g.panel_bytes:
-            set_op(&ops[count], pack_b_block, g, g.pack_b_blocks)
+            set_op(&ops[count], g.pack, g, g.pack_b_blocks)
             count += 1
         if g.tile_bytes:
             set_op(&ops[count], pack_a_block, g, g.pack_a_blocks)
             count += 1
-        set_op(&ops[count], gemm_block, g, g.row_blocks * g.col_blocks)
+        set_op(&ops[count], g.multiply, g, g.row_blocks * g.col_blocks)
         run_now(ops, count + 1, threads, scratch.memory + panels + tiles, stride)
     finally:
         give_back(&scratch)
@@ -308,16 +310,17 @@ cdef int add_gemm(Program p, object name, Gemm *g, Finish finish=None) except -1
     g.kernels = p.kernels
     if finish is not None:
         g.finish, g.finisher = finish.finish, finish.args
-    plan_gemm(g)
+    if not plan_skinny(g):
+        plan_gemm(g)
     if finish is not None:
         finish.row_block[0] = g.mb
     if g.panel_bytes:
         p.share(&g.panels, 0, g.panel_bytes)
-        p.add(name + ": pack", pack_b_block, g.pack_b_blocks, g, 0.0, g.pack_workspace)
+        p.add(name + ": pack", g.pack, g.pack_b_blocks, g, 0.0, g.pack_workspace)
     if g.tile_bytes:
         p.share(&g.tiles, to_lines(g.panel_bytes), g.tile_bytes)
         p.add(name + ": pack x", pack_a_block, g.pack_a_blocks, g, 0.0, g.pack_workspace)
-    return p.add(name, gemm_block, g.row_blocks * g.col_blocks, g, gemm_flops(g), g.workspace)
+    return p.add(name, g.multiply, g.row_blocks * g.col_blocks, g, gemm_flops(g), g.workspace)
 
 
 def add_forward(Program p, name, x, w, b, activation, y, Finish finish=None):

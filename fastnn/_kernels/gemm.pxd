@@ -36,12 +36,15 @@ ctypedef struct Gemm:
     fnn_take take
     const void *taker
     Py_ssize_t at
-    # the plan: filled by plan_gemm
+    # the plan: filled by plan_gemm, or by plan_skinny
+    fnn_block multiply        # what makes a block of C
+    fnn_block pack            # and, before, one of packed B
     bint flipped              # C.T = B.T @ A.T is computed: A and B, m and n have changed places
     Py_ssize_t mb, nb, kb, row_blocks, col_blocks
     size_t panel_bytes        # packed B; 0 where it is used as it lies, or packed by each thread
     size_t tile_bytes         # packed A; likewise
     bint copy_a               # rows of A are made, or copied, tile by tile
+    bint copied_a             # or copied once, into `tiles`
     bint pack_b               # each thread packs what it works on
     size_t own_panels, own_scratch, own_c  # bytes of a thread's workspace, in this order
     size_t workspace          # per thread: their sum
@@ -51,10 +54,13 @@ ctypedef struct Gemm:
     char *tiles
 
 cdef void plan_gemm(Gemm *g) noexcept nogil
-cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil
-cdef void pack_b_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil
 cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil
 cdef double gemm_flops(const Gemm *g) noexcept nogil
 cdef Py_ssize_t KB_BYTES, GIVE_BYTES, SCRATCH_ROWS
 cdef Py_ssize_t widest_block(Py_ssize_t real) noexcept nogil
 cdef size_t to_lines(size_t bytes) noexcept nogil
+cdef Py_ssize_t ceil_to(Py_ssize_t x, Py_ssize_t step) noexcept nogil
+cdef void turn(const Gemm *g, const char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m, Py_ssize_t n) noexcept nogil
+cdef void epilogue(const Gemm *g, char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m, Py_ssize_t n) noexcept nogil
+cdef Py_ssize_t MOST_BLOCKS
+cdef double BLOCK_FLOPS

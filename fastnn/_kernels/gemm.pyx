@@ -9,15 +9,16 @@ Design
    packed into panels of columns: where all rows of C are one block, by the thread that works on it,
    chunk by chunk, so that the panels never leave its cache; else once, by an operation of its own.
 3. A is used as it lies where its rows run along k.  Read by columns (x.T @ dy) it would touch a new row,
-   often a new page, at every step of k, which the prefetchers do not follow: from PACK_A_STEPS steps on
-   it is packed once, along its rows, by an operation of its own.
+   often a new page, at every step of k, which the prefetchers do not follow: long rows are packed
+   once, from PACK_A_STEPS steps on, along the rows, by an operation of its own.
 4. An operand may be no matrix in memory but something that makes one (fnn_give): the output of a batch
    norm from its input, or its gradient.  It is made some rows at a time in scratch, and packed from
    there; or, where it is read along its rows, used from there, tile by tile.  Blocks are then as wide
    as C, if they may be, so that it is made once.  An A whose rows are apart by so many bytes that they
-   share cache sets is copied in the same way.
-5. A narrow x.T @ dy (ten outputs) would leave most lanes of a vector empty: its transpose, dy.T @ x, is
-   computed instead, in short chunks of k so that x is read along its rows, and turned round at the end.
+   share cache sets is copied in the same way; or, where many blocks read it, once, by an operation of its own.
+5. Sides of a few have routes of their own (skinny.pyx).  A somewhat narrow x.T @ dy (ten outputs) would
+   leave most lanes of a vector empty: its transpose, dy.T @ x, is computed instead, in short chunks of k
+   so that x is read along its rows, and turned round at the end.
 6. A chunk of B's block (kb x nb) is meant to stay in L2 while the rows of the block go past it, a tile
    of A (mr x kb) in L1 while the panels go past it.
 7. A finished block gets its epilogue while it is in the cache: an activation, the derivative of one,
@@ -39,6 +40,8 @@ cdef Py_ssize_t BLOCK_TILES = 12     # rows of a block, in tiles
 cdef Py_ssize_t BLOCK_BYTES = 1024   # columns of a block: 256 floats, 128 doubles
 cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
 cdef Py_ssize_t PACK_A_STEPS = 96    # steps of k from which packing a column-mode A pays
+cdef Py_ssize_t PACK_A_BYTES = 1024  # and bytes between its rows: short ones are fetched ahead as they lie
+cdef Py_ssize_t PACK_FAR_B_ROWS = 16  # rows of C from which packing a B that does not stay in L2 pays
 cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
 cdef Py_ssize_t FLIPPED_STEPS = 64   # steps of k in a chunk of a flipped product
 cdef Py_ssize_t MOST_BLOCKS = 16     # cut for threads no further than that: small blocks read more
@@ -46,7 +49,7 @@ cdef Py_ssize_t FAR_BYTES = 1 << 19  # of an A that is fetched ahead, as it does
 cdef double BLOCK_FLOPS = 1e6        # blocks are not cut below this
 
 
-cdef inline Py_ssize_t ceil_to(Py_ssize_t x, Py_ssize_t step) noexcept nogil:
+cdef Py_ssize_t ceil_to(Py_ssize_t x, Py_ssize_t step) noexcept nogil:
     return (x + step - 1) // step * step
 
 
@@ -59,6 +62,7 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     """Choose the cuts and what is packed, from the shape alone."""
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr, chunks
+    g.multiply, g.pack = gemm_block, pack_b_block
     if is_narrow(g):
         flip(g)
         plan_packing(g)
@@ -90,6 +94,8 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
             g.mb = ceil_to(g.mb // 2, mr)
         else:
             break
+    if g.copy_a and g.a_give == NULL and g.col_blocks > 2:
+        g.copy_a, g.copied_a = False, True
     plan_packing(g)
 
 
@@ -114,8 +120,10 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     """What is packed, by whom, and the memory that takes."""
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr
-    cdef bint packs_b = g.b_transposed or g.b_give != NULL or g.m >= PACK_B_ROWS
-    cdef bint packs_a = not g.flipped and g.a_columns and (g.a_give != NULL or (g.k >= PACK_A_STEPS and g.n > nr))
+    cdef bint packs_b = (g.b_transposed or g.b_give != NULL or g.m >= PACK_B_ROWS
+                         or (g.m >= PACK_FAR_B_ROWS and g.n * g.k * g.real > FAR_BYTES))
+    cdef bint packs_a = (not g.flipped and g.a_columns
+                         and (g.a_give != NULL or (g.k >= PACK_A_STEPS and g.n > nr and g.lda * g.real >= PACK_A_BYTES)))
     g.panel_bytes = g.tile_bytes = g.own_panels = g.own_scratch = g.own_c = 0
     g.pack_b_blocks = g.pack_a_blocks = 0
     g.pack_b = packs_b and g.row_blocks == 1 and g.b_give == NULL
@@ -125,6 +133,9 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     if packs_a:
         g.tile_bytes = <size_t>((ceil_to(g.m, mr) * g.k + kn.lanes) * g.real)
         g.pack_a_blocks = (g.k + PACK_GROUP - 1) // PACK_GROUP
+    elif g.copied_a:
+        g.tile_bytes = <size_t>(ceil_to(g.m, mr) * ((g.k + g.kb - 1) // g.kb) * copied_stride(g) * g.real)
+        g.pack_a_blocks = (g.m + PACK_GROUP - 1) // PACK_GROUP
     if g.pack_b:
         g.own_panels = to_lines(g.kb * g.nb * g.real)
     elif not packs_b:  # the last panel of a B that is used as it lies
@@ -145,6 +156,11 @@ cdef size_t to_lines(size_t bytes) noexcept nogil:
 cdef inline Py_ssize_t scratch_stride(const Gemm *g) noexcept nogil:
     """Elements between rows of scratch: GIVE_BYTES and a line, lest the rows share cache sets."""
     return (GIVE_BYTES + 64) // g.real
+
+
+cdef inline Py_ssize_t copied_stride(const Gemm *g) noexcept nogil:
+    """Elements between rows of a copied A: a chunk of k and a line, likewise."""
+    return g.kb + 64 // g.real
 
 
 cdef double gemm_flops(const Gemm *g) noexcept nogil:
@@ -200,6 +216,9 @@ cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
     cdef Py_ssize_t ld = scratch_stride(g), m
     cdef const char *a
     cdef Py_ssize_t end = min(p + PACK_GROUP, g.k)
+    if g.copied_a:
+        copy_rows(g, p, min(p + PACK_GROUP, g.m))
+        return
     while p < end:
         chunk = chunk_at(g, p)
         kk = min(g.kb, g.k - chunk)
@@ -215,6 +234,18 @@ cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
                              a, ld if g.a_give != NULL else g.lda, m, steps)
             i += g.mb
         p += steps
+
+
+cdef void copy_rows(const Gemm *g, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
+    """Rows of A, chunk by chunk: row i of a chunk begins at i times the stride."""
+    cdef Py_ssize_t height = ceil_to(g.m, g.kernels.mr), stride = copied_stride(g), p
+    while i < end:
+        p = 0
+        while p < g.k:
+            memcpy(g.tiles + (p // g.kb * height + i) * stride * g.real, g.a + (i * g.lda + p) * g.real,
+                   min(g.kb, g.k - p) * g.real)
+            p += g.kb
+        i += 1
 
 
 cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a, Py_ssize_t sa, bint columns,
@@ -271,7 +302,9 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
         c = g.c + (i0 * ldc + j0) * real
     while True:  # k == 0 goes through once: C is then the bias or zero
         kk = min(g.kb, g.k - p)
-        if g.tile_bytes:
+        if g.copied_a:
+            a, sa, tile_stride = g.tiles + (p // g.kb * height + i0) * copied_stride(g) * real, copied_stride(g), 0
+        elif g.tile_bytes:
             a, sa, tile_stride = g.tiles + (p * height + i0 * kk) * real, mr, kk * mr
         else:
             a = g.a + (i0 + p * g.lda if g.a_columns else i0 * g.lda + p) * real
@@ -315,17 +348,10 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
 
 cdef void turn(const Gemm *g, const char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m, Py_ssize_t n) noexcept nogil:
     """A finished block of C.T into C."""
-    cdef Py_ssize_t i, j
-    for j in range(n):
-        for i in range(m):
-            if g.real == 4:
-                (<float *>g.c)[(j0 + j) * g.ldc + i0 + i] = (<const float *>c)[i * n + j]
-            else:
-                (<double *>g.c)[(j0 + j) * g.ldc + i0 + i] = (<const double *>c)[i * n + j]
+    g.kernels.transpose(g.c + (j0 * g.ldc + i0) * g.real, g.ldc, c, n, m, n)
 
 
-cdef inline void epilogue(const Gemm *g, char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m,
-                          Py_ssize_t n) noexcept nogil:
+cdef void epilogue(const Gemm *g, char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m, Py_ssize_t n) noexcept nogil:
     """The activation, or its derivative, on a block that has just been written."""
     cdef Py_ssize_t i
     if g.activation == 0:

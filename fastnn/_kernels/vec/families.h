@@ -10,5 +10,6 @@
 #include "batchnorm_runs.h"
 #include "stream.h"
 #include "gemm.h"
+#include "skinny.h"
 #include "updates.h"
 #include "peak.h"

@@ -33,6 +33,8 @@
 #define NR (NV * VL)
 #undef SWEEP
 #define SWEEP 8 /* rows that are packed side by side */
+#undef FETCHED_STEPS
+#define FETCHED_STEPS 128
 #undef AHEAD
 #define AHEAD 8 /* bytes that a step fetches ahead: a tile of 14 rows is fetched in 7 panels */
 
@@ -41,11 +43,13 @@ INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *re
                      const real *restrict bias, ptrdiff_t k, int width, int start, const char *next) {
     vec acc[MR][NV];
     const int last = width - (nv - 1) * VL; /* lanes used of the last vector */
-    /* The lines of C are wanted k steps from now: 2% where they lie beyond L2. */
+    /* The lines of C are wanted k steps from now: 2% where they lie beyond L2.  (Few steps: the fetches
+     * stand in the way of the stores, and 500 x 128 from 4 takes half as long again.) */
+    if (k >= FETCHED_STEPS)
 #pragma GCC unroll 16
-    for (int i = 0; i < mr; i++)
+        for (int i = 0; i < mr; i++)
 #pragma GCC unroll 4
-        for (int v = 0; v < nv; v++) __builtin_prefetch(c + i * ldc + v * VL, 1, 2);
+            for (int v = 0; v < nv; v++) __builtin_prefetch(c + i * ldc + v * VL, 1, 2);
     if (start == FNN_FROM_C) {
 #pragma GCC unroll 16
         for (int i = 0; i < mr; i++)
@@ -201,9 +205,15 @@ static void FN(pack_b)(void *panels_, ptrdiff_t panel_stride, const void *b_, pt
         }
 }
 
-/* How the rows of a block are cut into tiles: evenly, so that no tile is left with a row or two. */
-INLINE ptrdiff_t FN(tile_count)(ptrdiff_t m) { return (m + MR - 1) / MR; }
-INLINE ptrdiff_t FN(tile_start)(ptrdiff_t m, ptrdiff_t tile) { return m * tile / FN(tile_count)(m); }
+/* How the rows of a block are cut into tiles: evenly, so that no tile is left with a row or two; the first
+ * `longer` of them have a row more than `rows`.  (Divided once: a tile of few steps takes no longer than that.) */
+typedef struct {
+    ptrdiff_t count, rows, longer;
+} FN(fnn_cut);
+INLINE FN(fnn_cut) FN(cut_rows)(ptrdiff_t m) {
+    const ptrdiff_t count = (m + MR - 1) / MR;
+    return (FN(fnn_cut)){count, count ? m / count : 0, count ? m % count : 0};
+}
 
 /* Packs A (m, k), read by columns from a (k, m) with rows ld apart, into tiles of MR rows, cut as
  * gemm_block cuts them: step p of tile t begins at tiles + t * tile_stride + p * MR.  a is read along its
@@ -211,16 +221,15 @@ INLINE ptrdiff_t FN(tile_start)(ptrdiff_t m, ptrdiff_t tile) { return m * tile /
 static void FN(pack_a)(void *tiles_, ptrdiff_t tile_stride, const void *a_, ptrdiff_t ld, ptrdiff_t m, ptrdiff_t k) {
     real *restrict tiles = tiles_;
     const real *restrict a = a_;
-    const ptrdiff_t count = FN(tile_count)(m);
+    const FN(fnn_cut) cut = FN(cut_rows)(m);
     for (ptrdiff_t p0 = 0; p0 < k; p0 += SWEEP) {
         const ptrdiff_t end = k - p0 < SWEEP ? k : p0 + SWEEP;
         real *restrict out = tiles;
-        for (ptrdiff_t t = 0; t < count; t++, out += tile_stride) {
-            const ptrdiff_t i0 = FN(tile_start)(m, t);
-            const int rows = (int)(FN(tile_start)(m, t + 1) - i0);
+        for (ptrdiff_t t = 0, i0 = 0, rows; t < cut.count; t++, i0 += rows, out += tile_stride) {
+            rows = cut.rows + (t < cut.longer);
             for (ptrdiff_t p = p0; p < end; p++)
                 for (int i = 0; i < rows; i += VL) {
-                    const int n = rows - i >= VL ? VL : rows - i;
+                    const int n = rows - i >= VL ? VL : (int)(rows - i);
                     v_store_part(out + p * MR + i, v_load_part(a + p * ld + i0 + i, n), n);
                 }
         }
@@ -239,10 +248,9 @@ static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa
                            const void *next, const void *next_beside, ptrdiff_t next_bytes) {
     real *c = c_;
     const real *a = a_, *b = b_, *bias = bias_;
-    const ptrdiff_t count = FN(tile_count)(m);
-    for (ptrdiff_t t = 0; t < count; t++) {
-        const ptrdiff_t i = FN(tile_start)(m, t);
-        const int rows = (int)(FN(tile_start)(m, t + 1) - i);
+    const FN(fnn_cut) cut = FN(cut_rows)(m);
+    for (ptrdiff_t t = 0, i = 0, rows; t < cut.count; t++, i += rows) {
+        rows = cut.rows + (t < cut.longer);
         const real *at = tile_stride ? a + t * tile_stride : column_mode ? a + i : a + i * sa;
         ptrdiff_t fetched[2] = {0, 0};
         for (ptrdiff_t j = 0, p = 0; j < n; j += NR, p++) {

@@ -396,5 +396,14 @@ INLINE void FN(transpose)(vec *r) {
     }
     FN(shuffle_stage)(r, s);
 }
+/* Lane q = the sum of the lanes of r[q], for VL vectors, which are overwritten: each step adds the upper
+ * half of the lanes to the lower, of two vectors at once. */
+INLINE vec FN(sums_of)(vec *r) {
+#pragma GCC unroll 4
+    for (int half = VL / 2; half; half /= 2)
+#pragma GCC unroll 8
+        for (int i = 0; i < half; i++) r[i] = SHUFFLE(r[i], r[i + half], LOW) + SHUFFLE(r[i], r[i + half], HIGH);
+    return r[0];
+}
 #undef LOW
 #undef HIGH

@@ -88,6 +88,13 @@ typedef struct {
                        const void *b, ptrdiff_t sb, ptrdiff_t panel_stride, const void *bias, ptrdiff_t m,
                        ptrdiff_t n, ptrdiff_t k, int start, const void *next, const void *next_beside,
                        ptrdiff_t next_bytes);
+    /* skinny.h */
+    void (*dot_block)(void *c, ptrdiff_t ci, ptrdiff_t cj, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
+                      const void *bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k);
+    void (*stream_block)(void *c, ptrdiff_t ldc, const void *a, ptrdiff_t sa, int column_mode, const void *b, ptrdiff_t ldb,
+                         const void *bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k);
+    void (*transpose)(void *out, ptrdiff_t ldo, const void *x, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t cols);
+    /* gemm.h, for what stands around a product */
     void (*column_sums)(void *sums, const void *x, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t cols);
     void (*gather_rows)(void *out, ptrdiff_t ldo, const void *x, ptrdiff_t ldx, const int64_t *rows_wanted,
                         ptrdiff_t rows, ptrdiff_t cols);

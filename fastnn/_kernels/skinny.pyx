@@ -1,0 +1,135 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Matrix products with a side of a few: one row, one class, four inputs.
+
+The register tiles of gemm.pyx would leave most lanes of a vector empty there, or have too few sums under
+way.  Two other ways to lay the lanes, of which that one is taken which reads the large operand in the order
+it lies in:
+
+dots     along k, for few columns: each element of C is the dot product of two rows.  A B that lies in rows of
+         n is transposed first.  Few rows of dy @ w.T are few columns of its transpose, which is
+         written turned round.
+streams  along n, for few rows: all of B goes past, a few rows at a time, and is added up in C.  Few columns
+         of x.T @ dy are few rows of its transpose, which is made in the workspace and turned round.
+"""
+from fastnn._kernels.gemm cimport BLOCK_FLOPS, MOST_BLOCKS, Gemm, ceil_to, epilogue, gemm_flops, to_lines, turn
+from fastnn._kernels.vec cimport fnn_op, fnn_run
+
+# Measured against the tiles of gemm.pyx, paired, on a Cascade Lake with AVX-512.
+cdef Py_ssize_t DOT_SIDE = 10         # of C at most, on one side
+cdef Py_ssize_t DOT_COLUMNS = 8       # likewise, where B is to be transposed first
+cdef Py_ssize_t DOT_VECTORS = 4       # along k from which the sums across lanes at the end pay
+cdef Py_ssize_t COLUMN_VECTORS = 2    # likewise, for each column, where B is to be transposed first
+cdef Py_ssize_t STREAM_ROWS = 8       # of C at most
+cdef Py_ssize_t FLIPPED_STEPS = 16    # of k from which turning C round pays
+cdef Py_ssize_t STREAM_BYTES = 2048   # of a row of B in a block: shorter pieces are fetched ahead less well
+
+
+cdef bint plan_skinny(Gemm *g) noexcept nogil:
+    """Choose one of these routes if it fits; says whether it does."""
+    cdef bint plain = g.bias == NULL and not g.activation
+    cdef Py_ssize_t lanes = g.kernels.lanes
+    if g.a_give != NULL or g.b_give != NULL or g.take != NULL or g.finish != NULL:
+        return False
+    if g.a_columns:
+        if g.m <= min(g.n, STREAM_ROWS):
+            plan_stream(g)
+            return True
+        if g.n <= STREAM_ROWS and plain and (g.k >= FLIPPED_STEPS or (g.n == 1 and g.ldc == 1)):
+            swap(g)
+            plan_stream(g)
+            return True
+        return False
+    if g.n == 1 and g.ldb == 1:  # a column whose elements follow each other is a row of B.T
+        g.b_transposed, g.ldb = True, g.k
+    if g.b_transposed:
+        if g.n == 1 or (g.n <= min(g.m, DOT_SIDE) and g.k >= DOT_VECTORS * lanes):
+            plan_dot(g)
+            return True
+        if g.m <= DOT_SIDE and g.k >= DOT_VECTORS * lanes and g.bias == NULL:
+            swap(g)
+            plan_dot(g)
+            return True
+        return False
+    if g.m <= STREAM_ROWS:
+        plan_stream(g)
+        return True
+    if g.n <= DOT_COLUMNS and g.k >= COLUMN_VECTORS * lanes * g.n:
+        plan_dot(g)
+        return True
+    return False
+
+
+cdef void swap(Gemm *g) noexcept nogil:
+    """From here on the product is C.T = B.T @ A.T."""
+    g.a, g.b = g.b, g.a
+    g.lda, g.ldb = g.ldb, g.lda
+    g.m, g.n = g.n, g.m
+    g.flipped = True
+
+
+cdef Py_ssize_t blocks_for(const Gemm *g, Py_ssize_t most) noexcept nogil:
+    return max(1, min(most, MOST_BLOCKS, <Py_ssize_t>(gemm_flops(g) / BLOCK_FLOPS)))
+
+
+# --- lanes along k ------------------------------------------------------------------------------
+
+
+cdef void plan_dot(Gemm *g) noexcept nogil:
+    g.multiply, g.pack = dot_block, transpose_b
+    g.mb = ceil_to((g.m + blocks_for(g, g.m) - 1) // blocks_for(g, g.m), 16)
+    g.nb, g.kb = g.n, g.k
+    g.row_blocks, g.col_blocks = max(1, (g.m + g.mb - 1) // g.mb), 1
+    g.panel_bytes = g.tile_bytes = g.workspace = g.pack_workspace = 0
+    g.pack_a_blocks = g.pack_b_blocks = 0
+    if not g.b_transposed:
+        g.panel_bytes, g.pack_b_blocks = to_lines(g.n * g.k * g.real), 1
+
+
+cdef void transpose_b(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const Gemm *g = <const Gemm *>op.args
+    g.kernels.transpose(g.panels, g.k, g.b, g.ldb, g.k, g.n)
+
+
+cdef void dot_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const Gemm *g = <const Gemm *>op.args
+    cdef Py_ssize_t i = block * g.mb, m = min(g.mb, g.m - i), ci = g.ldc, cj = 1
+    if m <= 0:
+        return
+    if g.flipped:
+        ci, cj = 1, g.ldc
+    g.kernels.dot_block(g.c + i * ci * g.real, ci, cj, g.a + i * g.lda * g.real, g.lda,
+                        g.b if g.b_transposed or g.flipped else g.panels,
+                        g.ldb if g.b_transposed or g.flipped else g.k, g.bias, m, g.n, g.k)
+    if g.flipped:
+        epilogue(g, g.c + i * g.real, 0, i, g.n, m)
+    else:
+        epilogue(g, g.c + i * ci * g.real, i, 0, m, g.n)
+
+
+# --- lanes along n ------------------------------------------------------------------------------
+
+
+cdef void plan_stream(Gemm *g) noexcept nogil:
+    cdef Py_ssize_t piece = STREAM_BYTES // g.real, blocks = blocks_for(g, (g.n + piece - 1) // piece)
+    g.multiply = stream_block
+    g.nb = ceil_to((g.n + blocks - 1) // blocks, piece) if blocks > 1 else g.n
+    g.mb, g.kb = g.m, g.k
+    g.row_blocks, g.col_blocks = 1, max(1, (g.n + g.nb - 1) // max(1, g.nb))
+    g.panel_bytes = g.tile_bytes = g.pack_workspace = 0
+    g.pack_a_blocks = g.pack_b_blocks = 0
+    g.workspace = to_lines(g.m * g.nb * g.real) if g.flipped else 0
+
+
+cdef void stream_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const Gemm *g = <const Gemm *>op.args
+    cdef Py_ssize_t j = block * g.nb, n = min(g.nb, g.n - j)
+    cdef bint turned = g.flipped and not (g.m == 1 and g.ldc == 1)  # a column's elements may follow each other
+    cdef char *c = <char *>workspace if turned else g.c + j * g.real
+    if n <= 0 or g.m == 0:
+        return
+    g.kernels.stream_block(c, n if turned else g.ldc, g.a, g.lda, g.a_columns, g.b + j * g.real, g.ldb,
+                           g.bias + j * g.real if g.bias != NULL else NULL, g.m, n, g.k)
+    if turned:
+        turn(g, c, 0, j, g.m, n)
+    elif not g.flipped:
+        epilogue(g, c, 0, j, g.m, n)

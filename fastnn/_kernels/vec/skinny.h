@@ -1,0 +1,261 @@
+/* Matrix products with a side of a few, where a tile of gemm.h would leave most lanes of a vector
+ * empty, or have too few sums to keep the multiply-adds busy:
+ *   dot_block     lanes along k: few columns (or few rows, turned round), both operands read along k
+ *   stream_block  lanes along n: few rows; B goes past in the order it lies in, C stays in L1
+ * and transpose, which brings an operand into the order that dot_block reads.
+ *
+ * Alignment: none needed.  Aliasing: C must not overlap the others.
+ * Order of summation: fixed by the shape alone, whatever the split of m and n.
+ */
+#undef DOTS
+#define DOTS (VL > 8 ? VL : 8) /* sums at a time: what hides the latency of a multiply-add */
+#undef NARROW
+#undef SPLIT
+#if FNN_VBYTES == 64 || defined(__aarch64__)
+#define NARROW 4 /* vectors of columns: sums of 4 rows in 16 of 32 registers */
+#else
+#define NARROW 2 /* in 8 of 16 */
+#endif
+#define SPLIT(nv) (NARROW / (nv))
+
+/* out (cols, rows) = x.T, x (rows, cols) */
+static void FN(transpose_matrix)(void *out_, ptrdiff_t ldo, const void *x_, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t cols) {
+    real *restrict out = out_;
+    const real *restrict x = x_;
+    for (ptrdiff_t j = 0; j < cols; j += VL) {
+        const int width = cols - j < VL ? (int)(cols - j) : VL;
+        for (ptrdiff_t i = 0; i < rows; i += VL) {
+            const int height = rows - i < VL ? (int)(rows - i) : VL;
+            vec r[VL];
+            if (width == VL && height == VL) {
+#pragma GCC unroll 16
+                for (int q = 0; q < VL; q++) r[q] = v_load(x + (i + q) * ldx + j);
+            } else {
+                for (int q = 0; q < VL; q++) r[q] = q < height ? v_load_part(x + (i + q) * ldx + j, width) : (vec){0};
+            }
+            FN(transpose)(r);
+            if (height == VL)
+                for (int q = 0; q < width; q++) v_store(out + (j + q) * ldo + i, r[q]);
+            else
+                for (int q = 0; q < width; q++) v_store_part(out + (j + q) * ldo + i, r[q], height);
+        }
+    }
+}
+
+/* c[i * ci + j * cj] = sum over p of a[i * lda + p] * b[j * ldb + p] [+ bias[j]], rows x cols of them */
+INLINE void FN(dots)(const int rows, const int cols, real *restrict c, ptrdiff_t ci, ptrdiff_t cj,
+                     const real *restrict a, ptrdiff_t lda, const real *restrict b, ptrdiff_t ldb,
+                     const real *restrict bias, ptrdiff_t k) {
+    vec acc[DOTS];
+#pragma GCC unroll 16
+    for (int q = 0; q < DOTS; q++) acc[q] = (vec){0};
+    /* rows in threes, which x86 addresses without further registers: see gemm.h */
+    const real *a0 = a, *a3 = a + 3 * lda, *a6 = a + 6 * lda, *a9 = a + 9 * lda, *a12 = a + 12 * lda, *a15 = a + 15 * lda;
+#define ROW(i) ((i) < 3 ? a0 : (i) < 6 ? a3 : (i) < 9 ? a6 : (i) < 12 ? a9 : (i) < 15 ? a12 : a15)
+#define STEP(LOAD)                                                                                  \
+    do {                                                                                            \
+        vec bv[4];                                                                                  \
+        _Pragma("GCC unroll 4") for (int j = 0; j < cols; j++) bv[j] = LOAD(b + j * ldb + p);         \
+        _Pragma("GCC unroll 16") for (int i = 0; i < rows; i++) {                                   \
+            const vec av = LOAD(ROW(i) + (i % 3) * lda + p);                                        \
+            _Pragma("GCC unroll 4") for (int j = 0; j < cols; j++)                                  \
+                acc[i * cols + j] = v_fma(av, bv[j], acc[i * cols + j]);                            \
+        }                                                                                           \
+    } while (0)
+    ptrdiff_t p = 0;
+    for (; p + VL <= k; p += VL) STEP(v_load);
+    if (p < k) {
+        const int left = (int)(k - p);
+#define LEFT(at) v_load_part(at, left)
+        STEP(LEFT);
+#undef LEFT
+    }
+#undef STEP
+#undef ROW
+    if (cols == 1 && rows % VL == 0 && ci == 1) {
+        const vec start = v_set1(bias ? bias[0] : 0);
+#pragma GCC unroll 4
+        for (int q = 0; q < rows; q += VL) v_store(c + q, FN(sums_of)(acc + q) + start);
+        return;
+    }
+    real sums[DOTS];
+#pragma GCC unroll 4
+    for (int q = 0; q < rows * cols; q += VL) v_store(sums + q, FN(sums_of)(acc + q));
+#pragma GCC unroll 4
+    for (int j = 0; j < cols; j++)
+        for (int i = 0; i < rows; i++) c[i * ci + j * cj] = sums[i * cols + j] + (bias ? bias[j] : 0);
+}
+
+typedef void FN(dots_fn)(real *restrict c, ptrdiff_t ci, ptrdiff_t cj, const real *restrict a, ptrdiff_t lda,
+                         const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t k);
+#define TILE(rows, cols)                                                                                         \
+    static void FN(dots_##rows##_##cols)(real *restrict c, ptrdiff_t ci, ptrdiff_t cj, const real *restrict a,   \
+                                         ptrdiff_t lda, const real *restrict b, ptrdiff_t ldb,                   \
+                                         const real *restrict bias, ptrdiff_t k) {                               \
+        FN(dots)(rows, cols, c, ci, cj, a, lda, b, ldb, bias, k);                                                \
+    }
+TILE(1, 1) TILE(2, 1) TILE(4, 1) TILE(8, 1)
+TILE(1, 2) TILE(2, 2) TILE(4, 2)
+TILE(1, 4) TILE(2, 4)
+#if FNN_VBYTES / (FNN_REAL_BITS / 8) > 8
+TILE(16, 1) TILE(8, 2) TILE(4, 4)
+#define LARGE(name) FN(name)
+#else
+#define LARGE(name) NULL
+#endif
+static FN(dots_fn) *const FN(dots_of)[3][5] = { /* [log2 of the columns][log2 of the rows] */
+    {FN(dots_1_1), FN(dots_2_1), FN(dots_4_1), FN(dots_8_1), LARGE(dots_16_1)},
+    {FN(dots_1_2), FN(dots_2_2), FN(dots_4_2), LARGE(dots_8_2), NULL},
+    {FN(dots_1_4), FN(dots_2_4), LARGE(dots_4_4), NULL, NULL},
+};
+#undef TILE
+#undef LARGE
+
+/* C (m, n): element (i, j) at c + i * ci + j * cj, from the rows of a (m, k) and of b (n, k). */
+static void FN(dot_block)(void *c_, ptrdiff_t ci, ptrdiff_t cj, const void *a_, ptrdiff_t lda, const void *b_, ptrdiff_t ldb,
+                          const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
+    real *c = c_;
+    const real *a = a_, *b = b_, *bias = bias_;
+    for (ptrdiff_t j = 0; j < n;) {
+        const int log_cols = n - j >= 4 ? 2 : n - j >= 2 ? 1 : 0;
+        int log_rows = 0;
+        while ((DOTS >> log_cols) >> (log_rows + 1) && m >> (log_rows + 1)) log_rows++;
+        const ptrdiff_t rows = (ptrdiff_t)1 << log_rows;
+        for (ptrdiff_t i = 0; i < m; i += rows) {
+            const ptrdiff_t at = i + rows <= m ? i : m - rows; /* the last tile overlaps the one before */
+            FN(dots_of)[log_cols][log_rows](c + at * ci + j * cj, ci, cj, a + at * lda, lda, b + j * ldb, ldb,
+                                            bias ? bias + j : NULL, k);
+        }
+        j += (ptrdiff_t)1 << log_cols;
+    }
+}
+
+/* C (rows, n) += A (rows, steps) @ B (steps, n); A[i][p] = a[i + p * sa] if column_mode, else a[i * sa + p]. */
+INLINE void FN(stream)(const int rows, const int steps, const int column_mode, real *restrict c, ptrdiff_t ldc,
+                       const real *restrict a, ptrdiff_t sa, const real *restrict b, ptrdiff_t ldb, ptrdiff_t n) {
+    vec av[4][8], acc[4];
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+        for (int p = 0; p < steps; p++) av[i][p] = v_set1(column_mode ? a[i + p * sa] : a[i * sa + p]);
+#define STEP(LOAD, STORE)                                                                             \
+    do {                                                                                              \
+        _Pragma("GCC unroll 4") for (int i = 0; i < rows; i++) acc[i] = LOAD(c + i * ldc + j);          \
+        _Pragma("GCC unroll 8") for (int p = 0; p < steps; p++) {                                     \
+            const vec bv = LOAD(b + p * ldb + j);                                                     \
+            _Pragma("GCC unroll 4") for (int i = 0; i < rows; i++) acc[i] = v_fma(av[i][p], bv, acc[i]); \
+        }                                                                                             \
+        _Pragma("GCC unroll 4") for (int i = 0; i < rows; i++) STORE(c + i * ldc + j, acc[i]);          \
+    } while (0)
+    ptrdiff_t j = 0;
+    for (; j + VL <= n; j += VL) STEP(v_load, v_store);
+    if (j < n) {
+        const int left = (int)(n - j);
+#define LOAD_LEFT(at) v_load_part(at, left)
+#define STORE_LEFT(at, v) v_store_part(at, v, left)
+        STEP(LOAD_LEFT, STORE_LEFT);
+#undef LOAD_LEFT
+#undef STORE_LEFT
+    }
+#undef STEP
+}
+
+/* The same for n of a few vectors and all of k: C stays in registers, and where that leaves some free, as
+ * several sums for each element, of every SPLIT-th step. */
+INLINE void FN(stream_narrow)(const int rows, const int nv, const int column_mode, real *restrict c, ptrdiff_t ldc,
+                              const real *restrict a, ptrdiff_t sa, const real *restrict b, ptrdiff_t ldb, int n, ptrdiff_t k) {
+    vec acc[SPLIT(1)][4][NARROW];
+    const int last = n - (nv - 1) * VL;
+#pragma GCC unroll 4
+    for (int q = 0; q < SPLIT(nv); q++)
+#pragma GCC unroll 4
+        for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+            for (int v = 0; v < nv; v++) acc[q][i][v] = (vec){0};
+#define STEP(q, p)                                                                                             \
+    do {                                                                                                       \
+        vec bv[NARROW];                                                                                        \
+        _Pragma("GCC unroll 4") for (int v = 0; v < nv - 1; v++) bv[v] = v_load(b + (p)*ldb + v * VL);           \
+        bv[nv - 1] = v_load_part(b + (p)*ldb + (nv - 1) * VL, last);                                           \
+        _Pragma("GCC unroll 4") for (int i = 0; i < rows; i++) {                                               \
+            const vec av = v_set1(column_mode ? a[i + (p)*sa] : a[i * sa + (p)]);                                                         \
+            _Pragma("GCC unroll 4") for (int v = 0; v < nv; v++) acc[q][i][v] = v_fma(av, bv[v], acc[q][i][v]); \
+        }                                                                                                      \
+    } while (0)
+    ptrdiff_t p = 0;
+    for (; p + SPLIT(nv) <= k; p += SPLIT(nv))
+#pragma GCC unroll 4
+        for (int q = 0; q < SPLIT(nv); q++) STEP(q, p + q);
+    for (; p < k; p++) STEP(0, p);
+#undef STEP
+#pragma GCC unroll 4
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 4
+        for (int v = 0; v < nv; v++) {
+            vec sum = acc[0][i][v];
+#pragma GCC unroll 4
+            for (int q = 1; q < SPLIT(nv); q++) sum += acc[q][i][v];
+            real *to = c + i * ldc + v * VL;
+            const int width = v < nv - 1 ? VL : last;
+            v_store_part(to, v_load_part(to, width) + sum, width);
+        }
+}
+
+#undef STEPS
+#if FNN_VBYTES == 64 || defined(__aarch64__)
+#define STEPS(rows) ((rows) < 3 ? 8 : 4) /* scalars of A in registers: 16 of 32 */
+#else
+#define STEPS(rows) ((rows) < 2 ? 8 : (rows) < 3 ? 4 : 2) /* 8 of 16 */
+#endif
+#undef SLAB
+#define SLAB 8 /* rows of B that go past while they are in L1 */
+#undef FEW
+#define FEW (512 / FNN_VBYTES) /* vectors of columns, up to which C is better kept in registers, a part at a time */
+#undef STREAM_BYTES
+#define STREAM_BYTES 16384 /* of C that stay in L1 */
+
+/* Up to 4 rows of C, n columns: all of k, or SLAB steps of it, or one. */
+#define STREAM(rows, column_mode)                                                                                      \
+    static void FN(stream_##rows##_##column_mode)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa, \
+                                                  const real *restrict b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k) {   \
+        const ptrdiff_t ap = column_mode ? sa : 1;                                                                     \
+        if (n <= VL) FN(stream_narrow)(rows, 1, column_mode, c, ldc, a, sa, b, ldb, (int)n, k);                        \
+        else if (n <= 2 * VL) FN(stream_narrow)(rows, 2, column_mode, c, ldc, a, sa, b, ldb, (int)n, k);               \
+        else if (n <= (NARROW - 1) * VL) FN(stream_narrow)(rows, NARROW - 1, column_mode, c, ldc, a, sa, b, ldb, (int)n, k); \
+        else if (n <= NARROW * VL) FN(stream_narrow)(rows, NARROW, column_mode, c, ldc, a, sa, b, ldb, (int)n, k);     \
+        else if (k == 1) FN(stream)(rows, 1, column_mode, c, ldc, a, sa, b, ldb, n);                                   \
+        else                                                                                                           \
+            for (int q = 0; q < SLAB; q += STEPS(rows))                                                                \
+                FN(stream)(rows, STEPS(rows), column_mode, c, ldc, a + q * ap, sa, b + q * ldb, ldb, n);               \
+    }
+STREAM(1, 0) STREAM(2, 0) STREAM(3, 0) STREAM(4, 0)
+STREAM(1, 1) STREAM(2, 1) STREAM(3, 1) STREAM(4, 1)
+#undef STREAM
+typedef void FN(stream_fn)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa,
+                           const real *restrict b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k);
+static FN(stream_fn) *const FN(streams)[2][4] = { /* [column mode][rows - 1] */
+    {FN(stream_1_0), FN(stream_2_0), FN(stream_3_0), FN(stream_4_0)},
+    {FN(stream_1_1), FN(stream_2_1), FN(stream_3_1), FN(stream_4_1)},
+};
+
+/* C (m, n) = A (m, k) @ B (k, n) [+ bias]; A[i][p] = a[i + p * sa] if column_mode, else a[i * sa + p]. */
+static void FN(stream_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa, int column_mode, const void *b_,
+                             ptrdiff_t ldb, const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
+    real *c = c_;
+    const real *a = a_, *b = b_, *bias = bias_;
+    const ptrdiff_t ai = column_mode ? 1 : sa, ap = column_mode ? sa : 1;
+    const int narrow = n <= FEW * VL;
+    const ptrdiff_t chunk = narrow ? NARROW * VL : STREAM_BYTES / (ptrdiff_t)sizeof(real) / m / VL * VL;
+    for (ptrdiff_t i = 0; i < m; i++)
+        if (bias) memcpy(c + i * ldc, bias, (size_t)n * sizeof(real));
+        else memset(c + i * ldc, 0, (size_t)n * sizeof(real));
+    for (ptrdiff_t j = 0; j < n; j += chunk) {
+        const ptrdiff_t width = n - j < chunk ? n - j : chunk;
+        for (ptrdiff_t p = 0, steps; p < k; p += steps) {
+            steps = narrow ? k : k - p >= SLAB ? SLAB : 1;
+            for (ptrdiff_t i = 0; i < m; i += 4)
+                FN(streams)[column_mode][m - i < 4 ? m - i - 1 : 3](
+                    c + i * ldc + j, ldc, a + i * ai + p * ap, sa, b + p * ldb + j, ldb, width, steps);
+        }
+    }
+}
