@@ -22,14 +22,16 @@ from fastnn import checks, functional, reference
 
 
 def _chosen() -> list[Case]:
-    """Of each operation and rank, bare and fused: the last case, which has the most to say."""
+    """Of each operation, rank, axis and set of arrays, bare and fused: the last case, with most to say."""
     chosen: dict[tuple[Any, ...], Case] = {}
     for case in CASES:
         a = case.example(case.shapes[-1], np.float64)
         activation, labels = a.get("activation"), a.get("labels")
         if activation in (None, "relu", "gelu") and hasattr(functional, case.name):
             rank, soft = len(case.shapes[-1]), None if labels is None else labels.ndim
-            chosen[case.name, rank, soft, activation, a.get("training")] = case
+            given = tuple(name for name, _ in arrays(a))
+            key = case.name, rank, soft, activation, a.get("training"), a.get("axis"), given
+            chosen[key] = case
     return list(chosen.values())
 
 
@@ -198,6 +200,25 @@ def test_overlapping_outputs(case: Case) -> None:
                 shared = np.empty_like(result)
                 with pytest.raises(ValueError, match="overlap"):
                     case.call(functional, copies(a), **{out_name: shared, other_name: shared})
+
+
+@each_case
+def test_overlapping_changes(case: Case) -> None:
+    """An array that is changed in place over one that is read, or over another that is changed."""
+    a = example(case)
+    for name in case.mutated:
+        if a.get(name) is None:
+            continue
+        for other, array in arrays(a):
+            for shift in (0, 1) if other != name else ():
+                pair = []
+                for module in (functional, reference):
+                    fresh = copies(a)
+                    fresh[other], fresh[name] = overlapping(array, a[name], shift)
+                    pair.append(outcome(module, case, fresh))
+                where = f"{name} over {other}, shifted by {shift}"
+                assert pair[0] == pair[1], where
+                assert pair[0][0] is ValueError and "overlap" in pair[0][1], where
 
 
 # --- shapes and numbers ------------------------------------------------------------------------
