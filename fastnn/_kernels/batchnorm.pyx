@@ -407,6 +407,8 @@ cdef bint fill(Norm *b, Taken a, Py_ssize_t axis, bint training) noexcept:
             b.rows *= shape[i]
         elif i > axis:
             b.inner *= shape[i]
+    if b.inner == 0:  # nothing to do, but for the channels
+        b.rows, b.inner = 0, 1
     b.ldx = b.ldy = b.lddy = b.lds = b.lddx = b.cols * b.inner
     return not training or b.rows * b.inner >= 2
 

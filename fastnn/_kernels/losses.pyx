@@ -158,19 +158,21 @@ cdef inline double least(Py_ssize_t real) noexcept nogil:
 
 cdef double sum_of_weights(const char *x, Py_ssize_t n, Py_ssize_t real) noexcept nogil:
     """NaN where the contract has something to say about them."""
-    cdef double total = 0, weight
+    cdef long double total = 0  # one by one in double, a thousand weights would cost it a digit
+    cdef double weight
     cdef Py_ssize_t i
     for i in range(n):
         weight = real_at(x, i, real)
         if not weight >= 0:
             return NAN
         total += weight
-    return total if least(real) <= total < INFINITY else NAN
+    return <double>total if least(real) <= total < INFINITY else NAN
 
 
 cdef double total_weight(const Loss *s) noexcept nogil:
     """The sum over the rows of their weights and of those of their targets."""
-    cdef double total = 0, weight
+    cdef long double total = 0
+    cdef double weight
     cdef Py_ssize_t i, j
     for i in range(s.rows):
         weight = real_at(s.weights, i, s.real) if s.weights != NULL else 1
@@ -181,7 +183,7 @@ cdef double total_weight(const Loss *s) noexcept nogil:
         else:
             for j in range(s.cols):
                 total += weight * real_at(s.target, i * s.cols + j, s.real) * real_at(s.class_weights, j, s.real)
-    return total
+    return <double>total
 
 
 cdef bint weigh(Loss *s) noexcept:
