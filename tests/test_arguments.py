@@ -264,7 +264,10 @@ ODD_NUMBERS: dict[str, Callable[[Any], float]] = {
 
 
 def no_output(case: Case, name: str, value: float) -> bool:
-    """Whether a saved output of an activation that is never below 0 would be -infinity."""
+    """Whether this cannot be: -infinity as the output of an activation that is never below 0, or an infinite
+    probability (of which the loss is infinite or NaN, as the order of sums and products has it)."""
+    if name == "labels":
+        return math.isinf(value)
     return name == "y" and value == -math.inf and case.name.endswith("_backward")
 
 
