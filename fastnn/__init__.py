@@ -33,7 +33,7 @@ _HOME = {
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = (
     "datasets", "functional", "history", "initializers", "layers", "losses", "machine", "models",
-    "optimizers", "plots", "preprocessing", "reference", "tables", "training",
+    "optimizers", "plots", "preprocessing", "reference", "sources", "tables", "training",
 )  # fmt: skip
 
 __all__ = ["__version__", *sorted(_WHERE), *_MODULES]

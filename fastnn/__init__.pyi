@@ -12,6 +12,7 @@ from fastnn import optimizers as optimizers
 from fastnn import plots as plots
 from fastnn import preprocessing as preprocessing
 from fastnn import reference as reference
+from fastnn import sources as sources
 from fastnn import tables as tables
 from fastnn import training as training
 from fastnn.history import History as History

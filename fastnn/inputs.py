@@ -124,25 +124,37 @@ def _blocks_not_finite(array: np.ndarray) -> Iterator[slice]:
     step = max(1, BLOCK_ELEMENTS * len(array) // max(1, array.size))
     for start in range(0, len(array), step):
         rows = slice(start, start + step)
-        if not np.isfinite(array[rows]).all():
+        if not _finite(array[rows]):
             yield rows
 
 
-def check_finite(array: np.ndarray, original: Any, name: str) -> None:
+def _finite(block: np.ndarray) -> bool:
+    if block.flags.carray and block.dtype.char in "fd":
+        # Here: the command line imports this module before it can say that the kernels cannot be.
+        from ._kernels import updates as kernels
+
+        return kernels.all_finite(block)  # four times as fast as NumPy, and without a temporary
+    return bool(np.isfinite(block).all())
+
+
+def check_finite(array: np.ndarray, original: Any, name: str, first: int = 0) -> None:
     """Raise ValueError at the first NaN or infinity, naming its row and column.
 
     `original` is what the user gave: a finite number there means that it did not fit the dtype.
+    `first` is the number of the array's first row.
     """
     if array.dtype.kind == "f":
         for rows in _blocks_not_finite(array):
-            _refuse(array, np.asarray(original), rows, name)
+            _refuse(array, np.asarray(original), rows, name, first)
 
 
-def _refuse(array: np.ndarray, original: np.ndarray, rows: slice, name: str) -> NoReturn:
+def _refuse(
+    array: np.ndarray, original: np.ndarray, rows: slice, name: str, first: int
+) -> NoReturn:
     bad = np.argwhere(~np.isfinite(array[rows]))
     place = (rows.start + int(bad[0][0]), *map(int, bad[0][1:]))
     value = array[place]
-    at = f"row {place[0]}"
+    at = f"row {first + place[0]}"
     if len(place) == 2:
         at += f", column {place[1]}"
     elif len(place) > 2:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from . import losses, optimizers
 from .checks import check_integer, check_not_negative
-from .inputs import check_lengths
+from .inputs import as_rows, check_lengths
 from .layers.base import Layer, Shape
 from .losses import Loss
 from .network import Network
 from .optimizers import Optimizer
+from .sources import Source, as_source
 
 if TYPE_CHECKING:
     from .history import History
@@ -194,12 +195,12 @@ class Sequential(Network):
     def fit(
         self,
         X: Any,
-        y: Any,
+        y: Any = None,
         loss: str | Loss | None = None,
         optimizer: str | Optimizer | None = None,
         batch_size: int | None = 128,
         epochs: int = 10,
-        validation_data: tuple[Any, Any] | None = None,
+        validation_data: Any = None,
         shuffle: bool = True,
         callbacks: Sequence[Any] = (),
         verbose: bool | int | Literal["auto"] = "auto",
@@ -210,10 +211,14 @@ class Sequential(Network):
 
         Parameters
         ----------
-        X : array (N, D)
+        X : array (N, D), or source
             Converted once to the model's dtype and C order, without a copy where it is so already.
+            A memory-mapped array and a `fastnn.sources.Source` are read, checked and converted block
+            by block, in an order that `fastnn.sources` describes; so is an iterable of batches
+            (x, y), or a function that returns one.
         y : array
-            Integer labels (N,) for a classification, targets (N, H) for a regression.
+            Integer labels (N,) for a classification, targets (N, H) for a regression; with batches,
+            which bring their targets, None.
         loss, optimizer, l2, keep_gradients
             As in `compile`. A second `fit` goes on with the optimizer's state unless another
             optimizer is given.
@@ -221,10 +226,10 @@ class Sequential(Network):
             Rows per step; None for all of them (full-batch descent). The last batch may be shorter;
             where a batch norm is present, a single row left over joins the batch before it.
         epochs : int
-        validation_data : (X, y), optional
+        validation_data : (X, y), or source, optional
             Evaluated after each epoch.
         shuffle : bool
-            Draw a new order of the rows for each epoch.
+            Draw a new order of the rows for each epoch; of a source, within windows of its blocks.
         callbacks : sequence of objects
             With any of on_fit_begin, on_epoch_begin, on_batch_end, on_epoch_end and on_fit_end,
             each called with a `fastnn.training.Training`. Gradients are kept for one that has
@@ -281,6 +286,8 @@ class Sequential(Network):
     def predict(self, X: Any) -> np.ndarray:
         """Class indices (N,) int64, or for a regression the outputs (N, H).
 
+        X is an array or a source, as in `fit`; the targets of a source are left unread.
+
         With several outputs under binary cross-entropy: 0 or 1 for each, (N, H).
 
         Raises
@@ -304,12 +311,14 @@ class Sequential(Network):
             raise RuntimeError("predict_proba is for classification, this model is a regression")
         return self._predict(X, "probabilities")
 
-    def evaluate(self, X: Any, y: Any) -> dict[str, float]:
+    def evaluate(self, X: Any, y: Any = None) -> dict[str, float]:
         """``{"loss": …, "accuracy": …}`` in inference mode; no accuracy for a regression.
 
-        The L2 penalty is not part of this loss.
+        X and y as `fit` takes them. The L2 penalty is not part of this loss.
         """
         loss = self._chosen_loss()
+        if (source := as_source(X, y)) is not None:
+            return self._evaluate(self._source_chunks(source, loss))
         rows = self._rows(X)
         check_lengths(rows, y)
         targets = loss.prepare_targets(y, len(rows), self.output_shape, self.dtype)
@@ -317,19 +326,25 @@ class Sequential(Network):
 
     def evaluate_prepared(self, X: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         """`evaluate` for data that are checked and converted already."""
+        return self._evaluate((X[rows], targets[rows]) for rows in self.chunks(len(X)))
+
+    def _evaluate(self, parts: Iterable[tuple[np.ndarray, ...]]) -> dict[str, float]:
         loss = self._chosen_loss()
         count, weight_of = losses.method(loss, "count_correct"), losses.method(loss, "total_weight")
-        total, weight, correct = 0.0, 0.0, 0
-        for rows in self.chunks(len(X)):
-            out, target = self._infer(X[rows]), targets[rows]
+        total, weight, correct, count_all = 0.0, 0.0, 0, 0
+        for x, target in parts:
+            out = self._infer(x)
             share = weight_of(target)
             total += loss.forward_backward(out, target)[0] * share
             weight += share
             if loss.kind == "classification":
                 correct += count(out, target)
+            count_all += len(x)
+        if not count_all:
+            raise ValueError("the source has no rows")
         result = {"loss": total / weight}
         if loss.kind == "classification":
-            result["accuracy"] = correct / len(X)
+            result["accuracy"] = correct / count_all
         return result
 
     @property
@@ -353,6 +368,15 @@ class Sequential(Network):
 
     def _predict(self, X: Any, how: str) -> np.ndarray:
         finish = losses.method(self._chosen_loss(), how)
+        if (source := as_source(X)) is not None:
+            parts = []
+            for (x,) in self._source_chunks(source):
+                part = finish(self._infer(x))
+                # The chunk is written again, and a user's layer may hand its input on.
+                parts.append(part.copy() if np.may_share_memory(part, x) else part)
+            if not parts:
+                raise ValueError("the source has no rows")
+            return np.concatenate(parts)
         X = self._rows(X)
         result = None
         for rows in self.chunks(len(X)):
@@ -362,6 +386,20 @@ class Sequential(Network):
             result[rows] = part
         assert result is not None  # there is at least one row
         return result
+
+    def _source_chunks(
+        self, source: Source, loss: Loss | None = None
+    ) -> Iterator[tuple[np.ndarray, ...]]:
+        """Rows, and with a loss their targets, in chunks of the size that `chunks` has for arrays."""
+        from .windows import chunks, converter
+
+        if not self.built:
+            self.build(as_rows(source.first_block().x, self.dtype).shape[1:])
+        assert self.input_shape is not None
+        # Not looked through for NaN, as arrays are not: it shows in the outputs.
+        convert = converter(self.dtype, self.input_shape, loss, self.output_shape, finite=False)
+        size = next(self.chunks(2**62)).stop
+        return chunks(source, convert, size)
 
     def fold_batchnorm(self) -> Sequential:
         """A new model for inference, with each batch norm folded into the dense layer before it.

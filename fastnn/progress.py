@@ -16,7 +16,7 @@ class Progress:
     Parameters
     ----------
     total_epochs, steps_per_epoch : int
-        The length of the run.
+        The length of the run; 0 steps where their number is not known yet (`learn` tells it).
     enabled : bool or "auto"
         "auto" shows the bar where standard error is a terminal. A disabled bar imports nothing,
         and its `update` returns at once.
@@ -42,7 +42,7 @@ class Progress:
             from tqdm import tqdm
 
             self._bar = tqdm(
-                total=total_epochs * steps_per_epoch,
+                total=total_epochs * steps_per_epoch or None,
                 unit="step",
                 leave=False,
                 dynamic_ncols=True,
@@ -57,12 +57,18 @@ class Progress:
             return
         now = time.monotonic()
         done = (epoch - 1) * self.steps_per_epoch + step
-        if now < self._due and done < self._bar.total:
+        if now < self._due and done != self._bar.total:
             return
         self._due = now + REDRAW_SECONDS
         self._bar.set_description(f"epoch {epoch}/{self.total_epochs}", refresh=False)
         self._bar.set_postfix({name: f"{v:.4g}" for name, v in numbers.items()}, refresh=False)
         self._bar.update(done - self._bar.n)
+
+    def learn(self, steps_per_epoch: int) -> None:
+        """Take the number of steps, once an epoch has shown it."""
+        self.steps_per_epoch = steps_per_epoch
+        if self._bar is not None:
+            self._bar.total = self.total_epochs * steps_per_epoch
 
     def close(self) -> None:
         """Take the bar off the terminal; a second call does nothing."""

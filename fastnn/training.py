@@ -1,8 +1,9 @@
 """The mini-batch loop.
 
-`fit` prepares the data once and then, epoch by epoch, draws an order of the rows and hands whole
-stretches of steps to the step (compiled where it can be, `PlainStep` where not). What happens per
-epoch in Python is little, because an epoch of a small network takes less than a millisecond.
+`fit` prepares the data once (those of a source: block by block) and then, epoch by epoch, takes windows
+of rows in a new order (`fastnn.windows`) and hands whole stretches of steps to the step (compiled where it
+can be, `PlainStep` where not). What happens per epoch in Python is little, because an epoch of a small
+network takes less than a millisecond.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from contextlib import closing
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -30,6 +33,8 @@ from .recovery import (
     not_finite,
     parameter_error,
 )
+from .sources import Source, as_source, is_batches
+from .windows import Feed, InMemory, Streamed, Stretch, Window, converter
 
 if TYPE_CHECKING:
     from .models import Sequential
@@ -65,35 +70,6 @@ def make_step(
     return step
 
 
-class Stretch(NamedTuple):
-    """Steps of one size that follow each other in an epoch."""
-
-    rows: int
-    first: int
-    steps: int
-
-
-def plan_epoch(n: int, batch_size: int, min_rows: int = 1) -> list[Stretch]:
-    """Cut n rows into mini-batches.
-
-    The last one takes what is left over. Where that is less than `min_rows` (two with batch norm),
-    it joins the batch before it.
-
-    Examples
-    --------
-    >>> plan_epoch(10, 4)
-    [Stretch(rows=4, first=0, steps=2), Stretch(rows=2, first=8, steps=1)]
-    >>> plan_epoch(9, 4, min_rows=2)
-    [Stretch(rows=4, first=0, steps=1), Stretch(rows=5, first=4, steps=1)]
-    """
-    full, rest = divmod(n, batch_size)
-    if 0 < rest < min_rows and full:
-        full -= 1
-        rest += batch_size
-    plan = [Stretch(batch_size, 0, full), Stretch(rest, full * batch_size, 1)]
-    return [stretch for stretch in plan if stretch.rows and stretch.steps]
-
-
 class Training:
     """A running `fit`, as callbacks see it.
 
@@ -112,7 +88,9 @@ class Training:
         The steps done in this fit, over all its epochs.
     loss : float
         In `on_batch_end` the loss of that step; in `on_epoch_end` the mean over the epoch.
-    epochs, batch_size, steps_per_epoch, samples : int
+    epochs, batch_size : int
+    steps_per_epoch, samples : int
+        0 in the first epoch on batches of which nobody knows how many there are.
     optimizer : Optimizer
         Its `lr` may be changed at any time.
     error : BaseException or None
@@ -122,10 +100,8 @@ class Training:
     def __init__(
         self,
         model: Sequential,
-        X: np.ndarray,
-        targets: np.ndarray,
-        validation: tuple[np.ndarray, np.ndarray] | None,
-        plan: list[Stretch],
+        feed: Feed,
+        evaluate: Callable[[], dict[str, float]] | None,
         epochs: int,
         shuffle: bool,
         callbacks: Sequence[Any],
@@ -139,16 +115,13 @@ class Training:
         self.step = 0
         self.loss = math.nan
         self.epochs = epochs
-        self.samples = len(X)
-        self.batch_size = plan[0].rows
-        self.steps_per_epoch = sum(stretch.steps for stretch in plan)
+        self.samples = feed.samples
+        self.batch_size = feed.batch_size
+        self.steps_per_epoch = feed.steps
         self.error: BaseException | None = None
         self._classifies = model.loss.kind == "classification"
-        self._X, self._targets, self._validation = X, targets, validation
-        self._plan = plan
-        self._natural = np.arange(len(X))
-        self._order = self._natural.copy()
-        self._shuffle = shuffle
+        self._feed, self._evaluate = feed, evaluate
+        self._rng = model.rng if shuffle else None
         self._hooks = {name: _hooks(callbacks, name) for name in HOOKS}
         self._progress = progress
         self._stopped = False
@@ -184,21 +157,23 @@ class Training:
         self._call("on_epoch_begin")
         self._snapshot.take()
         started = time.perf_counter()
-        if self._shuffle:
-            # From the natural order each time: two fits of one epoch are one fit of two.
-            np.copyto(self._order, self._natural)
-            self.model.rng.shuffle(self._order)
         total, correct, rows, steps = 0.0, 0, 0, 0
-        for stretch in self._plan:
-            step = self.model.step_for(stretch.rows, self._targets)
-            done = 0
-            while done < stretch.steps and not self._stopped:
-                outcome = self._run_steps(step, stretch, done, steps)
-                done += outcome.steps
-                steps += outcome.steps
-                rows += outcome.steps * stretch.rows
-                total += outcome.loss * stretch.rows
-                correct += outcome.correct
+        with closing(self._feed.windows(self._rng)) as windows:
+            for window, stretch in ((w, stretch) for w in windows for stretch in w.plan):
+                step = self.model.step_for(stretch.rows, window.targets)
+                done = 0
+                while done < stretch.steps and not self._stopped:
+                    outcome = self._run_steps(step, window, stretch, done, steps)
+                    done += outcome.steps
+                    steps += outcome.steps
+                    rows += outcome.steps * stretch.rows
+                    total += outcome.loss * stretch.rows
+                    correct += outcome.correct
+                if self._stopped:
+                    break
+        if self._feed.steps != self.steps_per_epoch:
+            self.samples, self.steps_per_epoch = self._feed.samples, self._feed.steps
+            self._progress.learn(self.steps_per_epoch)
         seconds = time.perf_counter() - started
         if (where := not_finite(self.model)) is not None:
             self._snapshot.restore()
@@ -215,13 +190,14 @@ class Training:
         }
         if self._classifies:
             row["accuracy"] = correct / rows
-        if self._validation is not None:
-            result = self.model.evaluate_prepared(*self._validation)
-            row.update((f"val_{name}", value) for name, value in result.items())
+        if self._evaluate is not None:
+            row.update((f"val_{name}", value) for name, value in self._evaluate().items())
         self.history.append(**row)
         self._call("on_epoch_end")
 
-    def _run_steps(self, step: Step, stretch: Stretch, done: int, before: int) -> Outcome:
+    def _run_steps(
+        self, step: Step, window: Window, stretch: Stretch, done: int, before: int
+    ) -> Outcome:
         """One call of the step: as many steps as about 0.1 s holds, one where callbacks wait."""
         left = stretch.steps - done
         if self._hooks["on_batch_end"]:
@@ -232,7 +208,7 @@ class Training:
         counted = self.optimizer.step_count
         started = time.perf_counter()
         first = stretch.first + done * stretch.rows
-        outcome = step.run(self._X, self._targets, self._order, first, count, lrs)
+        outcome = step.run(window.X, window.targets, window.order, first, count, lrs)
         self._seconds_per_step = max(1e-9, (time.perf_counter() - started) / count)
         self.optimizer.step_count = counted + outcome.steps
         self.model.mark_gradients(step.keeps_gradients)
@@ -252,7 +228,7 @@ class Training:
         if callable(lr):
             return self.optimizer.learning_rates(count)
         if self._lrs.size < count or self._lrs[0] != lr:
-            self._lrs = self.optimizer.learning_rates(self.steps_per_epoch)
+            self._lrs = self.optimizer.learning_rates(max(count, self.steps_per_epoch))
         return self._lrs[:count]
 
     def _fail(self, outcome: Outcome, step: int) -> None:
@@ -291,24 +267,30 @@ def fit(
     callbacks = _checked_callbacks(callbacks)
     if model.built:
         check_parameters(model)
-    rows = as_rows(X, model.dtype, model.input_shape if model.built else None)
-    check_lengths(rows, y)
-    check_finite(rows, X, "X")
-    if not model.built:
-        model.build(rows.shape[1:])
-    model.compile(loss, optimizer, l2=l2, keep_gradients=keep_gradients)
-    assert model.loss is not None
-    targets = model.loss.prepare_targets(y, len(rows), model.output_shape, model.dtype)
-    plan = _plan_for(model, len(rows), batch_size)
-    progress = Progress(
-        epochs,
-        sum(stretch.steps for stretch in plan),
-        enabled="auto" if verbose == "auto" else bool(verbose),
-    )
-    validation = _prepare_validation(model, validation_data)
-    training = Training(
-        model, rows, targets, validation, plan, epochs, bool(shuffle), callbacks, progress
-    )
+    # Full-batch descent needs all rows of an array in memory; batches cannot give them.
+    source = as_source(X, y) if batch_size is not None or is_batches(X) else None
+    choose = partial(model.compile, loss, optimizer, l2=l2, keep_gradients=keep_gradients)
+    feed: Feed
+    if source is None:
+        rows = as_rows(X, model.dtype, model.input_shape if model.built else None)
+        check_lengths(rows, y)
+        check_finite(rows, X, "X")
+        if not model.built:
+            model.build(rows.shape[1:])
+        choose()
+        assert model.loss is not None
+        targets = model.loss.prepare_targets(y, len(rows), model.output_shape, model.dtype)
+        size = _batch_size(model, batch_size, len(rows))
+        feed = InMemory(rows, targets, size, _min_rows(model))
+    else:
+        source.check_passes(epochs)
+        if not model.built:
+            model.build(as_rows(source.first_block().x, model.dtype).shape[1:])
+        choose()
+        feed = _streamed(model, source, batch_size)
+    progress = Progress(epochs, feed.steps, enabled="auto" if verbose == "auto" else bool(verbose))
+    evaluate = _prepare_validation(model, validation_data, epochs)
+    training = Training(model, feed, evaluate, epochs, bool(shuffle), callbacks, progress)
     keeps = model.keep_gradients
     # a callback between the steps may read gradients, one between epochs says so if it does
     watched = any(
@@ -343,11 +325,31 @@ def train_on_batch(model: Sequential, x: Any, y: Any) -> float:
     return outcome.last_loss
 
 
-def _plan_for(model: Sequential, n: int, batch_size: int | None) -> list[Stretch]:
-    size = n if batch_size is None else check_integer(batch_size, "batch_size", 1, 2**31 - 1)
-    size = min(size, n)
+def _streamed(model: Sequential, source: Source, batch_size: int | None) -> Streamed:
+    """A source as the feed of a built and compiled model."""
+    if batch_size is None:
+        raise ValueError(
+            "batch_size=None is full-batch descent, which needs all rows in memory: give a batch_size, "
+            "or pass arrays"
+        )
+    assert model.loss is not None and model.input_shape is not None
+    size = _batch_size(model, batch_size, source.rows)
+    convert = converter(model.dtype, model.input_shape, model.loss, model.output_shape)
+    itemsize = model.dtype.itemsize
+    return Streamed(source, convert, model.input_shape, itemsize, size, _min_rows(model))
+
+
+def _batch_size(model: Sequential, batch_size: int | None, rows: int | None) -> int:
+    """The rows of a mini-batch: no more than there are, no fewer than a layer needs."""
+    size = rows if batch_size is None else check_integer(batch_size, "batch_size", 1, 2**31 - 1)
+    assert size is not None
+    size = size if rows is None else min(size, rows)
     _check_batch_rows(model, size)
-    return plan_epoch(n, size, max(layer.min_rows for layer in model.layers))
+    return size
+
+
+def _min_rows(model: Sequential) -> int:
+    return max(layer.min_rows for layer in model.layers)
 
 
 def _check_batch_rows(model: Sequential, rows: int) -> None:
@@ -359,20 +361,27 @@ def _check_batch_rows(model: Sequential, rows: int) -> None:
             )
 
 
-def _prepare_validation(model: Sequential, data: Any) -> tuple[np.ndarray, np.ndarray] | None:
+def _prepare_validation(
+    model: Sequential, data: Any, epochs: int
+) -> Callable[[], dict[str, float]] | None:
+    """What evaluates the model on the validation data, which are checked here (a source as it is read)."""
     if data is None:
         return None
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
-        raise TypeError("validation_data is expected as a pair (X, y), or None")
+    X, y = data, None
+    if not is_batches(data):
+        if not isinstance(data, (tuple, list)) or len(data) != 2:
+            raise TypeError("validation_data is expected as a pair (X, y), as batches, or None")
+        X, y = data
     names = ("validation_data[0]", "validation_data[1]")
-    rows = as_rows(data[0], model.dtype, model.input_shape, names[0])
-    check_lengths(rows, data[1], names)
-    check_finite(rows, data[0], names[0])
+    if (source := as_source(X, y, "validation_data")) is not None:
+        source.check_passes(epochs)
+        return partial(model.evaluate, source)
+    rows = as_rows(X, model.dtype, model.input_shape, names[0])
+    check_lengths(rows, y, names)
+    check_finite(rows, X, names[0])
     assert model.loss is not None
-    targets = model.loss.prepare_targets(
-        data[1], len(rows), model.output_shape, model.dtype, names[1]
-    )
-    return rows, targets
+    targets = model.loss.prepare_targets(y, len(rows), model.output_shape, model.dtype, names[1])
+    return partial(model.evaluate_prepared, rows, targets)
 
 
 def _checked_callbacks(callbacks: Any) -> list[Any]:

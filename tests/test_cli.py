@@ -243,6 +243,31 @@ def test_bytes_are_centred_and_other_numbers_standardised(run, tmp_path):
     assert fastnn.load(tmp_path / "model.safetensors").preprocessing.inputs.kind == "center"
 
 
+@pytest.mark.parametrize("scaling", ["center", "standardize", "minmax", "whiten", "zca"])
+def test_each_scaling_learns_and_travels_with_the_model(run, tmp_path, scaling):
+    run("train", "digits", "--scaling", scaling, "--epochs", 2, "--hidden", 32, "--out", tmp_path)
+    answers = run("predict", tmp_path / "model.safetensors", "digits").out.split()[1:]
+    truth = datasets.digits().y_test
+    assert np.mean(np.array(answers, int) == truth) > 0.8
+
+
+def test_pixels_are_centred_only(run, tmp_path):
+    """Bytes are taken for pixels: the mean image comes off, and all share one unit."""
+    rng = np.random.default_rng(0)
+    X = rng.integers(0, 256, (60, 12)).astype(np.uint8)
+    y = np.arange(60) % 2
+    np.savez(tmp_path / "a.npz", X_train=X, y_train=y, X_test=X[:20] // 2, y_test=y[:20])
+    run("train", tmp_path / "a.npz", "--epochs", 1, "--out", tmp_path)
+    inputs = fastnn.load(tmp_path / "model.safetensors").preprocessing.inputs
+    assert type(inputs).__name__ == "Center" and inputs.scale == np.ptp(X)
+    np.testing.assert_allclose(inputs.mean, X.mean(axis=0))
+
+
+def test_missing_values_cannot_be_whitened(refused, tmp_path):
+    np.savez(tmp_path / "a.npz", X=np.random.default_rng(0).random((20, 3)), y=np.arange(20) % 2)
+    assert "mixes them" in refused("train", tmp_path / "a.npz", "--scaling", "zca", "--impute")
+
+
 # Tables -------------------------------------------------------------------------------------------
 
 

@@ -89,6 +89,11 @@ def calls(dtype: Any) -> list[Call]:
         ),
         (batchnorm.batchnorm_backward, dict(**back, y=matrix(6, 5), activation="relu")),
         (batchnorm.batchnorm_backward, dict(**back, training=False, activation="gelu")),
+        (
+            batchnorm.reapply,
+            dict(x=x, **norm, **vectors("mean", "rstd"), activation=RELU, y=y),
+        ),
+        (batchnorm.moments, dict(x=x, mean=np.zeros(5), m2=np.zeros(5))),
         (dense.dense_forward, dict(x=x, w=matrix(5, 7), b=matrix(7), out=matrix(6, 7))),
         (dense.dense_backward, dict(**dense_back, y=matrix(6, 7), activation="tanh")),
         (dense.forward, dict(x=x, w=matrix(5, 7), b=matrix(7), activation=RELU, y=matrix(6, 7))),
@@ -200,6 +205,8 @@ WRITTEN: dict[Any, tuple[str, ...]] = {
     updates.adamw_update: ("w", "m", "v"),
     updates.clip_by_value: ("dw",),
     updates.clip_by_global_norm: ("dw",),
+    batchnorm.reapply: ("y",),
+    batchnorm.moments: ("mean", "m2"),
     dense.forward: ("y",),
     dense.input_gradient: ("dx",),
     dense.weight_gradient: ("dw",),
@@ -211,6 +218,7 @@ ALONE = [
     (updates.clip_by_global_norm, "dw"),
     (updates.sum_of_squares, "w"),
     (updates.all_finite, "x"),
+    (batchnorm.moments, "x"),
     (dense.bias_gradient, "dy"),
 ]
 

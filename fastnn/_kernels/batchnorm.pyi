@@ -19,6 +19,10 @@ def batchnorm_forward(
     mean_out: Array | None = None,
     rstd_out: Array | None = None,
 ) -> tuple[Array, Array, Array]: ...
+def reapply(
+    x: Array, gamma: Array, beta: Array, mean: Array, rstd: Array, activation: Parsed, y: Array
+) -> Array: ...
+def moments(x: Array, mean: Array, m2: Array) -> None: ...
 def batchnorm_backward(
     dy: Array,
     x: Array,

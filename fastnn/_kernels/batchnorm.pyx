@@ -444,6 +444,51 @@ def batchnorm_forward(x, gamma, beta, running_mean=None, running_var=None, *, tr
     return a.outputs
 
 
+def reapply(x, gamma, beta, mean, rstd, activation, y):
+    """y = act(batch norm of x) from statistics that are given, for x (rows, channels * inner); y may be x."""
+    cdef Norm b
+    cdef Arrays arrays = Arrays()
+    memset(&b, 0, sizeof(Norm))
+    parse(activation, &b.activation, b.params)
+    b.x = arrays.matrix(x, &b.ldx)
+    shape(&b, arrays, gamma)
+    b.y = arrays.matrix(y, &b.ldy, True)
+    check_shape(&b, arrays, "y")
+    b.beta, b.mean, b.rstd = vector(&b, arrays, beta), vector(&b, arrays, mean), vector(&b, arrays, rstd)
+    run_forward(&b)
+    return y
+
+
+def moments(x, mean, m2):
+    """mean and M2 = sum((x - mean)^2) of each column of x (rows, cols), into float64 arrays."""
+    cdef Norm b
+    cdef fnn_op op
+    cdef Scratch scratch
+    cdef Arrays arrays = Arrays(), results = Arrays()
+    cdef char *mean_to
+    cdef char *m2_to
+    memset(&b, 0, sizeof(Norm))
+    b.training, b.inner = True, 1
+    b.x = arrays.matrix(x, &b.ldx)
+    b.rows, b.cols, b.real = arrays.rows(), arrays.cols(), arrays.itemsize
+    mean_to, m2_to = vector(&b, results, mean, True), vector(&b, results, m2, True)
+    if results.itemsize != sizeof(double):
+        raise ValueError("mean and m2 must be float64")
+    if b.rows == 0 or b.cols == 0:
+        raise ValueError("expected at least one row and one column")
+    b.kernels = kernels_for(b.real)
+    borrow(&scratch, plan(&b, 1))
+    try:
+        place(&b, scratch.memory)
+        op.block, op.blocks, op.args = forward_statistics, b.row_blocks, &b
+        run_now(&op, 1, threads_for(FLOPS * b.rows * b.cols), NULL, 0)
+        merge_moments(b.sums, b.rows, b.row_block, b.cols)
+        memcpy(mean_to, b.sums, b.cols * sizeof(double))
+        memcpy(m2_to, b.sums + b.cols, b.cols * sizeof(double))
+    finally:
+        give_back(&scratch)
+
+
 # --- backward ------------------------------------------------------------------------------------
 
 

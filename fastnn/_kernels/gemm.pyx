@@ -36,13 +36,14 @@ from fastnn._kernels.vec cimport (
 KB_BYTES = 2048      # bytes of k in a chunk: 512 floats, 256 doubles
 GIVE_BYTES = 2560    # of a row of scratch: a chunk of k may be a quarter longer than KB_BYTES
 SCRATCH_ROWS = 33    # of GIVE_BYTES: 32 rows of an operand, each a cache line longer
-cdef Py_ssize_t BLOCK_TILES = 12     # rows of a block, in tiles
+cdef Py_ssize_t BLOCK_ROWS = 168     # of C: whole tiles of 14, 12 and 6
 cdef Py_ssize_t BLOCK_BYTES = 1024   # columns of a block: 256 floats, 128 doubles
 cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
 cdef Py_ssize_t PACK_A_STEPS = 96    # steps of k from which packing a column-mode A pays
 cdef Py_ssize_t PACK_A_BYTES = 1024  # and bytes between its rows: short ones are fetched ahead as they lie
 cdef Py_ssize_t PACK_FAR_B_ROWS = 16  # rows of C from which packing a B that does not stay in L2 pays
 cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
+cdef Py_ssize_t NARROW_COLUMNS = 16  # of x.T @ dy that is computed as its transpose, at most
 cdef Py_ssize_t FLIPPED_STEPS = 64   # steps of k in a chunk of a flipped product
 cdef Py_ssize_t MOST_BLOCKS = 16     # cut for threads no further than that: small blocks read more
 cdef Py_ssize_t FAR_BYTES = 1 << 19  # of an A that is fetched ahead, as it does not stay in L2
@@ -68,13 +69,13 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
         plan_packing(g)
         return
     g.kb = KB_BYTES // g.real
-    g.mb = BLOCK_TILES * mr
+    g.mb = ceil_to(BLOCK_ROWS, mr)
     g.nb = ceil_to(widest_block(g.real), nr)
     g.copy_a = not g.a_columns and (g.a_give != NULL or (g.n > 4 * nr and (g.lda * g.real) % 1024 == 0))
     if g.nb < g.n <= 2 * g.nb and (g.take != NULL or g.copy_a):
         # an update wants whole rows, which lie together in the weights; rows of A are best made once:
         # wider blocks, but not larger
-        g.nb, g.kb, g.mb = 2 * g.nb, g.kb // 2, BLOCK_TILES // 2 * mr
+        g.nb, g.kb, g.mb = 2 * g.nb, g.kb // 2, ceil_to(BLOCK_ROWS // 2, mr)
     # even chunks, a quarter longer at most: 784 is 2 x 392, not 512 + 272, and 600 is one
     chunks = max(1, (g.k + g.kb - g.kb // 4 - 1) // g.kb)
     g.kb = max(1, ceil_to((g.k + chunks - 1) // chunks, 4))
@@ -100,7 +101,7 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
 
 
 cdef inline bint is_narrow(const Gemm *g) noexcept nogil:
-    return (g.a_columns and 2 * g.n <= g.kernels.nr and g.m >= 4 * g.n and g.a_give == NULL and g.b_give == NULL
+    return (g.a_columns and g.n <= NARROW_COLUMNS and g.m >= 4 * g.n and g.a_give == NULL and g.b_give == NULL
             and g.take == NULL and g.finish == NULL and g.bias == NULL)
 
 

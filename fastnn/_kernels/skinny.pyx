@@ -17,8 +17,8 @@ from fastnn._kernels.vec cimport fnn_op, fnn_run
 # Measured against the tiles of gemm.pyx, paired, on a Cascade Lake with AVX-512.
 cdef Py_ssize_t DOT_SIDE = 10         # of C at most, on one side
 cdef Py_ssize_t DOT_COLUMNS = 8       # likewise, where B is to be transposed first
-cdef Py_ssize_t DOT_VECTORS = 4       # along k from which the sums across lanes at the end pay
-cdef Py_ssize_t COLUMN_VECTORS = 2    # likewise, for each column, where B is to be transposed first
+cdef Py_ssize_t DOT_STEPS = 64        # of k from which the sums across lanes at the end pay
+cdef Py_ssize_t COLUMN_STEPS = 32     # likewise, for each column, where B is to be transposed first
 cdef Py_ssize_t STREAM_ROWS = 8       # of C at most
 cdef Py_ssize_t FLIPPED_STEPS = 16    # of k from which turning C round pays
 cdef Py_ssize_t STREAM_BYTES = 2048   # of a row of B in a block: shorter pieces are fetched ahead less well
@@ -27,7 +27,6 @@ cdef Py_ssize_t STREAM_BYTES = 2048   # of a row of B in a block: shorter pieces
 cdef bint plan_skinny(Gemm *g) noexcept nogil:
     """Choose one of these routes if it fits; says whether it does."""
     cdef bint plain = g.bias == NULL and not g.activation
-    cdef Py_ssize_t lanes = g.kernels.lanes
     if g.a_give != NULL or g.b_give != NULL or g.take != NULL or g.finish != NULL:
         return False
     if g.a_columns:
@@ -42,10 +41,10 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
     if g.n == 1 and g.ldb == 1:  # a column whose elements follow each other is a row of B.T
         g.b_transposed, g.ldb = True, g.k
     if g.b_transposed:
-        if g.n == 1 or (g.n <= min(g.m, DOT_SIDE) and g.k >= DOT_VECTORS * lanes):
+        if g.n == 1 or (g.n <= min(g.m, DOT_SIDE) and g.k >= DOT_STEPS):
             plan_dot(g)
             return True
-        if g.m <= DOT_SIDE and g.k >= DOT_VECTORS * lanes and g.bias == NULL:
+        if g.m <= DOT_SIDE and g.k >= DOT_STEPS and g.bias == NULL:
             swap(g)
             plan_dot(g)
             return True
@@ -53,7 +52,7 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
     if g.m <= STREAM_ROWS:
         plan_stream(g)
         return True
-    if g.n <= DOT_COLUMNS and g.k >= COLUMN_VECTORS * lanes * g.n:
+    if g.n <= DOT_COLUMNS and g.k >= COLUMN_STEPS * g.n:
         plan_dot(g)
         return True
     return False

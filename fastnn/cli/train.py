@@ -46,6 +46,8 @@ inside), history.csv (one row per epoch) and curves.png. Without --out nothing i
 
 A regression standardises its target: a loss of 1 is that of always answering the mean."""
 
+SCALINGS = ("center", "standardize", "minmax", "whiten", "zca")
+
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "sigmoid", "tanh")
 
 MODEL, HISTORY, CURVES = "model.safetensors", "history.csv", "curves.png"
@@ -101,11 +103,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--scaling",
-        choices=("auto", "center", "standardize"),
+        choices=("auto", *SCALINGS),
         default="auto",
-        help="of an .npz: auto takes the mean off and divides by the common range where all "
-        "columns share their unit (whole numbers, or all from 0 to 1, such as pixels), and "
-        "standardises each column otherwise",
+        help="of an .npz: auto centres where all columns share their unit (whole numbers, or all "
+        "from 0 to 1, such as pixels): it takes the mean image off, in units of the common range; "
+        "otherwise it standardises each column. whiten: principal components of unit variance; "
+        "zca: the same, turned back to the columns",
     )
     add(
         "--test-fraction",
@@ -265,12 +268,20 @@ def _preparation(arguments: argparse.Namespace, data: Dataset, table: bool) -> P
     inputs: Any
     if table:
         inputs = preprocessing.TableEncoder(**options)
-    elif arguments.scaling == "center" or (
-        arguments.scaling == "auto" and _share_a_unit(data.X_train)
-    ):
-        inputs = preprocessing.Center(**options)
     else:
-        inputs = preprocessing.Standardize(**options)
+        scaling = arguments.scaling
+        if scaling == "auto":
+            scaling = "center" if _share_a_unit(data.X_train) else "standardize"
+        if scaling in ("whiten", "zca") and arguments.impute:
+            raise ValueError(f"--impute is for columns, --scaling {scaling} mixes them")
+        makers: dict[str, Callable[[], Any]] = {
+            "center": lambda: preprocessing.Center(**options, scale="range"),
+            "standardize": lambda: preprocessing.Standardize(**options),
+            "minmax": lambda: preprocessing.MinMax(**options),
+            "whiten": lambda: preprocessing.PCA(whiten=True, dtype=arguments.dtype),
+            "zca": lambda: preprocessing.ZCA(dtype=arguments.dtype),
+        }
+        inputs = makers[scaling]()
     return preprocessing.Preparation(inputs, target).fit((data.X_train, data.y_train))
 
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from fastnn.preprocessing.arrays import Standardize, float_dtype
+from fastnn.preprocessing.arrays import float_dtype
 from fastnn.preprocessing.base import Arrays, Preprocessor, require_fitted
 from fastnn.preprocessing.columns import (
     Columns,
@@ -19,6 +19,7 @@ from fastnn.preprocessing.columns import (
     to_numbers,
     to_texts,
 )
+from fastnn.preprocessing.scaling import Standardize
 
 
 class TableEncoder(Preprocessor):
