@@ -93,7 +93,7 @@ def _class_labels(labels: Any, rows: int, classes: int, soft: bool) -> Array:
             f"labels must be an array (N,) of integers{also}, got {given}: "
             "convert them with np.asarray(labels, dtype=np.int64)"
         )
-    if soft and labels.shape == (rows, classes) != (rows,):
+    if soft and labels.shape == (rows, classes):
         raise TypeError(
             f"labels of the shape {labels.shape} of the logits are probabilities of the classes and must "
             f"be floats, got {labels.dtype}: pass labels.argmax(axis=1) if they are one-hot, else "
