@@ -6,24 +6,44 @@ about the package is in pyproject.toml.
 
 Environment: FASTNN_NO_OPENMP=1 builds without OpenMP (one thread); FASTNN_CFLAGS adds compiler flags:
 a sanitizer, say, or -g, which also keeps the symbols for a debugger or a profiler; FASTNN_OBJECTS names
-a folder where several builds share the compiled vector code.
+a folder where several builds share the compiled vector code; FASTNN_ABI3=1 builds for the limited C API
+of Python 3.11, so that one wheel serves all later ones. That is no default: Cython has no fast calls there
+before 3.12, and a call on a small array takes up to 30% longer (benchmarks/builds.py measures it).
+
+What is built depends on nothing but the sources and the tools: two builds give the same bytes.
 """
 
 from __future__ import annotations
 
+import gzip
 import os
 import platform
 import shutil
+import subprocess
 import sys
+import sysconfig
+import tarfile
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
+from setuptools.command.bdist_wheel import bdist_wheel
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import CompileError, LinkError
+from setuptools.command.sdist import sdist
+from setuptools.errors import CompileError, ExecError, LinkError
+
+if sysconfig.get_config_var("Py_GIL_DISABLED"):
+    sys.exit(
+        "fastnn needs Python's global lock, which guards the scratch memory of its kernels, and this is a"
+        " free-threaded Python: use the ordinary one (python3.13, not python3.13t)"
+    )
+
+# The time of what is written into archives: zip files know none before 1980.
+EPOCH = int(os.environ.setdefault("SOURCE_DATE_EPOCH", "315619200"))
 
 KERNELS = Path("fastnn/_kernels")
 VEC = KERNELS / "vec"
@@ -64,6 +84,39 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+class Sdist(sdist):
+    """sdist whose archive says nothing of who packed it, when and with which permissions."""
+
+    def make_archive(self, base_name: Any, format: str, *args: Any, **options: Any) -> Any:
+        if format != "gztar":
+            return super().make_archive(base_name, format, *args, **options)
+
+        def plain(entry: tarfile.TarInfo) -> tarfile.TarInfo:
+            entry.uid = entry.gid = 0
+            entry.uname = entry.gname = ""
+            entry.mtime = EPOCH
+            entry.mode = 0o755 if entry.isdir() or entry.mode & 0o100 else 0o644
+            return entry
+
+        name = f"{base_name}.tar.gz"
+        with (
+            open(name, "wb") as file,
+            gzip.GzipFile("", "wb", fileobj=file, mtime=EPOCH) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            archive.add(options["base_dir"], filter=plain)
+        return name
+
+
+class BdistWheel(bdist_wheel):
+    """bdist_wheel whose files have the same permissions whatever those of the checkout are."""
+
+    def write_wheelfile(self, *args: Any, **options: Any) -> None:  # the last before all is packed
+        super().write_wheelfile(*args, **options)
+        for path in Path(self.bdist_dir).rglob("*"):
+            path.chmod(0o755 if path.is_dir() or path.suffix == ".so" else 0o644)
+
+
 class BuildExt(build_ext):
     """build_ext that compiles the variants and asks the compiler for OpenMP."""
 
@@ -73,23 +126,53 @@ class BuildExt(build_ext):
             self.parallel = usable_cores()
 
     def build_extensions(self) -> None:
-        openmp = [] if os.environ.get("FASTNN_NO_OPENMP") else self._openmp_flags()
+        compiler = self.compiler
+        self.clang_cl = compiler.compiler_type == "msvc"
+        if self.clang_cl:
+            self._use_clang_cl()
+        else:  # Some Pythons hand down the folder of their own library, which no extension needs.
+            compiler.linker_so = [f for f in compiler.linker_so if not f.startswith("-Wl,-rpath")]
+        compiling, linking = self._openmp_flags()
         extra = os.environ.get("FASTNN_CFLAGS", "").split()
         objects = self._vector_objects(extra)
         # setuptools compares times of files, which do not tell of other flags or older objects.
-        self.force = self._changed("flags", [*openmp, *extra]) or self.force
+        self.force = self._changed("flags", [*compiling, *linking, *extra, ABI]) or self.force
         if self._changed("objects", objects):
             for path in objects:
                 os.utime(path)
         # The dynamic linker needs no names of static functions; a profiler does.
         strip = sys.platform == "linux" and not self.inplace and "-g" not in extra
+        flags = self._flags([*FLAGS, "-O2", "-Wno-unused-function", *extra])
         for extension in self.extensions:
-            extension.extra_compile_args += [*FLAGS, "-O2", "-Wno-unused-function", *openmp, *extra]
-            extension.extra_link_args += [*openmp, *extra, *["-Wl,-s"] * strip]
+            extension.extra_compile_args += [*flags, *compiling]
+            extension.extra_link_args += [*linking, *extra, *["-Wl,-s"] * strip]
             if extension.name.endswith(".machine"):
                 extension.extra_objects += objects
                 extension.depends += objects
+                if self.clang_cl:
+                    extension.extra_objects.append(self._clang_builtins())
         super().build_extensions()
+
+    def _use_clang_cl(self) -> None:
+        """MSVC itself knows no vector types: its linker and libraries with the compiler of LLVM."""
+        found = shutil.which("clang-cl")
+        if found is None:
+            raise ExecError("fastnn is built by clang-cl on Windows: put the bin of LLVM on PATH")
+        if not self.compiler.initialized:
+            self.compiler.initialize()
+        self.compiler.cc = found
+        self.compiler.compile_options.remove("/GL")  # the linker of MSVC cannot optimise for LLVM
+
+    def _clang_builtins(self) -> str:
+        """Where LLVM keeps what __builtin_cpu_supports needs; MSVC's linker does not look there."""
+        command = [self.compiler.cc, "/clang:--rtlib=compiler-rt", "/clang:-print-libgcc-file-name"]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+    def _flags(self, flags: list[str]) -> list[str]:
+        """The flags as this compiler wants them."""
+        if not self.clang_cl:
+            return flags
+        return [f"/clang:{flag}" for flag in flags if flag != "-fvisibility=hidden"]
 
     def _changed(self, what: str, now: list[str]) -> bool:
         """Whether this is other than at the last build in this folder."""
@@ -113,9 +196,11 @@ class BuildExt(build_ext):
         kept.mkdir(parents=True, exist_ok=True)
 
         def compile_one(name: str) -> str:
-            flags = [*FLAGS, "-Wall", "-Wextra", *jobs[name], *extra]
-            recipe = repr((self.compiler.compiler_so, flags, sources)).encode()
-            target = kept / f"{Path(name).stem}-{sha256(recipe).hexdigest()[:16]}.o"
+            flags = self._flags([*FLAGS, "-Wall", "-Wextra", *jobs[name], *extra])
+            compiler = self.compiler.cc if self.clang_cl else self.compiler.compiler_so
+            recipe = repr((compiler, flags, sources)).encode()
+            suffix = self.compiler.obj_extension
+            target = kept / f"{Path(name).stem}-{sha256(recipe).hexdigest()[:16]}{suffix}"
             if not target.exists():
                 (made,) = self.compiler.compile(
                     [str(VEC / name)], output_dir=self.build_temp, extra_preargs=flags
@@ -128,33 +213,48 @@ class BuildExt(build_ext):
         with ThreadPoolExecutor(self.parallel) as pool:
             return list(pool.map(compile_one, jobs))
 
-    def _openmp_flags(self) -> list[str]:
-        """-fopenmp where it compiles and links, else nothing: the kernels then run on one thread."""
-        flags = ["-fopenmp"]
+    def _openmp_flags(self) -> tuple[list[str], list[str]]:
+        """What compiles and links OpenMP here, else nothing: the kernels then run on one thread."""
+        if os.environ.get("FASTNN_NO_OPENMP"):
+            return [], []
+        ways: list[tuple[list[str], list[str]]] = [(["-fopenmp"], ["-fopenmp"])]
+        if self.clang_cl:
+            ways = [(["/clang:-fopenmp"], ["libomp.lib"])]
+        elif sys.platform == "darwin":  # Apple's clang knows OpenMP but brings no run-time
+            for root in ("/opt/homebrew/opt/libomp", "/usr/local/opt/libomp", sys.prefix):
+                compiling = ["-Xpreprocessor", "-fopenmp", f"-I{root}/include"]
+                ways.append((compiling, [f"-L{root}/lib", "-lomp"]))
         with tempfile.TemporaryDirectory() as folder:
             source, program = Path(folder, "probe.c"), str(Path(folder, "probe"))
             source.write_text(
                 "#include <omp.h>\nint main(void) { return omp_get_max_threads() < 1; }\n"
             )
-            try:
-                found = self.compiler.compile([str(source)], output_dir=folder, extra_preargs=flags)
-                self.compiler.link_executable(found, program, extra_preargs=flags)
-            except (CompileError, LinkError):
-                print("fastnn: no OpenMP here, building for one thread", file=sys.stderr)
-                return []
-        return flags
+            for compiling, linking in ways:
+                try:
+                    found = self.compiler.compile(
+                        [str(source)], output_dir=folder, extra_preargs=compiling
+                    )
+                    self.compiler.link_executable(found, program, extra_preargs=linking)
+                except (CompileError, LinkError):
+                    continue
+                return compiling, linking
+        print("fastnn: no OpenMP here, building for one thread", file=sys.stderr)
+        return [], []
 
 
 MODULES = [
     "machine", "arguments", "arrays", "program", "activations", "gemm", "skinny", "dense", "batchnorm",
     "fusion", "softmax", "maxout", "dropout", "losses", "updates",
 ]  # fmt: skip
+ABI = "0x030b0000" if os.environ.get("FASTNN_ABI3") else ""
 extensions = [
     Extension(
         f"fastnn._kernels.{name}",
         [str(KERNELS / f"{name}.pyx")],
         include_dirs=[str(KERNELS)],
         depends=[str(KERNELS / header) for header in ("team.h", "process.h", "vec/table.h")],
+        define_macros=[("Py_LIMITED_API", ABI)] if ABI else [],
+        py_limited_api=bool(ABI),
     )
     for name in MODULES
 ]
@@ -162,5 +262,6 @@ extensions = [
 setup(
     # The C that Cython writes goes to build/, so that neither the sources nor the sdist hold any.
     ext_modules=cythonize(extensions, language_level=3, build_dir="build/cython"),
-    cmdclass={"build_ext": BuildExt},
+    cmdclass={"bdist_wheel": BdistWheel, "build_ext": BuildExt, "sdist": Sdist},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}} if ABI else {},
 )

@@ -2,6 +2,7 @@
 
     pytest benchmarks                        # fastnn, its NumPy reference and whoever is installed
     pytest benchmarks -k "gemm and not torch"
+    pytest benchmarks/test_bench_steps.py --benchmark-json steps.json
 
 pytest-benchmark runs everything in one process, one contender after the other, which is good for
 profiling and for following a change of our own. Two frameworks in one process disturb each other;
@@ -11,6 +12,9 @@ the shapes, the contenders and the checks of `fastnn.bench`.
 
 from __future__ import annotations
 
+import one_thread  # noqa: F401
+
+# isort: split
 from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Any
@@ -20,22 +24,29 @@ import pytest
 from fastnn.bench import oracle
 from fastnn.bench.compare import LOSS_TOLERANCE
 from fastnn.bench.contenders import CONTENDERS, REQUIRES, create
+from fastnn.bench.contenders.fastnn_mlp import FitSteps
 from fastnn.bench.contenders.numpy_mlp import NumPySteps
 from fastnn.bench.kernels import Kernel
-from fastnn.bench.workloads import Gemm, Task, Workload
+from fastnn.bench.worker import STEPS_BETWEEN_RESTORES, one_line
+from fastnn.bench.workloads import WORKLOADS, Gemm, Task, Workload
 
 CHECKED_STEPS = 3
+# Of digits in a fit: as many steps as `fastnn.bench.worker` makes before it restores the parameters.
+FitSteps.epochs = STEPS_BETWEEN_RESTORES // WORKLOADS["digits-fit"].epoch_steps
 _created: dict[str, Any] = {}
 
 
 @pytest.fixture(params=CONTENDERS)
 def contender(request: pytest.FixtureRequest) -> Any:
-    """Each contender that is installed, with one thread."""
+    """Each contender that is installed and can be imported, with one thread."""
     name = request.param
     if find_spec(REQUIRES.get(name, "numpy")) is None:
         pytest.skip(f"{REQUIRES[name]} is not installed")
     if name not in _created:
-        _created[name] = create(name, threads=1)
+        try:
+            _created[name] = create(name, threads=1)
+        except Exception as error:  # what a broken installation raises
+            pytest.skip(f"{REQUIRES[name]} cannot be used: {one_line(error)}")
     return _created[name]
 
 
@@ -60,11 +71,11 @@ def _time_steps(contender: Any, workload: Workload, benchmark: Any) -> None:
     steps = contender.steps(workload)
     expected = NumPySteps(workload).losses(CHECKED_STEPS)
     assert steps.losses(CHECKED_STEPS) == pytest.approx(expected, LOSS_TOLERANCE[workload.dtype])
-    # Small networks are run by the hundred: the time of one step is that of the round over `count`.
-    count = 1 if workload.flops > 100e6 else 100
+    # A round is an epoch, or those of a fit: as many steps for everyone in a group.
+    count = workload.epoch_steps * (FitSteps.epochs if workload.fit else 1)
     steps.restore()
-    done = steps.run(count)
-    benchmark.extra_info["steps_per_round"] = done
+    assert steps.run(count) == count
+    benchmark.extra_info["steps_per_round"] = count
     benchmark.pedantic(
         lambda: steps.run(count), setup=steps.restore, rounds=10, warmup_rounds=1, iterations=1
     )
@@ -73,7 +84,5 @@ def _time_steps(contender: Any, workload: Workload, benchmark: Any) -> None:
 def _time_call(contender: Any, task: Gemm | Kernel, benchmark: Any) -> None:
     arrays = oracle.inputs(task)
     call = contender.call(task, arrays)
-    answers = oracle.expected(task, arrays)
-    error = oracle.worst_error(tuple(call())[: len(answers)], answers)
-    assert error <= oracle.TOLERANCE[task.dtype]
+    assert oracle.error_of(task, arrays, tuple(call())) <= oracle.TOLERANCE[task.dtype]
     benchmark(call)

@@ -2,9 +2,10 @@
 
 import pytest
 
-from fastnn.bench.kernels import ACTIVATIONS, KERNELS
+from fastnn.bench.kernels import KERNELS
+from fastnn.bench.roofline import family
 
-TASKS = [task for task in KERNELS if task.op.removesuffix("_backward") in ACTIVATIONS]
+TASKS = [task for task in KERNELS if family(task) == "activations"]
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)

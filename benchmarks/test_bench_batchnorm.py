@@ -3,8 +3,9 @@
 import pytest
 
 from fastnn.bench.kernels import KERNELS
+from fastnn.bench.roofline import family
 
-TASKS = [task for task in KERNELS if task.op.startswith("batchnorm")]
+TASKS = [task for task in KERNELS if family(task) == "batch norm"]
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)

@@ -1,10 +1,11 @@
-"""Losses, value and gradient in one call, and the operations on rows: softmax and maxout."""
+"""Losses, value and gradient in one call."""
 
 import pytest
 
-from fastnn.bench.kernels import KERNELS, LOSSES, ROWWISE
+from fastnn.bench.kernels import KERNELS
+from fastnn.bench.roofline import family
 
-TASKS = [task for task in KERNELS if task.op.removesuffix("_backward") in (*LOSSES, *ROWWISE)]
+TASKS = [task for task in KERNELS if family(task) == "losses"]
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda task: task.name)

@@ -25,15 +25,20 @@ _HOME = {
         "SoftmaxCrossEntropy",
     ),
     "models": ("Sequential",),
+    "diagnosis": ("Doctor", "Finding", "diagnose"),
+    "lr_range_test": ("learning_rate_range_test",),
     "optimizers": ("Adagrad", "Adam", "AdamW", "Optimizer", "RMSProp", "SGD"),
     "recovery": ("NonFiniteError",),
     "serialization": ("ModelFileError", "load"),
     "history": ("History",),
+    "gradient_check": ("gradcheck",),
+    "statistics": ("activation_statistics",),
 }  # fmt: skip
 _WHERE = {name: module for module, names in _HOME.items() for name in names}
 _MODULES = (
-    "datasets", "functional", "history", "initializers", "layers", "losses", "machine", "models",
-    "optimizers", "plots", "preprocessing", "reference", "sources", "tables", "training",
+    "callbacks", "datasets", "diagnosis", "experiments", "functional", "gradient_check", "history",
+    "initializers", "layers", "losses", "machine", "models", "optimizers", "plots", "preprocessing",
+    "reference", "schedules", "sources", "statistics", "tables", "training",
 )  # fmt: skip
 
 __all__ = ["__version__", *sorted(_WHERE), *_MODULES]

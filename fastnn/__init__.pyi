@@ -1,7 +1,11 @@
 """What type checkers see of `fastnn`: the names that `__init__.py` loads when they are first used."""
 
+from fastnn import callbacks as callbacks
 from fastnn import datasets as datasets
+from fastnn import diagnosis as diagnosis
+from fastnn import experiments as experiments
 from fastnn import functional as functional
+from fastnn import gradient_check as gradient_check
 from fastnn import history as history
 from fastnn import initializers as initializers
 from fastnn import layers as layers
@@ -12,9 +16,15 @@ from fastnn import optimizers as optimizers
 from fastnn import plots as plots
 from fastnn import preprocessing as preprocessing
 from fastnn import reference as reference
+from fastnn import schedules as schedules
 from fastnn import sources as sources
+from fastnn import statistics as statistics
 from fastnn import tables as tables
 from fastnn import training as training
+from fastnn.diagnosis import Doctor as Doctor
+from fastnn.diagnosis import Finding as Finding
+from fastnn.diagnosis import diagnose as diagnose
+from fastnn.gradient_check import gradcheck as gradcheck
 from fastnn.history import History as History
 from fastnn.layers import ELU as ELU
 from fastnn.layers import GELU as GELU
@@ -44,6 +54,7 @@ from fastnn.losses import MeanAbsoluteError as MeanAbsoluteError
 from fastnn.losses import MeanSquaredError as MeanSquaredError
 from fastnn.losses import MulticlassHinge as MulticlassHinge
 from fastnn.losses import SoftmaxCrossEntropy as SoftmaxCrossEntropy
+from fastnn.lr_range_test import learning_rate_range_test as learning_rate_range_test
 from fastnn.machine import available_isas as available_isas
 from fastnn.machine import get_num_threads as get_num_threads
 from fastnn.machine import isa as isa
@@ -60,5 +71,6 @@ from fastnn.optimizers import RMSProp as RMSProp
 from fastnn.recovery import NonFiniteError as NonFiniteError
 from fastnn.serialization import ModelFileError as ModelFileError
 from fastnn.serialization import load as load
+from fastnn.statistics import activation_statistics as activation_statistics
 
 __version__: str

@@ -7,7 +7,7 @@ import math
 import numbers
 import os
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastnn.files import replacing
 
@@ -121,8 +121,12 @@ class History(Mapping[str, list[float]]):
         with replacing(path, "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(self._columns)
-            for row in zip(*self._columns.values(), strict=True):
-                writer.writerow("" if math.isnan(value) else repr(value) for value in row)
+            self.write_rows(writer)
+
+    def write_rows(self, writer: Any, first: int = 0) -> None:
+        """Write the rows from `first` on to a `csv.writer`, as `to_csv` does."""
+        for row in zip(*(column[first:] for column in self._columns.values()), strict=True):
+            writer.writerow("" if math.isnan(value) else repr(value) for value in row)
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> History:

@@ -2,8 +2,8 @@
 
 `fastnn.functional` refuses what its kernels cannot take as it is. Here, one floor up, an array is
 converted once to the model's dtype and to C order: other float types, integers and booleans, lists
-and tables of numbers are taken; complex numbers, text and Python objects are not, and neither is
-a number that the model's dtype cannot hold.
+and tables of numbers, arrays of other libraries (`fastnn.interchange`) are taken; complex numbers, text
+and Python objects are not, and neither is a number that the model's dtype cannot hold.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import numpy as np
+
+from .interchange import to_numpy
 
 Shape = tuple[int, ...]
 
@@ -25,7 +27,8 @@ def as_floats(values: Any, dtype: np.dtype[Any], name: str) -> np.ndarray:
     Raises
     ------
     TypeError
-        Complex numbers, text, dates, Python objects, sparse matrices.
+        Complex numbers, text, dates, Python objects, sparse matrices, what another library does not
+        let go of (`interchange.to_numpy`).
     ValueError
         Masked values.
     """
@@ -37,6 +40,7 @@ def as_floats(values: Any, dtype: np.dtype[Any], name: str) -> np.ndarray:
         raise ValueError(
             f"{name} has masked values: fill them, {name}.filled(...), or drop the rows"
         )
+    values = to_numpy(values, name)
     try:
         array = np.asarray(values)
     except ValueError as error:
@@ -159,7 +163,8 @@ def _refuse(
         at += f", column {place[1]}"
     elif len(place) > 2:
         at += f", position {place[1:]}"
-    given = original[place] if original.shape == array.shape else value
+    numbers = original.shape == array.shape and original.dtype.kind in "fiub"
+    given = original[place] if numbers else value
     if given.dtype.kind != "f" or np.isfinite(given):
         raise ValueError(
             f"{name} holds {given:g} at {at}, more than {array.dtype} can hold: "
@@ -170,3 +175,8 @@ def _refuse(
         f"{name} holds {value:g} at {at}{more}, expected finite numbers: drop such rows, or fill "
         "the gaps (np.nan_to_num, fastnn.preprocessing, --impute on the command line)"
     )
+
+
+def evenly(n: int, count: int) -> np.ndarray:
+    """Indices of at most `count` of n rows, evenly spaced: of every class where the rows are sorted."""
+    return np.linspace(0, n - 1, min(n, count)).round().astype(np.int64)

@@ -10,6 +10,7 @@ import numpy as np
 from . import functional
 from .checks import check_fraction, check_positive
 from .inputs import as_floats, check_finite
+from .interchange import to_numpy
 
 Shape = tuple[int, ...]
 
@@ -134,6 +135,7 @@ class SoftmaxCrossEntropy(Loss):
                 f"class_weight has {len(self.class_weight)} weights, but the model has "
                 f"{classes} outputs: give one weight for each"
             )
+        y = to_numpy(y, name)
         given = np.asarray(y)
         if given.ndim == 2 and given.shape[1] == classes > 1:
             return _prepare_shares(y, n_rows, dtype, name)
@@ -220,6 +222,7 @@ class Elementwise(Loss):
     def prepare_targets(
         self, y: Any, n_rows: int, output_shape: Shape, dtype: np.dtype[Any], name: str = "y"
     ) -> np.ndarray:
+        y = to_numpy(y, name)
         target = as_floats(y, dtype, name)
         if target.ndim == 0:
             raise ValueError(f"{name} is a single number, expected one target per row")
@@ -370,6 +373,7 @@ def _classes(loss: Loss, output_shape: Shape) -> int:
 
 
 def _prepare_labels(y: Any, n_rows: int, classes: int, name: str) -> np.ndarray:
+    y = to_numpy(y, name)
     labels = np.asarray(y)
     if labels.ndim == 2 and labels.shape[1] == 1 and labels.dtype.kind in "iu":
         raise ValueError(

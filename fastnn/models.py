@@ -36,8 +36,8 @@ class Sequential(Network):
         The size of a sample; taken from the first data where it is not given.
     dtype : "float32" or "float64"
         Of parameters and computation. Data of other types are converted: float64, integers and
-        booleans to this type, lists and tables of numbers too; complex numbers, text and Python
-        objects are refused.
+        booleans to this type, lists, tables of numbers and arrays of other libraries too
+        (`fastnn.interchange`); complex numbers, text and Python objects are refused.
     seed : int, optional
         Of the initial parameters and of the shuffling: with one seed, data and instruction set, a
         run gives the same bits. Without it, one is drawn; ``model.seed`` tells which.
@@ -138,7 +138,8 @@ class Sequential(Network):
         """What a compiled step has built in; the learning rate is read at every step instead."""
         rule = {**vars(optimizer), "_lr": None, "step_count": None}
         numbers = {k: v for k, v in rule.items() if isinstance(v, int | float)}
-        layers = [[getattr(layer, k) for k in layer.adjustable] for layer in self.layers]
+        held = ("l1", "l2", "max_norm")
+        layers = [[getattr(layer, k) for k in (*layer.adjustable, *held)] for layer in self.layers]
         described: dict[str, Any] = getattr(loss, "get_config", dict)()  # any class may be a loss
         return repr((numbers, layers, described))
 

@@ -15,6 +15,7 @@ import numpy as np
 from .flat import FlatParameters, initialize
 from .inputs import as_floats, as_rows
 from .layers.base import Layer, Shape
+from .text import aligned
 
 # Inference works on so many rows at a time that the widest layer's output stays near the cache,
 # but on enough of them that the matrix product runs at full speed.
@@ -298,17 +299,8 @@ class Network:
             shape = f"(N, {', '.join(map(str, sizes))})"
             count = sum(a.size for a in layer.parameters.values())
             rows.append((layer.name, repr(layer), shape, f"{count:,}" if self.built else "?"))
-        widths = [max(len(row[i]) for row in rows) for i in range(4)]
-        left, right = str.ljust, str.rjust
-        lines = [
-            "  ".join(
-                align(cell, width)
-                for align, cell, width in zip((right, left, left, right), row, widths, strict=True)
-            )
-            for row in rows
-        ]
         total = f"{sum(a.size for a in self.parameters().values()):,}" if self.built else "?"
-        return "\n".join([*lines, f"{total} parameters in all, {self.dtype}"])
+        return "\n".join([*aligned(rows, "><<>"), f"{total} parameters in all, {self.dtype}"])
 
     def __repr__(self) -> str:
         inside = ", ".join(map(repr, self.layers))

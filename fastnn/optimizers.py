@@ -8,7 +8,7 @@ The compiled step hands the same rule to its kernels, and knows no optimizer by 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,12 @@ from . import functional
 from ._kernels.updates import Rule
 from .checks import check_fraction, check_not_negative, check_positive
 from .flat import FlatParameters, aligned_zeros
+from .penalties import Pull
 
 Schedule = Callable[[int], float]
+
+#: All parameters, without a penalty.
+EVEN = Pull(slice(0, None), 0.0, 0.0)
 
 
 class Optimizer:
@@ -197,7 +201,9 @@ class Optimizer:
             )
         return rates
 
-    def update(self, flat: FlatParameters, lr: float | None = None, l2: float = 0.0) -> bool:
+    def update(
+        self, flat: FlatParameters, lr: float | None = None, pulls: Sequence[Pull] = (EVEN,)
+    ) -> bool:
         """One step: change ``flat.values`` by ``flat.gradients``, which stay as they are.
 
         Parameters
@@ -206,8 +212,9 @@ class Optimizer:
             Of the model that the optimizer is bound to (it is bound here if it is not yet).
         lr : float, optional
             The learning rate of this step; the optimizer's own by default.
-        l2 : float
-            l2 · w is added to the gradient of what decays.
+        pulls : sequence of fastnn.penalties.Pull
+            Stretches that are all of the parameters: l1 · sign(w) + l2 · w is added to the gradient of
+            what decays. By default nothing is.
 
         Returns
         -------
@@ -221,17 +228,22 @@ class Optimizer:
         gradients = self._clipped(flat.gradients)
         if gradients is None:
             return False
-        split = flat.decayed if self.weight_decay or l2 else 0
-        for part, decay, penalty in (
-            (slice(0, split), self.weight_decay, l2),
-            (slice(split, None), 0.0, 0.0),
-        ):
-            w = flat.values[part]
-            if w.size:
-                state = {name: array[part] for name, array in self.state.items()}
-                self.apply(w, gradients[part], state, lr, decay, penalty)
+        for part, l1, l2 in pulls:
+            start, end, _ = part.indices(flat.values.size)
+            middle = min(max(start, flat.decayed), end) if self.weight_decay or l1 or l2 else start
+            self._apply(slice(start, middle), gradients, lr, self.weight_decay, l1, l2)
+            self._apply(slice(middle, end), gradients, lr, 0.0, 0.0, 0.0)
         self.step_count += 1
         return True
+
+    def _apply(
+        self, part: slice, gradients: np.ndarray, lr: float, decay: float, l1: float, l2: float
+    ) -> None:
+        assert self._flat is not None
+        w, dw = self._flat.values[part], gradients[part]
+        if w.size:
+            state = {name: array[part] for name, array in self.state.items()}
+            self.apply(w, dw + l1 * np.sign(w) if l1 else dw, state, lr, decay, l2)
 
     def _clipped(self, gradients: np.ndarray) -> np.ndarray | None:
         """The gradients or a clipped copy of them; None where their norm is not finite."""

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from . import penalties
 from .losses import Loss, method
 from .optimizers import Optimizer
+from .penalties import Pull
 
 if TYPE_CHECKING:
     from .models import Sequential
@@ -111,7 +113,7 @@ class PlainStep:
         self.loss = loss
         self.optimizer = optimizer
         self.rows = rows
-        self.l2 = l2 / rows
+        self.pulls = penalties.pulls(model, l2)
         self.counts_correct = loss.kind == "classification"
         self._buffers_before = model.flat.buffers.copy()
 
@@ -137,22 +139,19 @@ class PlainStep:
         np.copyto(self._buffers_before, flat.buffers)
         outputs = model.forward_all(x, training=True)
         loss, dout = self.loss.forward_backward(outputs[-1], target)
-        if self.l2:
-            weights = flat.values[: flat.decayed]
-            # einsum sums in NumPy's own loops: the same bits for any number of BLAS threads.
-            with np.errstate(over="ignore"):
-                squares = np.einsum("i,i->", weights, weights, dtype=np.float64)
-                loss += 0.5 * self.l2 * float(squares)
+        loss += penalties.penalty(flat, self.pulls, self.rows)
         outcome.last_loss = loss
         if not np.isfinite(loss):
             flat.buffers[:] = self._buffers_before
             outcome.failure = self._where(x, outputs)
             return
         model.backward_all(dout, need_dx=False)
-        if not self.optimizer.update(flat, lr, self.l2):
+        pulls = [Pull(part, l1 / self.rows, l2 / self.rows) for part, l1, l2 in self.pulls]
+        if not self.optimizer.update(flat, lr, pulls):
             flat.buffers[:] = self._buffers_before
             outcome.failure = "gradient"
             return
+        penalties.limit_norms(model)
         outcome.steps += 1
         outcome.loss += loss
         if self.counts_correct:

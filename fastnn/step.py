@@ -31,11 +31,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastnn import penalties
 from fastnn._kernels import dense, program, updates
 from fastnn.compiled_losses import add_loss, batch_targets
 from fastnn.flat import ALIGNMENT, aligned_zeros
 from fastnn.losses import Loss
 from fastnn.optimizers import Optimizer
+from fastnn.penalties import Pull
 from fastnn.plain_step import Outcome
 from fastnn.stages import (
     DenseStage,
@@ -153,38 +155,54 @@ class CompiledStep:
         self.operands: list[Operand] = [self.values[0]]
         for stage, y in zip(self.stages, self.values[1:], strict=True):
             self.operands.append(stage.forward(p, self.operands[-1], y))
-        if l2:
-            updates.add_penalty(p, flat.values[: flat.decayed], 0.5 * l2 / rows)
-        separate = [slice(0, None)] if self.keeps_gradients else self._sinks(p, rule, l2)
+        pulls = penalties.pulls(model, l2)
+        self._penalise(p, pulls)
+        separate = pulls if self.keeps_gradients else self._sinks(p, rule, l2, pulls)
         self._backward(p, loss, targets, widths)
         if optimizer.clip_norm is not None:
             updates.add_clip_by_norm(p, flat.gradients, optimizer.clip_norm)
-        for part in separate:
+        for part, l1, l2 in separate:
             state = [optimizer.state[name][part] for name in optimizer.state_names()]
             updates.add_update(
                 p, rule, flat.values[part], flat.gradients[part], state, flat.decayed - part.start,
-                optimizer.weight_decay, l2 / rows, optimizer.clip_value,
+                optimizer.weight_decay, l2 / rows, optimizer.clip_value, l1 / rows,
             )  # fmt: skip
+        for weight, limit in penalties.limited(model):
+            updates.add_max_norm(p, weight, limit)
 
-    def _sinks(self, p: program.Program, rule: updates.Rule, l2: float) -> list[slice]:
+    def _penalise(self, p: program.Program, pulls: list[Pull]) -> None:
+        """The penalties as a part of the reported loss."""
+        flat, more = self.model.flat, False
+        for part, l1, l2 in pulls:
+            weights = flat.values[: flat.decayed][part]
+            for factor, magnitudes in ((0.5 * l2, False), (l1, True)):
+                if factor and weights.size:
+                    updates.add_penalty(p, weights, factor / self.rows, magnitudes, more)
+                    more = True
+
+    def _sinks(
+        self, p: program.Program, rule: updates.Rule, l2: float, pulls: list[Pull]
+    ) -> list[Pull]:
         """Fuse the update into the products where it wins; the stretches that are left over."""
         flat, optimizer = self.model.flat, self.optimizer
         state = [optimizer.state[name] for name in optimizer.state_names()]
-        decays = optimizer.weight_decay, l2 / self.rows
-        sink = updates.sink(p, rule, flat.values, state, *decays, optimizer.clip_value)
-        left = []
+        left, sinks = [], {}
         dense_stages = [stage for stage in self.stages if isinstance(stage, DenseStage)]
         for stage in dense_stages:
             weight = stage.layer.parameters["weight"]
             stage.offset = flat.offsets[f"{stage.layer.name}.weight"]
             inputs, units = weight.shape
+            pull = penalties.pull_of(stage.layer, l2)
             if dense.update_is_better_fused(self.rows, inputs, units, flat.dtype.itemsize):
-                stage.sink = sink
+                if pull not in sinks:
+                    sinks[pull] = updates.sink(
+                        p, rule, flat.values, state, optimizer.weight_decay, pull[1] / self.rows,
+                        optimizer.clip_value, pull[0] / self.rows,
+                    )  # fmt: skip
+                stage.sink = sinks[pull]
             else:
-                left.append(slice(stage.offset, stage.offset + weight.size))
-        if not any(stage.sink for stage in dense_stages):
-            return [slice(0, None)]
-        return [*left, slice(flat.decayed, None)]
+                left.append(Pull(slice(stage.offset, stage.offset + weight.size), *pull))
+        return [*left, Pull(slice(flat.decayed, None), 0.0, 0.0)] if sinks else pulls
 
     def _backward(
         self, p: program.Program, loss: Loss, targets: np.ndarray, widths: list[int]

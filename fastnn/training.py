@@ -93,6 +93,8 @@ class Training:
         0 in the first epoch on batches of which nobody knows how many there are.
     optimizer : Optimizer
         Its `lr` may be changed at any time.
+    has_validation : bool
+        Whether the history will have `val_loss` and its likes.
     error : BaseException or None
         In `on_fit_end`: what ended the fit early, if anything did.
     """
@@ -120,6 +122,7 @@ class Training:
         self.steps_per_epoch = feed.steps
         self.error: BaseException | None = None
         self._classifies = model.loss.kind == "classification"
+        self.has_validation = evaluate is not None
         self._feed, self._evaluate = feed, evaluate
         self._rng = model.rng if shuffle else None
         self._hooks = {name: _hooks(callbacks, name) for name in HOOKS}
@@ -133,6 +136,11 @@ class Training:
     def stop(self) -> None:
         """End the fit after the current step; the epoch gets its row in the history."""
         self._stopped = True
+
+    def sample(self, count: int) -> tuple[np.ndarray, ...]:
+        """At most `count` rows of the training data and their targets, as the steps take them (copies):
+        evenly spaced, of data that are read from a source in its first block."""
+        return self._feed.sample(count)
 
     def run(self) -> History:
         """All epochs; whatever ends them, the callbacks hear of it and the model can be used."""

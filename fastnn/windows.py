@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 
-from .inputs import Shape, as_rows, check_finite
+from .inputs import Shape, as_rows, check_finite, evenly
 from .sources import WINDOW_BYTES, Block, Source
 
 if TYPE_CHECKING:
@@ -82,6 +82,10 @@ class Feed(Protocol):
         """The windows of one epoch, with `rng` in a new order; each is read before the next one."""
         ...
 
+    def sample(self, count: int) -> tuple[np.ndarray, ...]:
+        """At most `count` rows and their targets, evenly spaced; of a source, in its first block."""
+        ...
+
 
 class InMemory:
     """All rows as one window."""
@@ -102,6 +106,10 @@ class InMemory:
             np.copyto(self._order, self._natural)
             rng.shuffle(self._order)
         yield Window(self.X, self.targets, self._order, self.plan)
+
+    def sample(self, count: int) -> tuple[np.ndarray, ...]:
+        rows = evenly(len(self.X), count)
+        return self.X[rows], self.targets[rows]
 
 
 class Streamed:
@@ -139,6 +147,11 @@ class Streamed:
         # A stream of its own: how much is drawn from it depends on how far ahead was read.
         own = None if rng is None else np.random.default_rng(rng.integers(2**63))
         yield from _ahead(self._windows(self.source.blocks(own), own))
+
+    def sample(self, count: int) -> tuple[np.ndarray, ...]:
+        arrays = self._convert(self.source.first_block())
+        rows = evenly(len(arrays[0]), count)
+        return tuple(array[rows] for array in arrays)
 
     def _windows(self, blocks: Iterator[Block], rng: Rng | None) -> Iterator[Window]:
         buffer, other = self._buffers

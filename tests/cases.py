@@ -714,6 +714,20 @@ def _update_cases() -> Iterator[Case]:
             mutated=("dw",),
             ulps=8,
         )
+    for limit in (1e6, 1.5):
+
+        def make_max_norm(rng: Any, shape: Any, dtype: Any, limit: float = limit) -> Arguments:
+            return {"w": normal(rng, shape, dtype), "limit": limit}
+
+        yield Case(
+            "max_norm",
+            _label("max_norm", {"limit": limit}),
+            make_max_norm,
+            MATRICES,
+            outs=(),
+            mutated=("w",),
+            ulps=8,
+        )
 
 
 CASES: tuple[Case, ...] = (

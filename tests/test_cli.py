@@ -191,6 +191,28 @@ def test_options_reach_the_network(run, blobs, tmp_path, activation):
     assert History.from_csv(tmp_path / "history.csv")["lr"] == [0.03125] * 3
 
 
+SCHEDULES = ["cosine", "step", "exponential", "inverse-time", "one-cycle", "plateau"]
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_schedules(run, blobs, tmp_path, schedule):
+    run(
+        *("train", blobs, "--out", tmp_path, "--quiet", "--epochs", 6, "--schedule", schedule),
+        *("--warm-up", 0 if schedule == "one-cycle" else 1, "--lr", 0.01),
+    )
+    rates = History.from_csv(tmp_path / "history.csv")["lr"]
+    assert (rates[0] == 0.01) == (schedule != "one-cycle") and max(rates) <= 0.01 + 1e-12
+    assert (rates[-1] < 0.005) == (schedule != "plateau")
+
+
+def test_a_run_is_diagnosed_and_stopped_early(run, blobs, tmp_path):
+    options = ("--epochs", 40, "--lr", 1e-9, "--schedule", "constant", "--diagnose")
+    printed = run("train", blobs, "--quiet", *options).out
+    assert "error: loss not falling (epoch" in printed and "\n  try:      a rate ten" in printed
+    lines = run("train", blobs, "--epochs", 200, "--lr", 0.3, "--early-stopping", 2).out
+    assert "epoch   1/200" in lines and "epoch 200/200" not in lines
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adagrad", "rmsprop", "adam", "adamw"])
 def test_optimizers(run, blobs, tmp_path, optimizer):
     options = ["--momentum", 0.5] if optimizer in ("sgd", "rmsprop") else []
@@ -366,7 +388,7 @@ def test_predict_with_a_model_from_python(run, refused, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "which command? one of train, predict, info"),
+        ([], "which command? one of train, predict, gradcheck"),
         (["trian"], "no command 'trian' (did you mean 'train'?)"),
         (["train"], "DATA"),
         (["train", "digits", "--epochz", "3"], "--epochz"),

@@ -80,6 +80,7 @@ def calls(dtype: Any) -> list[Call]:
         (updates.Rule("momentum", momentum=0.9).apply, dict(w=x, dw=dy, state=[y], lr=0.1)),
         (updates.clip_by_value, dict(dw=y, limit=1.0)),
         (updates.clip_by_global_norm, dict(dw=y, max_norm=1.0)),
+        (updates.max_norm, dict(w=y, limit=1.0)),
         (updates.sum_of_squares, dict(w=x)),
         (updates.all_finite, dict(x=x)),
         (batchnorm.batchnorm_forward, dict(x=x, **norm, **running, y_out=y, **sums)),
@@ -119,7 +120,7 @@ GULLIBLE: dict[str, Callable[..., Any]] = {
     "classification": lambda x, name, labels, weight, of_class, out, soft=False: (labels, 1.0, out),
     "regression": lambda x, name, target, weight, out: (1.0, out),
     **dict.fromkeys(
-        ("sgd_update", "adagrad_update", "rmsprop_update", "adam_update", "clip"),
+        ("sgd_update", "adagrad_update", "rmsprop_update", "adam_update", "clip", "max_norm"),
         lambda *given: None,
     ),
 }
@@ -205,6 +206,7 @@ WRITTEN: dict[Any, tuple[str, ...]] = {
     updates.adamw_update: ("w", "m", "v"),
     updates.clip_by_value: ("dw",),
     updates.clip_by_global_norm: ("dw",),
+    updates.max_norm: ("w",),
     batchnorm.reapply: ("y",),
     batchnorm.moments: ("mean", "m2"),
     dense.forward: ("y",),
@@ -216,6 +218,7 @@ WRITTEN: dict[Any, tuple[str, ...]] = {
 ALONE = [
     (updates.clip_by_value, "dw"),
     (updates.clip_by_global_norm, "dw"),
+    (updates.max_norm, "w"),
     (updates.sum_of_squares, "w"),
     (updates.all_finite, "x"),
     (batchnorm.moments, "x"),

@@ -5,16 +5,20 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import platform
 import re
 import shutil
 import statistics
+import subprocess
+import sys
+import textwrap
 import zipfile
 from importlib import import_module, metadata
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from processes import printed, python
+from processes import inherited, printed, python
 
 import fastnn
 
@@ -190,7 +194,100 @@ def test_small_numbers_are_not_flushed_to_zero(threads):
     printed(code, FASTNN_NUM_THREADS=threads)
 
 
+# The baseline: what runs on every CPU -------------------------------------------------------------
+
+NEHALEM = ("qemu-x86_64", "-cpu", "Nehalem")  # of 2008: SSE4.2, which NumPy wants, and no AVX
+on_x86 = pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "AMD64"), reason="this is no x86-64"
+)
+emulated = pytest.mark.skipif(not shutil.which(NEHALEM[0]), reason=f"{NEHALEM[0]} is not installed")
+
+
+def on_old_cpu(*arguments: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+    """`python ...` on an emulated CPU where an instruction of AVX ends the process with SIGILL."""
+    return subprocess.run(
+        [*NEHALEM, sys.executable, *arguments],
+        env={**inherited(), "PYTHONDONTWRITEBYTECODE": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+    )
+
+
+@on_x86
+@pytest.mark.skipif(not shutil.which("objdump"), reason="objdump is not installed")
+def test_only_the_vector_code_has_instructions_above_the_baseline():
+    above = re.compile(
+        r"\tv(?!err|erw)[a-z0-9]+\s", re.MULTILINE
+    )  # VEX and EVEX: their names begin with v
+    found = {}
+    for path in sorted(PACKAGE.glob("_kernels/*.so")):
+        command = ["objdump", "-d", "--no-show-raw-insn", str(path)]
+        code = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        found[path.name.split(".")[0]] = bool(above.search(code))
+    assert found.pop("machine")  # it holds the variants, among which it chooses at import
+    assert not any(found.values()), found
+
+
+@on_x86
+@emulated
+def test_import_and_training_work_on_an_old_cpu():
+    code = """
+        import sys
+        import numpy as np
+        import fastnn
+
+        assert fastnn.available_isas() == ["baseline"], fastnn.available_isas()
+        x = np.random.default_rng(0).standard_normal((64, 30), dtype="float32")
+        layers = [fastnn.Dense(20), fastnn.BatchNorm(), fastnn.Tanh(), fastnn.Dense(3)]
+        model = fastnn.Sequential(layers, seed=0)
+        history = model.fit(x, np.arange(64) % 3, batch_size=32, epochs=2, verbose=False)
+        assert np.isfinite(history["loss"]).all()
+        print("trained", flush=True)
+        import ctypes, mmap
+        memory = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
+        memory.write(bytes.fromhex("c5fc77 c3"))  # vzeroupper; ret
+        ctypes.CFUNCTYPE(None)(ctypes.addressof(ctypes.c_char.from_buffer(memory)))()
+        print("and AVX was not noticed")
+    """
+    done = on_old_cpu("-c", textwrap.dedent(code))
+    assert done.stdout.split("\n")[0] == "trained", done.stderr
+    assert "not noticed" not in done.stdout and done.returncode < 0
+
+
+@on_x86
+@emulated
+@pytest.mark.slow
+def test_kernels_work_on_an_old_cpu():
+    tests = [str(Path(__file__).with_name(f"test_{name}.py")) for name in ("kernels", "functional")]
+    quietly = ("-q", "-p", "no:cacheprovider", "-m", "not slow", "-k", "not fork and not process")
+    done = on_old_cpu("-m", "pytest", *quietly, *tests, timeout=1800)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert re.search(r"\b[1-9]\d* passed", done.stdout)
+
+
 # Builds -------------------------------------------------------------------------------------------
+
+
+def test_a_free_threaded_python_is_refused():
+    if not (REPOSITORY / "setup.py").is_file():
+        pytest.skip("the sources are not here")
+    code = f"""
+        import runpy, sys, sysconfig
+        from unittest.mock import MagicMock
+
+        tools = ["Cython", "Cython.Build", "setuptools", "setuptools.errors", "setuptools.command"]
+        tools += [f"setuptools.command.{{name}}" for name in ("bdist_wheel", "build_ext", "sdist")]
+        sys.modules.update({{tool: MagicMock() for tool in tools}})  # they need not be installed
+        sysconfig.get_config_vars()["Py_GIL_DISABLED"] = 1
+        runpy.run_path({str(REPOSITORY / "setup.py")!r})
+    """
+    done = python("-c", textwrap.dedent(code))
+    assert done.returncode == 1
+    assert (
+        done.stderr.startswith("fastnn needs Python's global lock") and done.stderr.count("\n") == 1
+    )
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.machine cimport Scratch, borrow, give_back, kernels_for, run_now, threads_for
 from fastnn._kernels.program cimport Program, Sink, State
 from fastnn._kernels.vec cimport (
-    FNN_UPDATE_adam, fnn_fail, fnn_kernels, fnn_op, fnn_round_of, fnn_run, fnn_update,
+    FNN_NORM_COLS, FNN_UPDATE_adam, fnn_fail, fnn_kernels, fnn_op, fnn_round_of, fnn_run, fnn_update,
 )
 
 from fastnn import contracts
@@ -77,7 +77,7 @@ ctypedef struct Update:
     char *a
     char *b
     int kind
-    double momentum, rho, eps, weight_decay, l2, clip_value
+    double momentum, rho, eps, weight_decay, l2, l1, clip_value
     bint decoupled
 
 
@@ -89,6 +89,7 @@ cdef void make_rates(fnn_update *r, const Update *u, bint decays, const fnn_run 
     r.clip_value = u.clip_value
     set_scale(r, 1 if u.state == NULL else u.state.clip_scale)
     r.decay = (u.l2 if decays else 0) + (0 if u.decoupled else decay)
+    r.pull = u.l1 if decays else 0
     r.keep = 1 - lr * decay if u.decoupled else 1
     r.momentum, r.rho, r.eps = u.momentum, u.rho, u.eps
     r.lr, r.root = lr, 1
@@ -181,7 +182,7 @@ cdef int update(Taken a, int kind, double lr, double weight_decay, double moment
     u.real, u.n, u.dw, u.w = a.real, a.size(), a.data(0), a.data(1)
     u.a, u.b = a.data(2) if a.count > 2 else NULL, a.data(3) if a.count > 3 else NULL
     u.kind, u.momentum, u.rho, u.eps, u.decoupled = kind, momentum, rho, eps, decoupled
-    u.lr, u.step, u.weight_decay, u.l2, u.clip_value = lr, step, weight_decay, 0, INFINITY
+    u.lr, u.step, u.weight_decay, u.l2, u.l1, u.clip_value = lr, step, weight_decay, 0, 0, INFINITY
     return run_update(&u)
 
 
@@ -253,10 +254,13 @@ cdef Update *program_update(Program p, Rule rule, w, dw, state, double weight_de
 
 
 def add_update(Program p, Rule rule, w, dw, state, Py_ssize_t decayed, double weight_decay, double l2,
-               clip_value=None):
-    """The update of parameters with each step's rate; weight decay and l2 for the first `decayed` ones."""
+               clip_value=None, double l1=0.0):
+    """The update of parameters with each step's rate; weight decay, l2 and l1 for the first `decayed` ones.
+
+    l1: the coefficient of sign(w) that a penalty adds to the gradient.
+    """
     cdef Update *u = program_update(p, rule, w, dw, state, weight_decay, l2, clip_value)
-    u.decayed = decayed
+    u.decayed, u.l1 = decayed, l1
     if u.n:
         p.add("update", update_block, (u.n + BLOCK - 1) // BLOCK, u, update_flops(u), 0)
 
@@ -268,24 +272,28 @@ cdef void take(const void *args, Py_ssize_t at, const char *gradient, Py_ssize_t
     update_range(u, &rates, at, gradient, n)
 
 
-def sink(Program p, Rule rule, w, state, double weight_decay, double l2, clip_value=None):
+def sink(Program p, Rule rule, w, state, double weight_decay, double l2, clip_value=None, double l1=0.0):
     """The same update, taking gradients (of what decays) from the products that make them."""
     cdef Sink sink = Sink()
-    sink.args = program_update(p, rule, w, None, state, weight_decay, l2, clip_value)
+    cdef Update *u = program_update(p, rule, w, None, state, weight_decay, l2, clip_value)
+    u.l1 = l1
+    sink.args = u
     sink.take = take
     sink.moved = p.itemsize * (2 + 2 * sum(1 for a in state if a is not None))
     return sink
 
 
-# --- norms: clipping, the L2 penalty ---------------------------------------------------------------
+# --- norms: clipping, the penalties ---------------------------------------------------------------
 
 ctypedef struct Norm:
-    # the squares of x, summed by blocks
+    # the squares of x, or its magnitudes, summed by blocks
     const fnn_kernels *kernels
     State *state              # of a program
     Py_ssize_t real, n
     char *x
-    double *sums              # of squares, of each block
+    double *sums              # of squares (of magnitudes), of each block
+    bint magnitudes
+    bint more                 # a penalty that is added to those before
     double limit              # of the norm; or what the sum of squares is multiplied by
     fnn_update rates          # what clips x in place
 
@@ -296,7 +304,9 @@ cdef inline Py_ssize_t norm_blocks(const Norm *s) noexcept nogil:
 
 cdef void norm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Norm *s = <const Norm *>op.args
-    s.sums[block] = s.kernels.sum_of_squares(s.x + block * BLOCK * s.real, min(BLOCK, s.n - block * BLOCK), 1)
+    cdef const char *x = s.x + block * BLOCK * s.real
+    cdef Py_ssize_t n = min(BLOCK, s.n - block * BLOCK)
+    s.sums[block] = s.kernels.sum_of_magnitudes(x, n) if s.magnitudes else s.kernels.sum_of_squares(x, n, 1)
 
 
 cdef double squares_of(const Norm *s) noexcept nogil:
@@ -420,14 +430,75 @@ def clip_by_global_norm(dw, max_norm):
 
 cdef void penalty_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Norm *s = <const Norm *>op.args
-    s.state.penalty = s.limit * squares_of(s)
+    s.state.penalty = (s.state.penalty if s.more else 0) + s.limit * squares_of(s)
 
 
-def add_penalty(Program p, w, double factor):
-    """Add factor * sum(w^2) to the reported loss: before the loss in the list."""
+def add_penalty(Program p, w, double factor, bint magnitudes=False, bint more=False):
+    """Have factor * sum(w^2), or factor * sum(|w|), as a part of the reported loss: before it in the list.
+
+    more: beside the penalties that were added before.
+    """
     cdef Norm *s = add_norm(p, "penalty", w)
-    s.limit = factor
+    s.limit, s.magnitudes, s.more = factor, magnitudes, more
     p.add("penalty", penalty_block, 1, s, 0.0, 0)
+
+
+# --- max-norm --------------------------------------------------------------------------------------
+
+ctypedef struct MaxNorm:
+    const fnn_kernels *kernels
+    Py_ssize_t real, rows, cols
+    char *w
+    double limit
+
+
+cdef void max_norm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const MaxNorm *s = <const MaxNorm *>op.args
+    cdef Py_ssize_t first = block * FNN_NORM_COLS
+    s.kernels.max_norm(s.w + first * s.real, s.cols, s.rows, min(<Py_ssize_t>FNN_NORM_COLS, s.cols - first),
+                       s.limit)
+
+
+cdef int fill_max_norm(MaxNorm *s, Arrays arrays, w, double limit) except -1:
+    if w is None:
+        raise TypeError("w must be an array")
+    s.w = arrays.real(w, True)
+    s.real, s.limit = arrays.itemsize, limit
+    s.rows, s.cols = w.shape
+    return 0
+
+
+cdef inline Py_ssize_t strips(const MaxNorm *s) noexcept:
+    return (s.cols + FNN_NORM_COLS - 1) // FNN_NORM_COLS
+
+
+# the public operation: documented at its twin in `fastnn.reference`
+
+cdef Fit COLUMNS = Fit("dh! ->")
+
+
+def max_norm(w, limit):
+    cdef MaxNorm s
+    cdef fnn_op op
+    cdef Taken a = COLUMNS.take((w,))
+    if a is None:
+        contracts.max_norm(w, limit)
+        a = COLUMNS.insist((w,))
+    s.w, s.real, s.rows, s.cols, s.kernels = a.data(0), a.real, a.lengths[0], a.lengths[1], kernels_for(a.real)
+    s.limit = positive(limit, "limit")
+    if s.rows == 0 or s.cols == 0:
+        return
+    op.block, op.args, op.blocks = max_norm_block, &s, strips(&s)
+    run_now(&op, 1, threads_for(4.0 * s.rows * s.cols), NULL, 0)
+
+
+def add_max_norm(Program p, w, double limit):
+    """The same after each step's update."""
+    cdef MaxNorm *s = <MaxNorm *>p.args(sizeof(MaxNorm))
+    fill_max_norm(s, p.arrays((w,)), w, limit)
+    s.kernels = p.kernels
+    p.moves(2 * w.nbytes)
+    p.add("max-norm", max_norm_block, strips(s), s, 4.0 * s.rows * s.cols, 0)
 
 
 def sum_of_squares(w):

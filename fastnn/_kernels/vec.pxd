@@ -7,10 +7,11 @@ cdef extern from "vec/table.h" nogil:
     enum: FNN_ELEMENT_LOSSES
     enum: FNN_SAVES_OUTPUT, FNN_SAVES_INPUT
     enum: FNN_UPDATES, FNN_UPDATE_adam
+    enum: FNN_NORM_COLS
     ctypedef struct fnn_update:
         double clip_value
         double clip_scale[2]
-        double decay, keep, lr, momentum, rho, root, eps
+        double decay, pull, keep, lr, momentum, rho, root, eps
     ctypedef struct fnn_kernels:
         int lanes, mr, nr
         void (*pack_b)(void *panels, Py_ssize_t panel_stride, const void *b, Py_ssize_t ld, int transposed, Py_ssize_t k,
@@ -108,7 +109,9 @@ cdef extern from "vec/table.h" nogil:
         void (*clip)(void *dw, Py_ssize_t n, const fnn_update *rates) noexcept nogil
         int (*all_finite)(const void *x, Py_ssize_t n) noexcept nogil
         double (*sum_of_squares)(const void *x, Py_ssize_t n, double scale) noexcept nogil
+        double (*sum_of_magnitudes)(const void *x, Py_ssize_t n) noexcept nogil
         double (*largest)(const void *x, Py_ssize_t n) noexcept nogil
+        void (*max_norm)(void *w, Py_ssize_t ld, Py_ssize_t rows, Py_ssize_t cols, double limit) noexcept nogil
         double (*fma_loop)(void *sink, int64_t rounds) noexcept nogil
         void (*scale_loop)(void *y, const void *x, Py_ssize_t n, int64_t rounds) noexcept nogil
     ctypedef struct fnn_table:

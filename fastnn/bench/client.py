@@ -25,8 +25,8 @@ class WorkerFailed(RuntimeError):
 
 
 def available_cpus() -> list[int]:
-    """The cores this process may use, in order."""
-    if hasattr(os, "sched_getaffinity"):
+    """The cores this process may use, in order; the first ones where that cannot be read."""
+    with suppress(AttributeError, OSError):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 

@@ -122,8 +122,8 @@ class Team:
             ceilings["fma"] = {}
         return ceilings
 
-    def measure(self, task: Measurable, effort: Effort) -> Record:
-        """Build, check and time `task` on everyone who does it.
+    def measure(self, task: Measurable, effort: Effort, alone: bool = False) -> Record:
+        """Build, check and time `task` on everyone who does it, or on ours `alone`.
 
         Returns
         -------
@@ -144,7 +144,7 @@ class Team:
         absent: dict[str, dict[str, str]] = {}
         right_answer = self._prepare(self.ours, task)
         ready = []
-        for peer in self.peers:
+        for peer in () if alone else self.peers:
             try:
                 self._same(task, right_answer, self._prepare(peer, task))
                 ready.append(peer)

@@ -12,11 +12,13 @@ from typing import Any
 
 import numpy as np
 
+from fastnn.bench import updates
 from fastnn.bench.peak import BANDWIDTH_SIZES
 from fastnn.checks import NEEDS_INPUT
 from fastnn.preprocessing.columns import unknown
 
 PIECES = 2  # of maxout
+DROPPED, SEED = 0.5, 7  # share of the elements that dropout drops, and its seed
 
 ACTIVATIONS = (
     "relu", "leaky_relu", "elu", "selu", "sigmoid", "tanh", "softplus", "silu", "gelu", "gelu_tanh",
@@ -35,17 +37,22 @@ LOSSES = {
 }
 
 # How many arrays of the size of x the call reads and writes at least. (maxout writes half of one,
-# and which piece it was in bytes.)
+# and which piece it was in bytes; the norm of a gradient that need not be clipped is only read.)
 OPERANDS: dict[str, float] = {
     **dict.fromkeys((*ACTIVATIONS, *ROWWISE), 2),
     **{f"{name}_backward": 3 for name in (*ACTIVATIONS, *ROWWISE)},
     "maxout": 1.5,
     "maxout_backward": 1.5,
     **{name: 2 if labels else 3 for name, (_, labels) in LOSSES.items()},
+    "dropout": 2,
+    "dropout_backward": 2,
     "batchnorm_forward": 2,
     "batchnorm_relu_forward": 2,
     "batchnorm_backward": 3,
     "batchnorm_relu_backward": 4,
+    **{name: 3 + 2 * len(state) for name, (state, _) in updates.UPDATES.items()},
+    "clip_by_value": 2,
+    "clip_by_global_norm": 1,
 }
 
 Arrays = Mapping[str, np.ndarray]
@@ -178,6 +185,8 @@ def inputs(task: Kernel, reference: Any, seed: int = 2) -> dict[str, np.ndarray]
     def normal(*shape: int) -> np.ndarray:
         return rng.standard_normal(shape).astype(task.dtype)
 
+    if task.op in updates.NAMES:
+        return updates.inputs(task.op, task.shape, task.dtype, seed)
     name, backward = task.op.removesuffix("_backward"), task.op.endswith("_backward")
     arrays = {"x": normal(*task.shape)}
     if name.startswith("batchnorm"):
@@ -201,6 +210,10 @@ def inputs(task: Kernel, reference: Any, seed: int = 2) -> dict[str, np.ndarray]
         arrays["dy"] = normal(task.shape[0], task.shape[1] // PIECES)
         if backward:
             arrays["which"] = reference.maxout(arrays["x"], PIECES)[1]
+    elif name == "dropout":
+        arrays["dy"] = normal(*task.shape)
+        if backward:  # for those that keep a mask: 0, or the scale
+            arrays["mask"] = reference.dropout(np.ones_like(arrays["dy"]), DROPPED, SEED)
     elif backward:
         arrays["dy"] = normal(*task.shape)
         (arrays["y"],) = call(reference, Kernel(name, task.shape, task.dtype), arrays)()
@@ -209,11 +222,19 @@ def inputs(task: Kernel, reference: Any, seed: int = 2) -> dict[str, np.ndarray]
 
 def call(f: Any, task: Kernel, arrays: Arrays) -> Callable[[], Any]:
     """A function without arguments that computes `task` by the module `f` and returns a tuple."""
+    if task.op in updates.NAMES:
+        return updates.call(f, task.op, arrays)
     name, backward = task.op.removesuffix("_backward"), task.op.endswith("_backward")
     x = arrays["x"]
     out = np.empty_like(x)
     if name.startswith("batchnorm"):
         return _batchnorm(f, task, arrays, out)
+    if name == "dropout":
+        dropout = getattr(f, task.op)
+        if backward:
+            dy = arrays["dy"]
+            return lambda: (dropout(dy, DROPPED, SEED, dx_out=out),)
+        return lambda: (dropout(x, DROPPED, SEED, out=out),)
     if name in LOSSES:
         keyword, labels = LOSSES[name]
         loss, target = getattr(f, name), arrays["labels" if labels else "target"]

@@ -39,6 +39,25 @@ def expected(task: Gemm | Kernel, arrays: Arrays) -> tuple[np.ndarray, ...]:
     return (dy @ w.T,) if task.use == "dx" else (x.T @ dy,)
 
 
+def error_of(task: Gemm | Kernel, arrays: Arrays, results: Sequence[Any]) -> float:
+    """How far a contender's results are from the right ones, see `worst_error`.
+
+    Every framework has random numbers of its own, so dropout is right where each element is dropped
+    or scaled, and as many are dropped as chance allows: infinity where they are not.
+    """
+    if isinstance(task, Kernel) and task.op == "dropout":
+        x, y = arrays["x"].astype(np.float64), np.asarray(results[0])
+        if y.shape != x.shape:
+            return float("inf")
+        dropped, p = y == 0, kernels.DROPPED
+        spread = 6 * np.sqrt(p * (1 - p) / x.size)
+        if not abs(float(dropped.mean()) - p) <= spread:
+            return float("inf")
+        return worst_error([y], [np.where(dropped, 0, x / (1 - p))])
+    answers = expected(task, arrays)
+    return worst_error(results[: len(answers)], answers)
+
+
 def worst_error(results: Sequence[Any], answers: Sequence[np.ndarray]) -> float:
     """The largest difference over all outputs, each relative to its largest element."""
     worst = 0.0

@@ -22,19 +22,24 @@ class Effort:
     """How long to measure one task.
 
     `min_pairs` undisturbed pairs of rounds of about `round_seconds` each (or of one step, where a
-    step takes longer), and more, up to `max_pairs`, until `budget` seconds have passed.
+    step takes longer), and more, up to `max_pairs`, until `budget` seconds have passed. After
+    `limit` seconds it ends with the pairs that there are, three at least.
     """
 
     round_seconds: float
     min_pairs: int
     max_pairs: int
     budget: float
+    limit: float = 600.0
 
 
-STEPS = Effort(round_seconds=0.05, min_pairs=30, max_pairs=60, budget=15.0)
-QUICK_STEPS = Effort(round_seconds=0.02, min_pairs=5, max_pairs=15, budget=1.5)
+FEWEST_PAIRS = 3
+STEPS = Effort(round_seconds=0.05, min_pairs=30, max_pairs=60, budget=10.0)
+QUICK_STEPS = Effort(round_seconds=0.02, min_pairs=30, max_pairs=30, budget=1.5, limit=10.0)
 # Calls come by the hundred: short rounds.
 CALLS = Effort(round_seconds=0.004, min_pairs=30, max_pairs=40, budget=0.5)
+# For a picture of all kernels, of ours alone.
+ALONE = Effort(round_seconds=0.004, min_pairs=7, max_pairs=7, budget=0.05, limit=1.0)
 QUICK_CALLS = Effort(round_seconds=0.002, min_pairs=5, max_pairs=9, budget=0.1)
 
 
@@ -159,7 +164,7 @@ def alternate(
     One cycle is: peak, ours; then for each peer a pair, ours first in even cycles and theirs
     first in odd ones, so that a drift favours nobody. A worker that is not asked sleeps. Cycles
     go on until `effort` is satisfied with undisturbed pairs, or, on a busy machine, until three
-    budgets are spent.
+    budgets are spent, and in no case beyond its limit.
     """
     steps = {
         worker.name: int(worker.ask("calibrate", seconds=effort.round_seconds)["steps"])
@@ -185,6 +190,8 @@ def alternate(
         if good >= effort.max_pairs or (good >= effort.min_pairs and elapsed > effort.budget):
             break
         if cycles >= effort.min_pairs and elapsed > 3 * effort.budget:
+            break
+        if cycles >= FEWEST_PAIRS and elapsed > effort.limit:
             break
         if peak is not None:
             measured.peaks.append(peak())

@@ -61,10 +61,12 @@ def duration(seconds: float) -> str:
 
 def header(info: Record, settings: Record, versions: Record, ceilings: Record) -> Iterator[str]:
     """Machine, versions and ceilings, above every table."""
-    cpus = ",".join(map(str, settings["cpus"]))
+    cpus = f"core(s) {','.join(map(str, settings['cpus']))}"
+    if settings.get("unpinned"):
+        cpus = f"cores of the system's choice, NOT PINNED ({settings['unpinned']})"
     yield f"{info['cpu']}, {info['system']}, Python {info['python']}, {info['date']}"
     yield (
-        f"{settings['threads']} thread(s) each on core(s) {cpus}; one process per contender, "
+        f"{settings['threads']} thread(s) each on {cpus}; one process per contender, "
         f"alternated; {'quick' if settings['quick'] else 'full'}"
     )
     yield "; ".join(
@@ -73,9 +75,11 @@ def header(info: Record, settings: Record, versions: Record, ceilings: Record) -
     )
     peaks = [f"{dtype} {flops / 1e9:.0f}" for dtype, flops in ceilings["fma"].items()]
     if peaks:
-        yield f"FMA peak, GF/s on these cores: {', '.join(peaks)}"
+        isa = versions.get("fastnn", {}).get("isa")
+        yield f"FMA peak{f' of {isa}' * bool(isa)}, GF/s on these cores: {', '.join(peaks)}"
     places = [f"{place} {value / 1e9:.1f}" for place, value in ceilings["bandwidth"].items()]
-    yield f"copy, GB/s read + written on one core: {', '.join(places)}"
+    if places:
+        yield f"copy, GB/s read + written on one core: {', '.join(places)}"
 
 
 ROW = "{:<24} {:<15} {:>9} {:>9} {:>17} {:>6}"

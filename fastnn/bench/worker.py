@@ -12,6 +12,7 @@ stdout for each line of JSON on stdin, and sleeps in between:
 ``{"do": "peak", "dtype": …}``         ``{"flops": …}`` of all threads together
 ``{"do": "copy", "size": bytes}``      ``{"bandwidth": …}`` of one core
 ``{"do": "cpu"}``                      ``{"seconds": …}`` of processor time so far
+``{"do": "memory", "reset": true}``    ``{"peak": …}`` bytes of memory held at most since the last reset
 ``{"do": "spin", "on": true}``         ``{}``; be a busy neighbour until ``"on": false``
 ``{"do": "bandwidth"}``                ``{"bandwidths": {…}}``
 ``{"do": "breakdown", "task": …}``     ``{"parts": […], "seconds": …, …}``
@@ -24,13 +25,17 @@ traceback goes to stderr. The name ``machine`` has no contender: it measures the
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 import os
+import re
 import sys
 import threading
 import time
+from contextlib import suppress
 from itertools import repeat
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -91,9 +96,7 @@ class CallRunner:
     def check(self, count: int) -> dict[str, Any]:
         from fastnn.bench import oracle
 
-        answers = oracle.expected(self.task, self.arrays)
-        results = tuple(self.call())[: len(answers)]
-        return {"error": oracle.worst_error(results, answers)}
+        return {"error": oracle.error_of(self.task, self.arrays, tuple(self.call()))}
 
     def time(self, count: int) -> tuple[float, int]:
         call = self.call
@@ -133,7 +136,8 @@ class Worker:
         if self.contender is None:
             return {"refused": "the machine worker builds nothing"}
         parsed = task_from_json(task)
-        self.runner = None  # frees the memory of the task before
+        self.runner = None
+        gc.collect()  # frees the memory of the task before
         refusal = self.contender.refuses(parsed)
         if refusal:
             return {"refused": refusal}
@@ -180,6 +184,9 @@ class Worker:
             self.spinning.clear()
         return {}
 
+    def do_memory(self, reset: bool = False) -> dict[str, Any]:
+        return {"peak": peak_memory(reset)}
+
     def do_cpu(self) -> dict[str, Any]:
         return {"seconds": time.process_time()}
 
@@ -204,6 +211,25 @@ class Worker:
         from fastnn.bench.workloads import task_from_json
 
         return breakdown(task_from_json(task))  # type: ignore[arg-type]
+
+
+def peak_memory(reset: bool = False) -> int | None:
+    """The most bytes of memory that this process held, since the last reset where Linux lets us
+    forget what was before, else ever; None where it cannot be read."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        found = re.search(r"VmHWM:\s*(\d+) kB", status.read_text(encoding="ascii"))
+        if reset:
+            with suppress(OSError):
+                Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+        if found:
+            return 1024 * int(found[1])
+    try:
+        import resource
+    except ImportError:
+        return None
+    held = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return held if sys.platform == "darwin" else 1024 * held
 
 
 def one_line(error: BaseException) -> str:

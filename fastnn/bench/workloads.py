@@ -37,8 +37,8 @@ class Workload:
     batchnorm: bool = False
     dtype: str = "float32"
     fit: bool = False
+    lr: float = 0.01
 
-    lr = 0.01
     momentum = 0.9
     bn_momentum = 0.1
     bn_eps = 1e-5
@@ -53,7 +53,7 @@ class Workload:
     @property
     def epoch_steps(self) -> int:
         """Steps of one pass over the digits data: the length of a "whole epoch"."""
-        return max(1, DIGITS_ROWS // self.batch)
+        return -(-DIGITS_ROWS // self.batch)
 
     def describe(self) -> str:
         """The network in one line, in the form that `parse` reads."""
@@ -199,6 +199,12 @@ class Gemm:
     def flops(self) -> int:
         n, d, h = self.shape
         return 2 * n * d * h
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of the three matrices, each once."""
+        n, d, h = self.shape
+        return (n * d + d * h + n * h) * np.dtype(self.dtype).itemsize
 
     @property
     def group(self) -> str:

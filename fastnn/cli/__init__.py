@@ -23,7 +23,7 @@ from typing import NoReturn
 
 from fastnn.preprocessing.columns import unknown
 
-COMMANDS = ("train", "predict", "info", "bench")
+COMMANDS = ("train", "predict", "gradcheck", "experiment", "info", "bench")
 
 BAD_INPUT = (
     ArithmeticError,  # a training run that diverged

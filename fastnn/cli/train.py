@@ -46,6 +46,16 @@ inside), history.csv (one row per epoch) and curves.png. Without --out nothing i
 
 A regression standardises its target: a loss of 1 is that of always answering the mean."""
 
+SCHEDULES = (
+    "cosine",
+    "constant",
+    "step",
+    "exponential",
+    "inverse-time",
+    "one-cycle",
+    "plateau",
+)
+
 SCALINGS = ("center", "standardize", "minmax", "whiten", "zca")
 
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "sigmoid", "tanh")
@@ -144,9 +154,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add(
         "--schedule",
-        choices=("cosine", "constant"),
+        choices=SCHEDULES,
         default="cosine",
-        help="the learning rate falls to 0 along a half cosine (default), or stays",
+        help="the learning rate falls to 0 along a half cosine (default); stays; falls to a tenth after "
+        "each third (step), to a hundredth in all (exponential, inverse-time); rises and falls "
+        "(one-cycle); or is lowered where the loss stops falling (plateau)",
+    )
+    add("--warm-up", metavar="N", type=whole(0), default=0, help="epochs of rising rates first")
+    add(
+        "--early-stopping",
+        metavar="N",
+        type=whole(1),
+        help="stop after N epochs without a lower test loss (without test rows: training loss), and "
+        "keep the weights of the best one",
+    )
+    add(
+        "--diagnose",
+        action="store_true",
+        help="print findings as they appear: what goes wrong, why, and what to try",
     )
     add("--momentum", metavar="X", type=number(0, 1), help="of sgd (default 0.9) and rmsprop (0)")
     add(
@@ -200,9 +225,7 @@ def run(arguments: argparse.Namespace) -> int:
     say(_describe_data(arguments.data, data, preparation, X.shape[1]))
     say(_describe_network(model, arguments, settings))
     classifies = preparation.target.task == "classification"
-    steps = settings.epochs * math.ceil(len(X) / settings.batch_size)
-    if arguments.schedule == "cosine":
-        optimizer.lr = _cosine(settings.lr, steps)
+    optimizer.lr = _schedule(arguments, settings, len(X))
     started = time.perf_counter()
     history = model.fit(
         X,
@@ -212,7 +235,7 @@ def run(arguments: argparse.Namespace) -> int:
         batch_size=settings.batch_size,
         epochs=settings.epochs,
         validation_data=test,
-        callbacks=[] if arguments.quiet else [_EpochLines(classifies)],
+        callbacks=_callbacks(arguments, classifies, test is not None),
         verbose=False if arguments.quiet else "auto",
     )
     seconds = time.perf_counter() - started
@@ -320,9 +343,42 @@ def _network(arguments: argparse.Namespace, settings: Defaults, inputs: int, out
     return fastnn.Sequential(layers, input_dim=inputs, dtype=arguments.dtype, seed=arguments.seed)
 
 
-def _cosine(lr: float, steps: int) -> Callable[[int], float]:
-    """From `lr` to 0 in `steps` steps, along a half cosine (Loshchilov and Hutter 2017, eq. 5)."""
-    return lambda step: 0.5 * lr * (1.0 + math.cos(math.pi * min(step, steps) / steps))
+def _schedule(arguments: argparse.Namespace, settings: Defaults, rows: int) -> Any:
+    """The learning rate over the steps of the whole run."""
+    from fastnn import schedules
+
+    lr = settings.lr
+    per_epoch = schedules.steps(rows, settings.batch_size)
+    warm_up = per_epoch * arguments.warm_up
+    steps = max(1, per_epoch * settings.epochs - warm_up)
+    kinds: dict[str, Callable[[], Any]] = {
+        "cosine": lambda: schedules.Cosine(lr, steps),
+        "step": lambda: schedules.StepDecay(lr, every=-(-steps // 3)),
+        "exponential": lambda: schedules.Exponential(lr, math.log(100) / steps),
+        "inverse-time": lambda: schedules.InverseTime(lr, 99 / steps),
+        "one-cycle": lambda: schedules.OneCycle(lr, steps),
+    }
+    if warm_up and arguments.schedule == "one-cycle":
+        raise ValueError("--schedule one-cycle begins with a rise of its own: leave out --warm-up")
+    rate = kinds[arguments.schedule]() if arguments.schedule in kinds else lr
+    return schedules.WarmUp(warm_up, rate) if warm_up else rate
+
+
+def _callbacks(arguments: argparse.Namespace, classifies: bool, tested: bool) -> list[Any]:
+    """What looks on between the epochs."""
+    from fastnn import callbacks
+
+    monitor = "val_loss" if tested else "loss"
+    found: list[Any] = [] if arguments.quiet else [_EpochLines(classifies)]
+    if arguments.schedule == "plateau":
+        found.append(callbacks.ReduceOnPlateau(monitor, patience=3))
+    if arguments.early_stopping is not None:
+        found.append(callbacks.EarlyStopping(monitor, arguments.early_stopping))
+    if arguments.diagnose:
+        from fastnn.diagnosis import Doctor
+
+        found.append(Doctor())
+    return found
 
 
 class _EpochLines:

@@ -242,6 +242,13 @@ def clip(dw: Any, limit: Any, limit_name: str) -> float:
     return check_positive(limit, limit_name)
 
 
+def max_norm(w: Any, limit: Any) -> float:
+    """Check `max_norm`; return the limit as a float."""
+    check_array(w, "w", ndim=2)
+    check_writable(w, "w", dtype=w.dtype, shape=w.shape)
+    return check_positive(limit, "limit")
+
+
 def _check_state(array: Any, name: str, reason: str) -> None:
     if array is None:
         raise ValueError(f"{reason} needs the state {name}: pass zeros of the shape of w at first")

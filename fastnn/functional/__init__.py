@@ -59,6 +59,7 @@ from fastnn._kernels.updates import (
     adamw_update,
     clip_by_global_norm,
     clip_by_value,
+    max_norm,
     rmsprop_update,
     sgd_update,
 )
@@ -91,6 +92,7 @@ __all__ = [
     "leaky_relu_backward",
     "log_softmax",
     "log_softmax_backward",
+    "max_norm",
     "maxout",
     "maxout_backward",
     "mean_absolute_error",

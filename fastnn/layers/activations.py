@@ -133,7 +133,7 @@ class GELU(Activation):
 
 
 class HardSwish(Activation):
-    """x · `HardSigmoid`(x) (Howard et al. 2019)."""
+    """x times `HardSigmoid` of x (Howard et al. 2019)."""
 
     operation = "hard_swish"
     saves = "input"

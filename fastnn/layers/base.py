@@ -110,6 +110,11 @@ class Layer:
     training_passes: int = 0
     #: Arguments of the constructor that may be changed on the layer afterwards.
     adjustable: ClassVar[tuple[str, ...]] = ()
+    #: Penalties on what decays, beside the model's l2 (`fastnn.penalties`), and the longest that the weights
+    #: into one unit, a column of a matrix, may be after an update.
+    l1: float = 0.0
+    l2: float = 0.0
+    max_norm: float | None = None
     #: The fewest rows a training batch may have (batch norm: 2).
     min_rows: ClassVar[int] = 1
     #: Whether `backward` writes every gradient whole. Those of a user's layer are set to zero

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional, initializers
-from ..checks import check_integer
+from ..checks import check_integer, check_not_negative, check_positive
 from .base import Layer, Shape
 
 
@@ -15,13 +15,26 @@ class Affine(Layer):
     """x @ weight + bias with `columns` columns: what `Dense` and `Maxout` have in common."""
 
     overwrites_gradients = True
+    adjustable = ("l1", "l2", "max_norm")
 
-    def __init__(self, columns: int, initializer: Any, bias: bool, bias_init: Any) -> None:
+    def __init__(
+        self,
+        columns: int,
+        initializer: Any,
+        bias: bool,
+        bias_init: Any,
+        l1: float,
+        l2: float,
+        max_norm: float | None,
+    ) -> None:
         initializers.get(initializer), initializers.get(bias_init)
         self.columns = columns
         self.initializer = initializer
         self.bias = bool(bias)
         self.bias_init = bias_init
+        self.l1 = check_not_negative(l1, "l1")
+        self.l2 = check_not_negative(l2, "l2")
+        self.max_norm = None if max_norm is None else check_positive(max_norm, "max_norm")
 
     def build(self, input_shape: Shape) -> Shape:
         if len(input_shape) != 1:
@@ -58,6 +71,9 @@ class Affine(Layer):
             "initializer": initializers.to_config(self.initializer),
             "bias": self.bias,
             "bias_init": initializers.to_config(self.bias_init),
+            "l1": self.l1,
+            "l2": self.l2,
+            "max_norm": self.max_norm,
         }
 
 
@@ -74,6 +90,12 @@ class Dense(Affine):
         Whether there is one. A batch norm that follows takes it away again.
     bias_init : float or callable
         Its initial value, for example 0.01 before a ReLU.
+    l1, l2 : float
+        Penalties l1/m·Σ|W| and l2/(2m)·Σ‖W‖² on the weights (m: rows of the batch), which are part of
+        the reported loss; beside the `l2` of `fit`.
+    max_norm : float, optional
+        The longest that the weights into one unit, a column of W, may be: longer ones are scaled to
+        it after each update (Srivastava et al. 2014, section 5.1, with 3 to 4).
 
     Raises
     ------
@@ -94,9 +116,13 @@ class Dense(Affine):
         initializer: Any = "he",
         bias: bool = True,
         bias_init: Any = 0.0,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
     ) -> None:
         self.units = check_integer(units, "units", 1, 2**31 - 1)
-        super().__init__(self.units, initializer, bias, bias_init)
+        super().__init__(self.units, initializer, bias, bias_init, l1, l2, max_norm)
 
     def get_config(self) -> dict[str, Any]:
         return {"units": self.units, **super().get_config()}
@@ -114,8 +140,8 @@ class Maxout(Affine):
         H, the number of outputs.
     pieces : int, 1 to 256
         The affine maps that each output is the maximum of.
-    initializer, bias, bias_init
-        As in `Dense`.
+    initializer, bias, bias_init, l1, l2, max_norm
+        As in `Dense`; max-norm is that of each piece.
 
     Raises
     ------
@@ -137,10 +163,15 @@ class Maxout(Affine):
         initializer: Any = "he",
         bias: bool = True,
         bias_init: Any = 0.0,
+        *,
+        l1: float = 0.0,
+        l2: float = 0.0,
+        max_norm: float | None = None,
     ) -> None:
         self.units = check_integer(units, "units", 1, 2**31 - 1)
         self.pieces = check_integer(pieces, "pieces", 1, 256)
-        super().__init__(self.units * self.pieces, initializer, bias, bias_init)
+        columns = self.units * self.pieces
+        super().__init__(columns, initializer, bias, bias_init, l1, l2, max_norm)
 
     def build(self, input_shape: Shape) -> Shape:
         super().build(input_shape)

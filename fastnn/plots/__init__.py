@@ -6,5 +6,6 @@ knows about; `save` writes it to a file. One kind of picture per module.
 
 from fastnn.plots.canvas import save
 from fastnn.plots.curves import training_curves
+from fastnn.plots.histograms import activation_histograms
 
-__all__ = ["save", "training_curves"]
+__all__ = ["activation_histograms", "save", "training_curves"]

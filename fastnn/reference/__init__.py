@@ -61,6 +61,7 @@ from fastnn.reference.updates import (
     adamw_update,
     clip_by_global_norm,
     clip_by_value,
+    max_norm,
     rmsprop_update,
     sgd_update,
 )
@@ -93,6 +94,7 @@ __all__ = [
     "leaky_relu_backward",
     "log_softmax",
     "log_softmax_backward",
+    "max_norm",
     "maxout",
     "maxout_backward",
     "mean_absolute_error",

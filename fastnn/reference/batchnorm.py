@@ -92,7 +92,7 @@ def batchnorm_forward(
         assert running_mean is not None and running_var is not None  # contracts has checked it
         mean = running_mean.astype(np.float64).reshape(shape)
         var = running_var.astype(np.float64).reshape(shape)
-    rstd = 1 / np.sqrt(var + eps)
+    rstd = 1 / np.sqrt(var + float(eps))
     z = (wide - mean) * rstd * gamma.reshape(shape) + beta.reshape(shape)
     y[...] = _fused.apply(parsed, z)
     mean_[...] = mean.ravel()

@@ -258,6 +258,27 @@ def clip_by_global_norm(dw: Array, max_norm: float) -> float:
     return norm
 
 
+@np.errstate(all="ignore")
+def max_norm(w: Array, limit: float) -> None:
+    """Scale the columns of w (D, H), the weights into each unit, to a norm of at most limit > 0, in place.
+
+    Srivastava et al. 2014, JMLR 15, section 5.1. A column that is no longer than that stays as it is, and
+    so does one whose norm is NaN or infinite. Norms are summed in float64.
+
+    Examples
+    --------
+    >>> w = np.array([[3.0, 0.3], [4.0, 0.4]])
+    >>> max_norm(w, 1.0)
+    >>> w
+    array([[0.6, 0.3],
+           [0.8, 0.4]])
+    """
+    limit = contracts.max_norm(w, limit)
+    norms = np.sqrt(np.sum(np.square(w, dtype=np.float64), axis=0))
+    longer = (norms > limit) & np.isfinite(norms)
+    w[:, longer] *= (limit / norms[longer]).astype(w.dtype)
+
+
 def _norm(x: Array) -> float:
     """The Euclidean norm; in units of a power of two where the squares leave the range of float64."""
     squares = float(np.sum(np.square(x, dtype=np.float64)))

@@ -50,7 +50,8 @@
         .element_loss = {FNN_ELEMENT_LOSS_LIST(FNN_LOSS_##type)}, .rows_decided = rows_decided_##type, \
         .update = {FNN_UPDATE_LIST(FNN_UPDATE_##type)}, .clip = clip_##type,                         \
         .all_finite = all_finite_##type, .sum_of_squares = sum_of_squares_##type,                    \
-        .largest = largest_##type,                                                                   \
+        .sum_of_magnitudes = sum_of_magnitudes_##type, .largest = largest_##type,                    \
+        .max_norm = max_norm_##type,                                                                 \
         .fma_loop = fma_loop_##type, .scale_loop = scale_loop_##type                                 \
     }
 typedef float f32_t;

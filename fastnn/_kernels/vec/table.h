@@ -70,8 +70,11 @@ enum {
 typedef struct {
     double clip_value;    /* infinity: none */
     double clip_scale[2]; /* two factors: a single one might be a subnormal float */
-    double decay, keep, lr, momentum, rho, root, eps;
+    double decay, pull, keep, lr, momentum, rho, root, eps;
 } fnn_update;
+
+/* The most columns that `max_norm` takes in one call. */
+enum { FNN_NORM_COLS = 128 };
 
 /* Where the sums of a matrix product start. */
 enum { FNN_FROM_ZERO, FNN_FROM_BIAS, FNN_FROM_C };
@@ -186,7 +189,9 @@ typedef struct {
     void (*clip)(void *dw, ptrdiff_t n, const fnn_update *rates);
     int (*all_finite)(const void *x, ptrdiff_t n);
     double (*sum_of_squares)(const void *x, ptrdiff_t n, double scale);
+    double (*sum_of_magnitudes)(const void *x, ptrdiff_t n);
     double (*largest)(const void *x, ptrdiff_t n);
+    void (*max_norm)(void *w, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t cols, double limit);
 
     /* peak.h: multiply-adds in registers, `rounds` times, returns the flops done; y = a x, `rounds` times */
     double (*fma_loop)(void *sink, int64_t rounds);

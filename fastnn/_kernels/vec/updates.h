@@ -3,7 +3,8 @@
  * w (parameters) and the state a, b are changed, dw is read; none may overlap.  All updates take the same
  * arguments; what a kernel has no state for is not touched and may be NULL.  Split over threads by ranges
  * of elements.  Before anything else the gradient is clipped, then what pulls at the weights is added:
- *   g = min(max(dw, -clip_value), clip_value) clip_scale + decay w
+ *   g = min(max(dw, -clip_value), clip_value) clip_scale + decay w + pull sign(w)
+ * (decay: weight decay and the L2 penalty; pull: the L1 penalty, whose derivative at 0 is taken as 0)
  * and then
  *   sgd                w -= lr g
  *   momentum           a = momentum a + g;  w -= lr a                            (Polyak 1964)
@@ -25,17 +26,19 @@
 #undef update_rates
 #define update_rates FN(fnn_update_rates)
 typedef struct {
-    int clipped, decayed;
-    vec clip_value, clip_scale[2], decay, keep, lr, momentum, new_a, rho, new_b, root, eps, tiny;
+    int clipped, decayed, pulled;
+    vec clip_value, clip_scale[2], decay, pull, keep, lr, momentum, new_a, rho, new_b, root, eps, tiny;
 } update_rates;
 
 INLINE update_rates FN(rates_of)(const fnn_update *u) {
     const update_rates r = {
         .clipped = u->clip_value < __builtin_inf() || u->clip_scale[0] != 1 || u->clip_scale[1] != 1,
         .decayed = u->decay != 0,
+        .pulled = u->pull != 0,
         .clip_value = v_set1((real)u->clip_value),
         .clip_scale = {v_set1((real)u->clip_scale[0]), v_set1((real)u->clip_scale[1])},
         .decay = v_set1((real)u->decay),
+        .pull = v_set1((real)u->pull),
         .keep = v_set1((real)u->keep),
         .lr = v_set1((real)u->lr),
         .momentum = v_set1((real)u->momentum),
@@ -52,6 +55,10 @@ INLINE update_rates FN(rates_of)(const fnn_update *u) {
 /* NaN passes: v_min and v_max return their second operand. */
 INLINE vec FN(clipped)(vec g, const update_rates *r) {
     return v_min(r->clip_value, v_max(-r->clip_value, g)) * r->clip_scale[0] * r->clip_scale[1];
+}
+/* pull sign(w). */
+INLINE vec FN(pulled)(vec w, const update_rates *r) {
+    return v_sel(v_gt(w, (vec){0}), r->pull, v_sel(v_lt(w, (vec){0}), -r->pull, (vec){0}));
 }
 INLINE vec FN(settled)(vec average, const update_rates *r) {
     return v_sel(v_lt(v_abs(average), r->tiny), (vec){0}, average);
@@ -104,6 +111,7 @@ INLINE vec FN(adam)(vec w, vec g, vec *a, vec *b, const update_rates *r) {
         if (states > 1) bi = LOAD(b);                                                                \
         if (r->clipped) g = FN(clipped)(g, r);                                                       \
         if (r->decayed) g = v_fma(r->decay, wi, g);                                                  \
+        if (r->pulled) g += FN(pulled)(wi, r);                                                       \
         wi = FN(name)(wi, g, &ai, &bi, r);                                                           \
         STORE(w, wi);                                                                                \
         if (states > 0) STORE(a, ai);                                                                \
@@ -144,10 +152,12 @@ static int FN(all_finite)(const void *x_, ptrdiff_t n) {
     return v_sum(bad) == 0;
 }
 
-/* sum of (scale x)^2, all of it in double: the penalty of L2, the norm of a gradient.  In chunks, so that
- * what is added is never much smaller than what it is added to. */
-static double FN(sum_of_squares)(const void *x_, ptrdiff_t n, double scale) {
-    const real *x = x_;
+/* sum of (scale x)^2 or of |scale x|, all of it in double.  In chunks, so that what is added is never much
+ * smaller than what it is added to. */
+#undef wide_bits
+#define wide_bits FN(fnn_wide_bits)
+typedef int64_t wide_bits __attribute__((vector_size(FNN_VBYTES)));
+INLINE double FN(sum_of)(const real *x, ptrdiff_t n, double scale, int squares) {
     double total = 0;
     ptrdiff_t i = 0;
     while (n - i >= 4 * WIDE) {
@@ -157,13 +167,57 @@ static double FN(sum_of_squares)(const void *x_, ptrdiff_t n, double scale) {
 #pragma GCC unroll 4
             for (int q = 0; q < 4; q++) {
                 const FN(fnn_wide) v = scale * v_wide(x + i + q * WIDE);
-                sum[q] += v * v;
+                sum[q] += squares ? v * v : (FN(fnn_wide))((wide_bits)v & INT64_MAX); /* without the sign */
             }
         sum[0] = (sum[0] + sum[1]) + (sum[2] + sum[3]);
         for (int q = 0; q < WIDE; q++) total += sum[0][q];
     }
-    for (; i < n; i++) total += scale * (double)x[i] * (scale * (double)x[i]);
+    for (; i < n; i++) {
+        const double v = scale * (double)x[i];
+        total += squares ? v * v : __builtin_fabs(v);
+    }
     return total;
+}
+/* The penalty of L2, the norm of a gradient. */
+static double FN(sum_of_squares)(const void *x, ptrdiff_t n, double scale) { return FN(sum_of)(x, n, scale, 1); }
+/* The penalty of L1. */
+static double FN(sum_of_magnitudes)(const void *x, ptrdiff_t n) { return FN(sum_of)(x, n, 1, 0); }
+
+/* Max-norm (Srivastava et al. 2014, section 5.1): w (rows, cols), rows ld apart; a column, the weights into
+ * one unit, whose Euclidean norm is greater than `limit` is scaled to it, in place.  Norms are summed in
+ * double.  A column whose norm is NaN or infinite is left as it is: whoever looks for such numbers sees
+ * them.  Split over threads by columns, at most FNN_NORM_COLS in a call: their sums stay in L1 while the
+ * rows pass by. */
+static void FN(max_norm)(void *w_, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t cols, double limit) {
+    real *w = w_;
+    double squares[FNN_NORM_COLS] = {0};
+    real scale[FNN_NORM_COLS];
+    int longer = 0;
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        const real *row = w + i * ld;
+        ptrdiff_t j = 0;
+        for (; j + WIDE <= cols; j += WIDE) {
+            const FN(fnn_wide) v = v_wide(row + j);
+            FN(fnn_wide) sum;
+            __builtin_memcpy(&sum, squares + j, sizeof sum);
+            sum += v * v;
+            __builtin_memcpy(squares + j, &sum, sizeof sum);
+        }
+        for (; j < cols; j++) squares[j] += (double)row[j] * (double)row[j];
+    }
+    for (ptrdiff_t j = 0; j < cols; j++) {
+        const double norm = __builtin_sqrt(squares[j]);
+        const int over = norm > limit && norm < __builtin_inf();
+        scale[j] = over ? (real)(limit / norm) : 1;
+        longer |= over;
+    }
+    if (!longer) return;
+    for (ptrdiff_t i = 0; i < rows; i++) {
+        real *row = w + i * ld;
+        ptrdiff_t j = 0;
+        for (; j + VL <= cols; j += VL) v_store(row + j, v_load(row + j) * v_load(scale + j));
+        for (; j < cols; j++) row[j] *= scale[j];
+    }
 }
 
 /* The largest |x|, of numbers that are not NaN. */

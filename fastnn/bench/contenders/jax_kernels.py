@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fastnn.bench.kernels import PIECES, Kernel
+from fastnn.bench.kernels import DROPPED, PIECES, Kernel
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
@@ -61,6 +61,11 @@ def _maxout(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 def _maxout_backward(dy: jax.Array, which: jax.Array) -> tuple[jax.Array]:
     chosen = which[:, :, None] == jnp.arange(PIECES, dtype=jnp.uint8)
     return (jnp.where(chosen, dy[:, :, None], 0).reshape(len(dy), -1),)
+
+
+def _dropout(x: jax.Array, key: jax.Array) -> tuple[jax.Array]:
+    kept = jax.random.bernoulli(key, 1 - DROPPED, x.shape)
+    return (jnp.where(kept, x / (1 - DROPPED), 0),)
 
 
 def _cross_entropy(x: jax.Array, labels: jax.Array) -> jax.Array:
@@ -139,6 +144,10 @@ def function(task: Kernel) -> tuple[tuple[str, ...], Callable[..., Any]] | None:
         return ("x", target), jax.value_and_grad(LOSSES[name])
     if name == "maxout":
         return (("dy", "which"), _maxout_backward) if backward else (("x",), _maxout)
+    if name == "dropout":
+        if backward:
+            return ("dy", "mask"), lambda dy, mask: (dy * mask,)
+        return ("x", "key"), _dropout
     if name not in ACTIVATIONS:
         return None
     forward = ACTIVATIONS[name]

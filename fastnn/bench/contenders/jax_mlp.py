@@ -8,7 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from fastnn.bench.contenders import jax_kernels
+from fastnn.bench import updates
+from fastnn.bench.contenders import jax_kernels, jax_updates
 from fastnn.bench.contenders.base import Call, Contender
 from fastnn.bench.kernels import Kernel
 from fastnn.bench.oracle import Arrays
@@ -131,18 +132,21 @@ class Jax(Contender):
         return {"jax": jax.__version__}
 
     def refuses(self, task: Task) -> str | None:
-        if isinstance(task, Kernel) and jax_kernels.function(task) is None:
-            return f"has no {task.op} here"
+        if isinstance(task, Kernel) and task.op not in updates.NAMES:
+            return None if jax_kernels.function(task) else f"has no {task.op} here"
         return None
 
     def steps(self, workload: Workload) -> JaxSteps:
         return self.steps_class(workload)
 
     def call(self, task: Gemm | Kernel, arrays: Arrays) -> Call:
+        if isinstance(task, Kernel) and task.op in updates.NAMES:
+            return jax_updates.call(task.op, arrays)
         found = _GEMMS[task.use] if isinstance(task, Gemm) else jax_kernels.function(task)
         assert found is not None  # `refuses` has looked
         names, function = found
-        operands = [jnp.array(arrays[name]) for name in names]
+        given: dict[str, Any] = {**arrays, "key": jax.random.key(0)}
+        operands = [jnp.asarray(given[name]) for name in names]
         compiled = jax.jit(function)
         return lambda: jax.block_until_ready(compiled(*operands))
 

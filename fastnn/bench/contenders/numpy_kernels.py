@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from fastnn.bench.contenders.base import Call
-from fastnn.bench.kernels import PIECES, Kernel
+from fastnn.bench.kernels import DROPPED, PIECES, Kernel
 from fastnn.bench.oracle import Arrays
 
 SELU_ALPHA, SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -388,6 +388,25 @@ def maxout_backward(dy: np.ndarray, which: np.ndarray, **_: Any) -> Call:
         return (out,)
 
     return run
+
+
+def dropout(x: np.ndarray, **_: Any) -> Call:
+    """SFC64 is NumPy's fastest generator; numbers of the dtype of x come straight into an array."""
+    out, mask, random = np.empty_like(x), np.empty(x.shape, bool), np.empty_like(x)
+    generator = np.random.Generator(np.random.SFC64(0))
+    keep, scale = constants(x, 1 - DROPPED, 1 / (1 - DROPPED))
+
+    def run() -> tuple[np.ndarray]:
+        generator.random(out=random, dtype=x.dtype.type)
+        np.multiply(x, np.less(random, keep, out=mask), out=out)
+        return (np.multiply(out, scale, out=out),)
+
+    return run
+
+
+def dropout_backward(dy: np.ndarray, mask: np.ndarray, **_: Any) -> Call:
+    out = np.empty_like(dy)
+    return lambda: (np.multiply(dy, mask, out=out),)
 
 
 # -- losses: the value and the gradient --------------------------------------------------------

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from fastnn.bench.contenders import numpy_kernels
+from fastnn.bench import updates
+from fastnn.bench.contenders import numpy_kernels, numpy_updates
 from fastnn.bench.contenders.base import Call, Contender
 from fastnn.bench.kernels import Kernel
 from fastnn.bench.oracle import Arrays
@@ -154,8 +155,8 @@ class NumPy(Contender):
         return {"numpy": np.__version__}
 
     def refuses(self, task: Task) -> str | None:
-        if isinstance(task, Kernel) and not hasattr(numpy_kernels, task.op):
-            return f"has no {task.op} here"
+        if isinstance(task, Kernel) and task.op not in updates.NAMES:
+            return None if hasattr(numpy_kernels, task.op) else f"has no {task.op} here"
         return None
 
     def steps(self, workload: Workload) -> NumPySteps:
@@ -163,6 +164,8 @@ class NumPy(Contender):
 
     def call(self, task: Gemm | Kernel, arrays: Arrays) -> Call:
         if isinstance(task, Kernel):
+            if task.op in updates.NAMES:
+                return numpy_updates.call(task.op, arrays)
             if task.op.startswith("batchnorm"):
                 return numpy_kernels.with_channels(task, arrays)
             call: Call = getattr(numpy_kernels, task.op)(**arrays)

@@ -9,8 +9,10 @@ from typing import Any
 
 import torch
 
+from fastnn.bench import updates
+from fastnn.bench.contenders import torch_updates
 from fastnn.bench.contenders.base import Call
-from fastnn.bench.kernels import PIECES, Kernel
+from fastnn.bench.kernels import DROPPED, PIECES, Kernel
 
 aten = torch.ops.aten
 Tensors = dict[str, torch.Tensor]
@@ -51,13 +53,20 @@ BACKWARD: dict[str, tuple[Callable[..., Any], str, str, tuple[Any, ...]]] = {
 ELU = {"elu": (1.0, 1.0), "selu": (1.6732632423543772, 1.0507009873554805)}  # alpha, scale
 
 
-def call(task: Kernel, tensors: Tensors) -> Call:
-    """The call that is timed."""
+def call(task: Kernel, tensors: Tensors, compiled: bool = False) -> Call:
+    """The call that is timed, or with `compiled` the one to be compiled."""
+    if task.op in updates.NAMES:
+        return torch_updates.call(task.op, tensors, compiled)
     name, backward = task.op.removesuffix("_backward"), task.op.endswith("_backward")
     x = tensors["x"]
     out = torch.empty_like(x)
     if name.startswith("batchnorm"):
         return _batchnorm(task, tensors)
+    if name == "dropout":
+        if backward:
+            dy, mask = tensors["dy"], tensors["mask"]
+            return lambda: (torch.mul(dy, mask, out=out),)
+        return lambda: aten.native_dropout(x, DROPPED, True)[:1]
     if name in LOSSES:
         loss: Call = LOSSES[name](x, tensors.get("labels", tensors.get("target")), out)
         return loss

@@ -12,7 +12,7 @@ from fastnn.bench.contenders import torch_kernels
 from fastnn.bench.contenders.base import Call, Contender
 from fastnn.bench.kernels import Kernel
 from fastnn.bench.oracle import Arrays
-from fastnn.bench.workloads import Gemm, Task, Workload
+from fastnn.bench.workloads import Gemm, Workload
 
 _ACTIVATIONS = {"relu": torch.nn.ReLU, "tanh": torch.nn.Tanh}
 F = torch.nn.functional
@@ -106,7 +106,7 @@ class Torch(Contender):
         tensors = {name: torch.from_numpy(a) for name, a in arrays.items()}
         if isinstance(task, Gemm):
             return self._gemm(task, **tensors)
-        return torch_kernels.call(task, tensors)
+        return torch_kernels.call(task, tensors, self.compiled)
 
     def _gemm(self, task: Gemm, x: torch.Tensor, w: torch.Tensor, dy: torch.Tensor) -> Call:
         y, dw, dx = torch.empty_like(dy), torch.empty_like(w), torch.empty_like(x)
@@ -118,7 +118,8 @@ class Torch(Contender):
 
 
 class TorchCompile(Torch):
-    """PyTorch with the forward pass, its gradient and the loss compiled by Inductor."""
+    """PyTorch with the forward pass, its gradient and the loss compiled by Inductor; of single
+    kernels the same calls as in eager mode, each compiled as a whole."""
 
     label = "torch.compile"
     compiled = True
@@ -128,5 +129,6 @@ class TorchCompile(Torch):
         if os.environ.get("ATEN_CPU_CAPABILITY") == "avx2":  # Inductor does not read it
             torch._inductor.config.cpp.simdlen = 256
 
-    def refuses(self, task: Task) -> str | None:
-        return None if isinstance(task, Workload) else "compiles whole steps only"
+    def call(self, task: Gemm | Kernel, arrays: Arrays) -> Call:
+        torch._dynamo.reset()  # it compiles the same line for a few different operands only
+        return torch.compile(super().call(task, arrays), dynamic=False)

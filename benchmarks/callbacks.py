@@ -1,0 +1,94 @@
+"""What callbacks cost: the medium network of PERFORMANCE.md with the doctor, and without.
+
+    python benchmarks/callbacks.py [--rows 60000] [--epochs 5] [--threads 1]
+
+784-512-512-10, batch norm and ReLU, batch 128, on generated rows. Two figures: the time that the
+callback's own methods take, as a share of the rest of the same fit; and paired fits with and without it,
+alternated in one process (the median of the ratios). Steps are checked to be the same bits first.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+import fastnn as fnn
+from fastnn.training import HOOKS
+
+
+class Timed:
+    """A callback, with the seconds that its methods take."""
+
+    def __init__(self, callback: Any) -> None:
+        self.seconds = 0.0
+        for name in (*HOOKS, "needs_gradients"):
+            if hasattr(callback, name):
+                method = getattr(callback, name)
+                setattr(self, name, self._timed(method) if callable(method) else method)
+
+    def _timed(self, method: Callable[[Any], object]) -> Callable[[Any], None]:
+        def call(training: Any) -> None:
+            started = time.perf_counter()
+            method(training)
+            self.seconds += time.perf_counter() - started
+
+        return call
+
+
+def network() -> fnn.Sequential:
+    layers = [
+        fnn.Dense(512), fnn.BatchNorm(), fnn.ReLU(),
+        fnn.Dense(512), fnn.BatchNorm(), fnn.ReLU(), fnn.Dense(10),
+    ]  # fmt: skip
+    return fnn.Sequential(layers, input_dim=784, seed=0)
+
+
+def fitted(X: Any, y: Any, epochs: int, callbacks: list[Any]) -> tuple[float, fnn.Sequential]:
+    model = network()
+    model.compile(optimizer=fnn.SGD(0.01, momentum=0.9), batch_size=128)
+    started = time.perf_counter()
+    model.fit(X, y, batch_size=128, epochs=epochs, callbacks=callbacks, verbose=False)
+    return time.perf_counter() - started, model
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=60_000)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--pairs", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    fnn.set_num_threads(arguments.threads)
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 10, arguments.rows)
+    X = rng.standard_normal((arguments.rows, 784), np.float32)
+    X += 2 * np.eye(10, 784, dtype=np.float32)[y]
+    makers: dict[str, Callable[[], Any]] = {"Doctor": lambda: fnn.Doctor(show=None)}
+    if hasattr(fnn, "Recorder"):
+        makers["Recorder"] = lambda: fnn.Recorder(probe=(X[:256], y[:256]))
+    for name, make in makers.items():
+        _, plain = fitted(X[:1280], y[:1280], 2, [])
+        _, seen = fitted(X[:1280], y[:1280], 2, [make()])
+        for key, value in plain.parameters().items():
+            assert np.array_equal(value, seen.parameters()[key]), key
+        ratios, shares = [], []
+        for _ in range(arguments.pairs):
+            alone, _ = fitted(X, y, arguments.epochs, [])
+            timed = Timed(make())
+            together, _ = fitted(X, y, arguments.epochs, [timed])
+            ratios.append(together / alone)
+            shares.append(timed.seconds / (together - timed.seconds))
+        print(
+            f"{name}: {statistics.median(shares):.2%} of the training time in its methods "
+            f"({', '.join(f'{share:.2%}' for share in shares)}); with it a fit takes "
+            f"{statistics.median(ratios):.3f} times as long ({', '.join(f'{r:.3f}' for r in ratios)})"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,176 @@
+"""What another library in the process costs: a step of fastnn with it and without it, alternated.
+
+    python benchmarks/coexistence.py                     every library that is installed, one thread
+    python benchmarks/coexistence.py --threads 2 torch   this one, on two threads
+
+A process for each order of the imports, and one for either library alone; all of them three times, since
+where the memory of a process lies is chance. Both libraries have worked before anything is timed, so
+that their thread pools are there. A row gives the median of the paired
+ratios of times, with its 95% interval: above 1 the step is slower beside the other library. The
+last column is the other way round: a step of that library with fastnn in its process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from contextlib import ExitStack, closing
+from importlib.util import find_spec
+from typing import Any
+
+from fastnn.bench.client import available_cpus, environment
+from fastnn.bench.pairs import paired_ratio
+
+SECONDS, PAIRS, PROCESSES = 0.05, 11, 3
+WORKLOADS = ("digits-bn", "medium")
+
+OURS = """
+import fastnn as fnn
+from fastnn.bench.contenders.fastnn_mlp import FastNNSteps
+from fastnn.bench.workloads import WORKLOADS
+fnn.set_num_threads({threads})
+ours = FastNNSteps(WORKLOADS["{workload}"]).run
+ours(3)
+"""
+THEIRS = {
+    # fastnn brings NumPy itself: what differs here is chance
+    "numpy": """
+import numpy
+d = numpy.ones((300, 300))
+def theirs(steps):
+    for _ in range(steps):
+        numpy.tanh(d @ d)
+theirs(3)
+""",
+    "torch": """
+import torch
+torch.set_num_threads({threads})
+a = torch.rand(300, 300, requires_grad=True)
+def theirs(steps):
+    for _ in range(steps):
+        torch.tanh(a @ a).sum().backward()
+theirs(3)
+""",
+    "jax": """
+import jax
+b = jax.numpy.ones((300, 300))
+grad = jax.jit(jax.grad(lambda b: jax.numpy.tanh(b @ b).sum()))
+def theirs(steps):
+    for _ in range(steps):
+        grad(b).block_until_ready()
+theirs(3)
+""",
+    "sklearn": """
+import numpy
+from sklearn.cluster import KMeans
+c = numpy.random.default_rng(0).standard_normal((2000, 20))
+def theirs(steps):
+    for _ in range(steps):
+        KMeans(8, n_init=1, max_iter=5, tol=0, random_state=0).fit(c)
+theirs(3)
+""",
+}
+SERVE = """
+import sys, time, numpy
+numpy.seterr(all="ignore")
+counts = {{}}
+for line in sys.stdin:
+    work = globals()[line.strip()]
+    if work not in counts:
+        start = time.perf_counter()
+        work(3)
+        counts[work] = max(1, int(3 * {seconds} / (time.perf_counter() - start)))
+    start = time.perf_counter()
+    work(counts[work])
+    print((time.perf_counter() - start) / counts[work], flush=True)
+"""
+
+
+class Process:
+    """A Python in which some libraries have been imported in some order, and which times steps."""
+
+    def __init__(self, parts: list[str], threads: int, workload: str) -> None:
+        code = "".join([*parts, SERVE]).format(threads=threads, workload=workload, seconds=SECONDS)
+        cpus = available_cpus()[:threads]
+
+        def pin() -> None:
+            os.sched_setaffinity(0, cpus)
+
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment(threads),
+            preexec_fn=pin if hasattr(os, "sched_setaffinity") else None,
+            text=True,
+            bufsize=1,
+        )
+
+    def time(self, whose: str) -> float:
+        """Seconds for a step of "ours" or "theirs"."""
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self.process.stdin.write(f"{whose}\n")
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise SystemExit(f"a process ended with status {self.process.wait()}, see above")
+        return float(answer)
+
+    def close(self) -> None:
+        self.process.communicate()
+
+
+Times = dict[tuple[str, str], tuple[list[float], list[float]]]
+
+
+def measure(library: str, workload: str, threads: int, times: Times) -> None:
+    """PAIRS more times of each kind of step, beside the other library and alone, in new processes."""
+    ours, theirs = OURS, THEIRS[library]
+    with ExitStack() as stack:
+        alone_ours, alone_theirs, after, before = (
+            stack.enter_context(closing(Process(parts, threads, workload)))
+            for parts in ([ours], [theirs], [theirs, ours], [ours, theirs])
+        )
+        for pair in range(-1, PAIRS):
+            for order, beside in ("imported first", after), ("imported after", before):
+                for whose, alone in ("ours", alone_ours), ("theirs", alone_theirs):
+                    lists = times.setdefault((order, whose), ([], []))
+                    turn = list(zip((beside, alone), lists, strict=True))
+                    for process, seconds in turn if pair % 2 else turn[::-1]:
+                        measured = process.time(whose)
+                        if pair >= 0:
+                            seconds.append(measured)
+
+
+def shown(times: tuple[list[float], list[float]]) -> str:
+    found = paired_ratio(*times)
+    return f"{found.median:.3f} ({found.low:.3f} to {found.high:.3f})"
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("libraries", nargs="*", metavar="LIBRARY", help=", ".join(THEIRS))
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workload", nargs="+", default=WORKLOADS, help="of fastnn bench")
+    options: Any = parser.parse_args(arguments)
+    if unknown := set(options.libraries) - set(THEIRS):
+        parser.error(f"unknown {', '.join(unknown)}: expected {', '.join(THEIRS)}")
+    for library in options.libraries or THEIRS:
+        if find_spec(library) is None:
+            print(f"{library}: not installed", file=sys.stderr)
+            continue
+        for workload in options.workload:
+            times: Times = {}
+            for _ in range(PROCESSES):
+                measure(library, workload, options.threads, times)
+            for order in "imported first", "imported after":
+                print(
+                    f"{library:8}{order:16}{workload:10} ours {shown(times[order, 'ours'])}, "
+                    f"theirs {shown(times[order, 'theirs'])}",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""A callback made of functions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..training import Training
+
+Hook = Callable[["Training"], object]
+
+
+class LambdaCallback:
+    """A callback of functions: for anything that fits into a line.
+
+    Parameters
+    ----------
+    on_fit_begin, on_epoch_begin, on_batch_end, on_epoch_end, on_fit_end : callable, optional
+        Called with the `fastnn.training.Training`. With `on_batch_end` steps are made one by one.
+    needs_gradients : bool, optional
+        Whether they read ``training.model.gradients()``; by default where there is an `on_batch_end`.
+
+    Raises
+    ------
+    TypeError
+        One of them cannot be called, or none is given.
+
+    Examples
+    --------
+    >>> import numpy as np, fastnn as fnn
+    >>> from fastnn.callbacks import LambdaCallback
+    >>> model = fnn.Sequential([fnn.Dense(2)], input_dim=3, seed=0)
+    >>> seen = []
+    >>> callback = LambdaCallback(on_epoch_end=lambda training: seen.append(training.epoch))
+    >>> history = model.fit(np.eye(3), [0, 1, 1], epochs=3, callbacks=[callback])
+    >>> seen
+    [1, 2, 3]
+    """
+
+    def __init__(
+        self,
+        *,
+        on_fit_begin: Hook | None = None,
+        on_epoch_begin: Hook | None = None,
+        on_batch_end: Hook | None = None,
+        on_epoch_end: Hook | None = None,
+        on_fit_end: Hook | None = None,
+        needs_gradients: bool | None = None,
+    ) -> None:
+        hooks = {
+            "on_fit_begin": on_fit_begin,
+            "on_epoch_begin": on_epoch_begin,
+            "on_batch_end": on_batch_end,
+            "on_epoch_end": on_epoch_end,
+            "on_fit_end": on_fit_end,
+        }
+        given = {name: hook for name, hook in hooks.items() if hook is not None}
+        if not given:
+            raise TypeError(f"no function is given; there are {', '.join(hooks)}")
+        for name, hook in given.items():
+            if not callable(hook):
+                raise TypeError(f"{name} is {hook!r}, expected a function of the training")
+            setattr(self, name, hook)  # only these: `fit` calls what is there
+        if needs_gradients is not None:
+            self.needs_gradients = bool(needs_gradients)

@@ -1,0 +1,122 @@
+"""From an empty process to a trained model, and what lies on the disk."""
+
+from __future__ import annotations
+
+import zipfile
+from importlib import metadata
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from fastnn import cli
+from fastnn.bench import cold_start, footprint
+from fastnn.bench.client import WorkerFailed, available_cpus
+from fastnn.bench.contenders import REQUIRES
+
+CPU = available_cpus()[-1:]
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("digits")
+    cold_start.write_digits(folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", cold_start.CONTENDERS)
+def test_every_program_learns_the_digits(name: str, digits: Path) -> None:
+    if find_spec(REQUIRES.get(name, "numpy")) is None:
+        pytest.skip(f"{name} is not installed")
+    found = cold_start.run_program(cold_start.source(name), digits, CPU)
+    assert found["accuracy"] >= cold_start.ACCURACY
+    assert 0 < found["imported"] < found["trained"] < found["exit"] < cold_start.TIMEOUT
+    assert found["memory"] > 5e6
+
+
+def test_without_scikit_learn_there_are_rows_of_the_same_shape(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cold_start, "find_spec", lambda _: None)
+    assert "for want of scikit-learn" in cold_start.write_digits(tmp_path)
+    x, y = np.load(tmp_path / "x_train.npy"), np.load(tmp_path / "y_train.npy")
+    assert x.shape == (1438, 64) and x.dtype == np.float32 and 0 <= x.min() < x.max() <= 1
+    assert set(y) == set(range(10))
+
+
+def programs(monkeypatch: pytest.MonkeyPatch, **sources: str) -> None:
+    monkeypatch.setattr(cold_start, "source", sources.get)
+
+
+STAGES = "import time\nimported = trained = time.monotonic()\naccuracy = {}\n"
+
+
+def test_who_fails_or_learns_nothing_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs(
+        monkeypatch, fastnn=STAGES.format(0.99), numpy=STAGES.format(0.99),
+        torch=STAGES.format(0.5), jax="raise ImportError('broken by hand')",
+    )  # fmt: skip
+    notes: list[str] = []
+    names = ["fastnn", "numpy", "torch", "jax"]
+    record = cold_start.cold_start(names, CPU, notes.append, rounds=3)
+    assert record["peers"]["numpy"]["speedup"]["pairs"] == 3
+    assert "right on 50.0% only" in record["peers"]["torch"]["refused"]
+    assert record["peers"]["jax"] == {"refused": "ImportError: broken by hand"}
+    assert len(notes) == 2 and list(record["phases"]) == ["fastnn", "numpy"]
+    with pytest.raises(WorkerFailed, match="jax: ImportError"):
+        cold_start.cold_start(["jax"], CPU, notes.append)
+
+
+def test_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    programs(monkeypatch, fastnn=STAGES.format(0.99), numpy=STAGES.format(0.98))
+    monkeypatch.setattr(footprint, "compressed", lambda paths: 1e6)  # it takes three seconds
+    out = ["--out", str(tmp_path)]
+    assert cli.main(["bench", "--cold-start", "--peers", "numpy", "--quick", *out]) == 0
+    assert (tmp_path / "cold-start.png").stat().st_size > 10_000
+    text = capsys.readouterr().out
+    assert "98.0%" in text and "import holds" in text and "3 " in text
+
+
+# -- sizes -------------------------------------------------------------------------------------
+
+
+def test_footprint_counts_files_and_requirements() -> None:
+    found = footprint.footprint("fastnn")
+    root = Path(footprint.__file__).parents[1]
+    libraries = sum(path.stat().st_size for path in root.rglob("*.so"))
+    assert libraries < found["installed"] < found["with_requirements"]
+    assert found["wheel"] < 0.6 * found["installed"]
+    assert {"numpy", "safetensors", "tqdm"} <= set(found["requires"])
+    assert not {"pytest", "matplotlib"} & set(found["requires"])  # of extras
+
+
+def test_a_requirement_that_is_not_here_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    required = {"a": ["numpy>=1", "no-such-thing-42; sys_platform == 'x'", "pytest; extra == 't'"]}
+    monkeypatch.setattr(footprint, "_requires", lambda name: required.get(name, ()))
+    assert footprint.closure(["a"]) == {"a", "numpy"}
+
+
+def test_samples_estimate_what_a_wheel_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    path = tmp_path / "lib.so"
+    path.write_bytes(rng.integers(0, 12, 3_000_000, np.uint8).tobytes())
+    with zipfile.ZipFile(tmp_path / "a.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
+        wheel.write(path)
+    size = (tmp_path / "a.whl").stat().st_size
+    assert footprint.compressed([path]) == pytest.approx(size, rel=0.01)
+    monkeypatch.setattr(footprint, "WHOLE", 1000)
+    monkeypatch.setattr(footprint, "SAMPLE", 100_000)
+    assert footprint.compressed([path]) == pytest.approx(size, rel=0.03)
+
+
+def test_versions_are_those_of_the_distributions() -> None:
+    assert footprint.versions("numpy") == {"numpy": metadata.version("numpy")}
+    found: dict[str, Any] = footprint.versions("fastnn")
+    assert found.keys() == {"fastnn", "isa"}

@@ -1,0 +1,103 @@
+"""Other libraries in the same process, imported before fastnn or after it.
+
+They bring thread pools of their own: PyTorch and scikit-learn a copy of libgomp each, JAX the threads of
+XLA. None may crash, hang or change a bit; `benchmarks/coexistence.py` measures that none costs time.
+"""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import pytest
+from processes import printed
+
+OURS = """
+import os
+import numpy as np
+import fastnn as fnn
+
+fnn.set_num_threads(2)
+
+
+def train():
+    rng = np.random.default_rng(0)
+    X, y = rng.standard_normal((512, 256)), rng.integers(0, 10, 512)
+    layers = [fnn.Dense(256), fnn.BatchNorm(), fnn.Tanh(), fnn.Dropout(0.2), fnn.Dense(10)]
+    model = fnn.Sequential(layers, seed=0)
+    model.fit(X, y, batch_size=128, epochs=2, verbose=False)
+    return model.history["loss"], model.evaluate(X, y)
+
+
+ours = train()
+"""
+
+THEIRS = {
+    "torch": """
+import torch
+
+torch.set_num_threads(2)
+a = torch.randn(400, 400, requires_grad=True)
+
+
+def work():
+    torch.tanh(a @ a).sum().backward()
+
+
+work()
+""",
+    "jax": """
+import jax
+
+a = jax.numpy.ones((400, 400))
+step = jax.jit(jax.grad(lambda a: jax.numpy.tanh(a @ a).sum()))
+
+
+def work():
+    step(a).block_until_ready()
+
+
+work()
+""",
+    "sklearn": """
+import numpy
+from sklearn.cluster import KMeans
+
+a = numpy.random.default_rng(0).standard_normal((2000, 20))
+
+
+def work():
+    KMeans(8, n_init=1).fit(a)
+
+
+work()
+""",
+}
+
+TOGETHER = """
+for _ in range(2):
+    work()
+    assert train() == ours, "other bits beside the other library's threads"
+assert 5e-324 * 1.0 != 0.0, "flush-to-zero is on"
+if hasattr(os, "fork"):
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if train() == ours else 1)
+    assert os.waitpid(child, 0)[1] == 0, "the forked child"
+print(ours)
+"""
+
+
+@pytest.fixture(scope="module")
+def alone() -> str:
+    return printed(OURS + "print(ours)")
+
+
+@pytest.mark.parametrize("first", ["fastnn", "other"])
+@pytest.mark.parametrize("library", THEIRS)
+def test_neither_crashes_nor_changes_a_bit(library: str, first: str, alone: str) -> None:
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    parts = [OURS, THEIRS[library]]
+    code = "".join(parts if first == "fastnn" else parts[::-1]) + TOGETHER
+    # Python 3.12 and JAX warn of any fork of a process with threads; ours is what is tested
+    assert printed(code, PYTHONWARNINGS="ignore", JAX_PLATFORMS="cpu") == alone
