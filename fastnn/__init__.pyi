@@ -25,6 +25,8 @@ from fastnn.diagnosis import Doctor as Doctor
 from fastnn.diagnosis import Finding as Finding
 from fastnn.diagnosis import diagnose as diagnose
 from fastnn.gradient_check import gradcheck as gradcheck
+from fastnn.gradient_flow import GradientStatistics as GradientStatistics
+from fastnn.gradient_flow import gradient_statistics as gradient_statistics
 from fastnn.history import History as History
 from fastnn.layers import ELU as ELU
 from fastnn.layers import GELU as GELU
@@ -68,7 +70,9 @@ from fastnn.optimizers import Adam as Adam
 from fastnn.optimizers import AdamW as AdamW
 from fastnn.optimizers import Optimizer as Optimizer
 from fastnn.optimizers import RMSProp as RMSProp
+from fastnn.recorder import Recorder as Recorder
 from fastnn.recovery import NonFiniteError as NonFiniteError
+from fastnn.report import write_report as write_report
 from fastnn.serialization import ModelFileError as ModelFileError
 from fastnn.serialization import load as load
 from fastnn.statistics import activation_statistics as activation_statistics

@@ -59,3 +59,17 @@ def widths(text: str) -> list[int]:
             f"expected the units of each hidden layer, such as 64,64 (or none), got {text!r}"
         )
     return units
+
+
+def image_shape(text: str) -> tuple[int, ...]:
+    """Height and width of an image, with 3 before or after them where it has colours."""
+    try:
+        shape = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        shape = ()
+    colours = len(shape) == 3 and 3 in (shape[0], shape[2])
+    if not (len(shape) == 2 or colours) or min(shape) < 1:
+        raise argparse.ArgumentTypeError(
+            f"expected height,width or height,width,3 or 3,height,width, such as 28,28, got {text!r}"
+        )
+    return shape

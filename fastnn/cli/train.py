@@ -11,7 +11,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastnn.cli.arguments import names, number, whole, widths
+from fastnn.cli import report
+from fastnn.cli.arguments import image_shape, names, number, whole, widths
 from fastnn.cli.data import DIGITS, is_table, keep_inputs, load_training
 from fastnn.files import writable_folder
 from fastnn.progress import write_line
@@ -40,9 +41,12 @@ examples:
   fastnn train cifar10.npz --hidden 512,256 --epochs 20 --lr 0.05
   fastnn train titanic.csv --target survived --drop name,ticket --impute --out run
   fastnn train houses.parquet --target price --task regression
+  fastnn train digits --report run.html
 
 In DIR, --out leaves model.safetensors (for fastnn predict and fastnn.load, with the preprocessing
-inside), history.csv (one row per epoch) and curves.png. Without --out nothing is written.
+inside), history.csv (one row per epoch) and curves.png. --report writes one HTML page that needs
+nothing but itself: curves, what the diagnosis found, confusion matrix (or predicted against true
+values), first-layer weights of images, updates and gradients. Without either nothing is written.
 
 A regression standardises its target: a loss of 1 is that of always answering the mean."""
 
@@ -95,6 +99,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("data", metavar="DATA", help="digits, or an .npz, .csv or .parquet file")
     add("--out", metavar="DIR", help="write model, history and picture there")
+    add(
+        "--report",
+        metavar="PAGE.html",
+        nargs="?",
+        const="",
+        help=f"write the run as an HTML page; without a name {report.REPORT} in the DIR of --out",
+    )
+    add(
+        "--image-shape",
+        metavar="H,W",
+        type=image_shape,
+        help="of the rows, to show first-layer weights as images in the report (28,28; 32,32,3 or "
+        "3,32,32 with colours); default: as the .npz stores them, or a square of bytes",
+    )
 
     data = parser.add_argument_group("data")
     add = data.add_argument
@@ -220,32 +238,67 @@ def run(arguments: argparse.Namespace) -> int:
     model = _network(arguments, settings, X.shape[1], preparation.target.outputs)
     model.preprocessing = preparation
     out = None if arguments.out is None else _output_folder(arguments.out, arguments.data)
+    title = f"{Path(arguments.data).name}: {_shape(model)}"
+    described = _describe_data(arguments.data, data, preparation, X.shape[1])
+    page = None
+    if arguments.report is not None:
+        page = report.RunReport(
+            report.report_path(arguments.report, arguments.out, arguments.data),
+            X,
+            y,
+            report.images_of(arguments.image_shape, arguments.data, X.shape[1], table),
+            title,
+            described,
+            _facts(arguments, settings),
+        )
+    elif arguments.image_shape is not None:
+        raise ValueError("--image-shape is for the pictures of --report")
 
     say = (lambda line: None) if arguments.quiet else write_line
-    say(_describe_data(arguments.data, data, preparation, X.shape[1]))
+    say(described)
     say(_describe_network(model, arguments, settings))
     classifies = preparation.target.task == "classification"
     optimizer.lr = _schedule(arguments, settings, len(X))
+    callbacks = _callbacks(arguments, classifies, test is not None)
+    if page is not None:
+        callbacks.append(page.recorder)
     started = time.perf_counter()
-    history = model.fit(
-        X,
-        y,
-        loss="softmax_cross_entropy" if classifies else "mean_squared_error",
-        optimizer=optimizer,
-        batch_size=settings.batch_size,
-        epochs=settings.epochs,
-        validation_data=test,
-        callbacks=_callbacks(arguments, classifies, test is not None),
-        verbose=False if arguments.quiet else "auto",
-    )
+    try:
+        history = model.fit(
+            X,
+            y,
+            loss="softmax_cross_entropy" if classifies else "mean_squared_error",
+            optimizer=optimizer,
+            batch_size=settings.batch_size,
+            epochs=settings.epochs,
+            validation_data=test,
+            callbacks=callbacks,
+            verbose=False if arguments.quiet else "auto",
+        )
+    except fastnn.NonFiniteError as error:
+        if page is not None:
+            page.write_failure(model, error, "test")
+        raise
     seconds = time.perf_counter() - started
     print(_result(model, preparation, data, X, y, test, seconds))
     if out is not None:
-        title = f"{Path(arguments.data).name}: {_shape(model)}"
         _write(out, model, history, title)
-    elif not arguments.quiet:
+    if page is not None:
+        page.write(model, (X, y) if test is None else test, "training" if test is None else "test")
+    elif out is None and not arguments.quiet:
         print("nothing written (--out DIR keeps the model, its history and the curves)")
     return 0
+
+
+def _facts(arguments: argparse.Namespace, settings: Defaults) -> dict[str, object]:
+    """How the run was made, for the report."""
+    return {
+        "data": arguments.data,
+        "learning rate": f"{settings.lr:g}, {arguments.schedule}",
+        "batch size": settings.batch_size,
+        "weight decay": settings.weight_decay,
+        "dtype": arguments.dtype,
+    }
 
 
 def _settings(arguments: argparse.Namespace) -> Defaults:

@@ -5,7 +5,24 @@ knows about; `save` writes it to a file. One kind of picture per module.
 """
 
 from fastnn.plots.canvas import save
+from fastnn.plots.confusion import confusion_matrix
 from fastnn.plots.curves import training_curves
+from fastnn.plots.descent import descent_paths, step_losses
+from fastnn.plots.gradients import gradient_histograms
 from fastnn.plots.histograms import activation_histograms
+from fastnn.plots.predictions import predicted_against_true
+from fastnn.plots.updates import update_ratios
+from fastnn.plots.weights import first_layer_weights
 
-__all__ = ["activation_histograms", "save", "training_curves"]
+__all__ = [
+    "activation_histograms",
+    "confusion_matrix",
+    "descent_paths",
+    "first_layer_weights",
+    "gradient_histograms",
+    "predicted_against_true",
+    "save",
+    "step_losses",
+    "training_curves",
+    "update_ratios",
+]

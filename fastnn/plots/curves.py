@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastnn.history import History
-from fastnn.plots.canvas import COLOURS, INK, new_figure, style
+from fastnn.plots.canvas import COLOURS, FAINT, INK, colours, new_figure, plain, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 # Above this ratio of the largest to the smallest loss a linear axis shows only the first epochs.
 LOG_RATIO = 50.0
+
+# End values and best epochs of more runs would hide each other.
+LABELLED = 7
 
 
 def training_curves(
@@ -27,8 +30,8 @@ def training_curves(
     """Draw the loss and, where there is one, the accuracy of training runs over their epochs.
 
     Of a single run the two splits have a colour each; of several, each run has a colour, and the
-    validation data are the solid line, the training data the thin dotted one. The end value
-    stands at the end of each line, and a ring marks the epoch of the lowest validation loss.
+    validation data are the solid line, the training data the thin dotted one. Up to seven runs have
+    their end values at the ends of the lines, and a ring at the epoch of the lowest validation loss.
 
     Parameters
     ----------
@@ -77,8 +80,11 @@ def training_curves(
         style(axes, heading, "epoch")
         _scale(axes, column, histories)
         ends = []
-        for number, (name, history) in enumerate(histories.items()):
-            ends += _draw(axes, column, history, name, number, validation, len(histories) == 1)
+        count = len(histories)
+        for (name, history), colour in zip(histories.items(), colours(count), strict=True):
+            ends += _draw(axes, column, history, name, colour, validation, count)
+        if count > 1 and any(line.get_linestyle() == ":" for line in axes.lines):
+            _explain_dashes(axes, validation)
         _label_ends(axes, ends)
         first = min(min(history["epoch"]) for history in histories.values())
         last = max(max(history["epoch"]) for history in histories.values())
@@ -97,7 +103,7 @@ def training_curves(
             labelcolor=INK,
         )
     if title:
-        figure.suptitle(title, fontsize=13, color=INK)
+        figure.suptitle(plain(title, 100), fontsize=13, color=INK)
     return figure
 
 
@@ -106,9 +112,9 @@ def _draw(
     column: str,
     history: History,
     name: str,
-    number: int,
+    colour: str,
     validation: str,
-    alone: bool,
+    runs: int,
 ) -> list[tuple[float, float, str]]:
     """The lines of one run; returns (last epoch, last value, colour) of each to be labelled."""
     ends = []
@@ -116,26 +122,33 @@ def _draw(
     for split, prefix in (("training", ""), (validation, "val_")):
         if not history.has(prefix + column):
             continue
-        if alone:
+        if runs == 1:
             colour, width, dashes, label = COLOURS[bool(prefix)], 2.0, "-", split
         else:
-            colour = COLOURS[number % len(COLOURS)]
             solid = bool(prefix) or not history.has("val_" + column)
-            width, dashes = (2.0, "-") if solid else (1.1, ":")
-            label = f"{name}, {split}"
+            width, dashes = (2.0 if runs <= LABELLED else 1.4, "-") if solid else (1.1, ":")
+            # The legend says once what is solid and what is dotted; a run without either is told.
+            label = plain(name) if prefix else f"{plain(name)} ({split})" if solid else "_dotted"
         epochs, values = np.array(history["epoch"]), np.array(history[prefix + column])
         axes.plot(epochs, values, dashes, color=colour, lw=width, label=label, marker=marker)
-        if dashes == "-":
+        if dashes == "-" and runs <= LABELLED:
             finite = np.flatnonzero(np.isfinite(values))
-            ends.append((float(epochs[finite[-1]]), float(values[finite[-1]]), colour))
-        if prefix and column == "loss" and history.epochs > 1:
+            if len(finite):
+                ends.append((float(epochs[finite[-1]]), float(values[finite[-1]]), colour))
+        if prefix and column == "loss" and history.epochs > 1 and runs <= LABELLED:
             best = int(np.nanargmin(values))
             ring = axes.plot(
                 epochs[best], values[best], "o", ms=7, mfc="white", mec=colour, mew=1.6, zorder=3
             )
-            if alone:
+            if runs == 1:
                 ring[0].set_label(f"lowest {validation} loss")
     return ends
+
+
+def _explain_dashes(axes: Axes, validation: str) -> None:
+    """Two grey entries for the legend of several runs: which split is solid, which dotted."""
+    for dashes, split in (("-", validation), (":", "training")):
+        axes.plot([], [], dashes, color=FAINT, lw=1.4, label=split)
 
 
 def _scale(axes: Axes, column: str, histories: Mapping[str, History]) -> None:
@@ -148,6 +161,15 @@ def _scale(axes: Axes, column: str, histories: Mapping[str, History]) -> None:
     losses = np.concatenate(
         [history[name] for history in histories.values() for name in ("loss", "val_loss")]
     )
+    if loss_axis(axes, losses):
+        style(axes, "Loss (logarithmic)", "epoch")
+
+
+def loss_axis(axes: Axes, losses: np.ndarray) -> bool:
+    """Let the axis of losses begin at zero, or be logarithmic where they fall by orders of magnitude.
+
+    Returns whether it is logarithmic.
+    """
     losses = losses[np.isfinite(losses)]
     if losses.size and losses.min() > 0 and losses.max() > LOG_RATIO * losses.min():
         from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -157,9 +179,10 @@ def _scale(axes: Axes, column: str, histories: Mapping[str, History]) -> None:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.tick_params(which="minor", length=0)
-        axes.set_title("Loss (logarithmic)", loc="left")
-    elif losses.size and losses.min() >= 0:
+        return True
+    if losses.size and losses.min() >= 0:
         axes.set_ylim(bottom=0.0, top=1.05 * losses.max() or 1.0)
+    return False
 
 
 def _label_ends(axes: Axes, ends: list[tuple[float, float, str]]) -> None:
