@@ -243,8 +243,8 @@ class BuildExt(build_ext):
 
 
 MODULES = [
-    "machine", "arrays", "program", "activations", "gemm", "skinny", "dense", "batchnorm", "fusion",
-    "softmax", "maxout", "dropout", "losses", "updates",
+    "machine", "arguments", "arrays", "program", "activations", "gemm", "skinny", "dense", "batchnorm",
+    "fusion", "softmax", "maxout", "dropout", "losses", "updates",
 ]  # fmt: skip
 ABI = "0x030b0000" if os.environ.get("FASTNN_ABI3") else ""
 extensions = [

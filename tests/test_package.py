@@ -55,18 +55,24 @@ def test_names_are_listed_and_unknown_ones_refused():
         _ = fastnn.Sequentail
 
 
+def names_of(function: ast.FunctionDef) -> list[str]:
+    """The names of its arguments, in their order."""
+    given = function.args
+    named = [*given.args, *filter(None, [given.vararg]), *given.kwonlyargs]
+    return [argument.arg for argument in named]
+
+
 def described(stub: Path) -> dict[str, list[str]]:
     """Functions and methods of a stub, with the names of their arguments."""
     found = {}
     for statement in ast.parse(stub.read_text()).body:
         if isinstance(statement, ast.FunctionDef):
-            found[statement.name] = [a.arg for a in statement.args.args]
+            found[statement.name] = names_of(statement)
         elif isinstance(statement, ast.ClassDef):
             found[statement.name] = []
             for method in statement.body:
                 if isinstance(method, ast.FunctionDef) and not method.name.startswith("__"):
-                    named = [*method.args.args, *filter(None, [method.args.vararg])]
-                    arguments = [] if method.decorator_list else [a.arg for a in named]
+                    arguments = [] if method.decorator_list else names_of(method)
                     found[f"{statement.name}.{method.name}"] = arguments
     return found
 

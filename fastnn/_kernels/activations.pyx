@@ -1,21 +1,29 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Activations on arrays: forward beside backward, split over threads by ranges of elements."""
 
-import numpy as np
-
-from fastnn._kernels.arrays cimport Arrays, Plain, apart, fresh, let_go, same_shape, take
-from fastnn._kernels.machine cimport kernels_for, run_now, threads_for
+from fastnn._kernels.arguments cimport Fit, Taken, positive
+from fastnn._kernels.arrays cimport Arrays
+from fastnn._kernels.machine cimport kernels_for, needs_input, run_now, threads_for
 from fastnn._kernels.program cimport Program
 from fastnn._kernels.vec cimport fnn_kernels, fnn_op, fnn_run
 
+from fastnn import checks, contracts
 from fastnn._kernels import machine
 
+cdef extern from "vec/table.h":
+    enum:
+        FNN_ACT_relu, FNN_ACT_leaky_relu, FNN_ACT_elu, FNN_ACT_sigmoid, FNN_ACT_tanh, FNN_ACT_selu, FNN_ACT_softplus
+        FNN_ACT_relu6, FNN_ACT_hard_tanh, FNN_ACT_hard_sigmoid, FNN_ACT_silu, FNN_ACT_gelu, FNN_ACT_gelu_tanh
+        FNN_ACT_hard_swish
+
 NAMES = {name: index for index, name in enumerate(machine.activation_names())}
-# The parameters of an activation, in the order in which its vector code takes them.
-PARAMETERS = {"leaky_relu": ("negative_slope",), "elu": ("alpha",)}
+# The parameter of an activation that its vector code takes.
+PARAMETERS = {"leaky_relu": "negative_slope", "elu": "alpha"}
 
 cdef Py_ssize_t BLOCK = 1 << 15  # elements: two arrays of them fit into L2
 cdef double FLOPS = 16.0         # what an element is counted as, for the choice of threads
+
+# --- specifications --------------------------------------------------------------------------------
 
 
 cdef int parse(object activation, int *kind, double *params) except -1:
@@ -31,19 +39,30 @@ cdef int parse(object activation, int *kind, double *params) except -1:
     if given.get("approximate") == "tanh":
         name = "gelu_tanh"
     kind[0] = NAMES[name]
-    for i, key in enumerate(PARAMETERS.get(name, ())):
-        params[i] = given[key]
+    if name in PARAMETERS:
+        params[0] = given[PARAMETERS[name]]
     return 0
 
 
-ctypedef struct Elementwise:
-    const fnn_kernels *kernels
-    Py_ssize_t real, n
-    int kind
-    double params[2]
-    char *out
-    const char *x       # forward: x; backward: dy
-    const char *saved   # backward: y or x
+_PLAIN = {name: checks.parse_activation(name) for name in checks.ACTIVATIONS}
+
+
+cdef int understand(object spec, int *kind, double *params) except -1:
+    """The same for `activation` as a user gives it, at once where it is plainly right."""
+    if spec is None:
+        kind[0], params[0], params[1] = 0, 0.0, 0.0
+        return 0
+    if type(spec) is tuple and len(<tuple>spec) == 2 and type((<tuple>spec)[1]) is dict:
+        name, given = <tuple>spec
+        key = PARAMETERS.get(name) if type(name) is str else None
+        if key is not None and len(<dict>given) == 1 and key in <dict>given:
+            kind[0], params[0], params[1] = NAMES[name], positive(given[key], key), 0.0
+            return 0
+    found = _PLAIN.get(spec) if type(spec) is str else None
+    return parse(checks.parse_activation(spec) if found is None else found, kind, params)
+
+
+# --- on arrays -------------------------------------------------------------------------------------
 
 
 cdef void forward_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -61,8 +80,9 @@ cdef void backward_block(const fnn_op *op, Py_ssize_t block, void *workspace, fn
 
 cdef int run_elementwise(Elementwise *e, bint backward) except -1:
     cdef fnn_op op
+    cdef int threads = threads_for(FLOPS * e.n)
     e.kernels = kernels_for(e.real)
-    if e.n <= BLOCK:  # the cheapest way in: no list, no release of the GIL for microseconds of work
+    if threads == 0:  # the cheapest way in
         if backward:
             e.kernels.activation_backward[e.kind](e.out, e.x, e.saved, e.n, e.params)
         else:
@@ -71,75 +91,148 @@ cdef int run_elementwise(Elementwise *e, bint backward) except -1:
     op.block = backward_block if backward else forward_block
     op.blocks = (e.n + BLOCK - 1) // BLOCK
     op.args = e
-    return run_now(&op, 1, threads_for(FLOPS * e.n), NULL, 0)
+    return run_now(&op, 1, threads, NULL, 0)
 
 
-cdef object output(Plain *plain, int inputs, x, saved, out):
-    """The output for x, and with two inputs what was saved, all taken; None where they do not fit."""
-    cdef int i
-    plain.count = 0
-    if not take(plain, x, False):
-        return None
-    if inputs == 2 and not (take(plain, saved, False) and same_shape(plain, 0, 1)):
-        return None
-    if out is None:
-        out = fresh(plain, plain.views[0].ndim, plain.views[0].shape)
-    if not take(plain, out, True) or not same_shape(plain, 0, inputs):
-        return None
-    for i in range(inputs):  # in place, or in memory of its own
-        if plain.views[i].buf != plain.views[inputs].buf and not apart(plain, i, inputs):
-            return None
-    return out
+cdef Fit FORWARD = Fit("* -> *="), BACKWARD = Fit("* * -> *=")
 
 
-cdef int run_plain(Elementwise *e, Plain *plain, bint backward) except -1:
-    e.real = plain.itemsize
-    e.n = plain.views[0].len // plain.itemsize
-    e.x, e.saved = <const char *>plain.views[0].buf, <const char *>plain.views[1].buf
-    e.out = <char *>plain.views[2 if backward else 1].buf
-    return run_elementwise(e, backward)
-
-
-def forward(activation, x, out, contract):
-    """activation(x), in `out` or a new array; `activation` as `checks.parse_activation` gives it, out may be x.
-
-    Arrays that are not plainly right go to contract(x, out), which raises or returns the output.
-    """
+cdef object forward(int kind, x, out, double parameter=0.0):
+    """activation(x), in `out` or a new array."""
     cdef Elementwise e
-    cdef Plain plain
-    parse(activation, &e.kind, e.params)
-    try:
-        result = output(&plain, 1, x, None, out)
-        if result is None:
-            let_go(&plain)
-            result = contract(x, out)
-            if output(&plain, 1, np.asarray(x), None, np.asarray(result)) is None:
-                raise TypeError("x and out do not fit the kernel")
-        run_plain(&e, &plain, False)
-    finally:
-        let_go(&plain)
-    return result
+    cdef Taken a = FORWARD.take((x, out))
+    if a is None:
+        a = FORWARD.insist((x, contracts.unary(x, out)))
+    e.kind, e.params[0], e.params[1], e.real, e.n = kind, parameter, 0.0, a.real, a.size()
+    e.x, e.out = a.data(0), a.data(1)
+    run_elementwise(&e, False)
+    return a.output
 
 
-def backward(activation, dy, saved, dx, contract):
-    """dy * activation'(saved), saved being y or x, as the activation wants; dx may be dy or saved.
-
-    Arrays that are not plainly right go to contract(dy, saved, dx), which raises or returns dx.
-    """
+cdef object backward(int kind, dy, saved, dx_out, double parameter=0.0):
+    """dy activation'(saved), saved being y or x, as the activation wants."""
     cdef Elementwise e
-    cdef Plain plain
-    parse(activation, &e.kind, e.params)
-    try:
-        result = output(&plain, 2, dy, saved, dx)
-        if result is None:
-            let_go(&plain)
-            result = contract(dy, saved, dx)
-            if output(&plain, 2, np.asarray(dy), np.asarray(saved), np.asarray(result)) is None:
-                raise TypeError("dy, saved and dx do not fit the kernel")
-        run_plain(&e, &plain, True)
-    finally:
-        let_go(&plain)
-    return result
+    cdef Taken a = BACKWARD.take((dy, saved, dx_out))
+    if a is None:
+        dx_out = contracts.unary_backward(dy, saved, "x" if needs_input(kind) else "y", dx_out)
+        a = BACKWARD.insist((dy, saved, dx_out))
+    e.kind, e.params[0], e.params[1], e.real, e.n = kind, parameter, 0.0, a.real, a.size()
+    e.x, e.saved, e.out = a.data(0), a.data(1), a.data(2)
+    run_elementwise(&e, True)
+    return a.output
+
+
+# --- the public operations: documented at their twins in `fastnn.reference` --------------------------
+
+
+def relu(x, *, out=None):
+    return forward(FNN_ACT_relu, x, out)
+
+
+def relu_backward(dy, y, *, dx_out=None):
+    return backward(FNN_ACT_relu, dy, y, dx_out)
+
+
+def leaky_relu(x, negative_slope=0.01, *, out=None):
+    return forward(FNN_ACT_leaky_relu, x, out, positive(negative_slope, "negative_slope"))
+
+
+def leaky_relu_backward(dy, y, negative_slope=0.01, *, dx_out=None):
+    return backward(FNN_ACT_leaky_relu, dy, y, dx_out, positive(negative_slope, "negative_slope"))
+
+
+def elu(x, alpha=1.0, *, out=None):
+    return forward(FNN_ACT_elu, x, out, positive(alpha, "alpha"))
+
+
+def elu_backward(dy, y, alpha=1.0, *, dx_out=None):
+    return backward(FNN_ACT_elu, dy, y, dx_out, positive(alpha, "alpha"))
+
+
+def sigmoid(x, *, out=None):
+    return forward(FNN_ACT_sigmoid, x, out)
+
+
+def sigmoid_backward(dy, y, *, dx_out=None):
+    return backward(FNN_ACT_sigmoid, dy, y, dx_out)
+
+
+def tanh(x, *, out=None):
+    return forward(FNN_ACT_tanh, x, out)
+
+
+def tanh_backward(dy, y, *, dx_out=None):
+    return backward(FNN_ACT_tanh, dy, y, dx_out)
+
+
+def selu(x, *, out=None):
+    return forward(FNN_ACT_selu, x, out)
+
+
+def selu_backward(dy, y, *, dx_out=None):
+    return backward(FNN_ACT_selu, dy, y, dx_out)
+
+
+def softplus(x, *, out=None):
+    return forward(FNN_ACT_softplus, x, out)
+
+
+def softplus_backward(dy, y, *, dx_out=None):
+    return backward(FNN_ACT_softplus, dy, y, dx_out)
+
+
+def relu6(x, *, out=None):
+    return forward(FNN_ACT_relu6, x, out)
+
+
+def relu6_backward(dy, y, *, dx_out=None):
+    return backward(FNN_ACT_relu6, dy, y, dx_out)
+
+
+def hard_tanh(x, *, out=None):
+    return forward(FNN_ACT_hard_tanh, x, out)
+
+
+def hard_tanh_backward(dy, y, *, dx_out=None):
+    return backward(FNN_ACT_hard_tanh, dy, y, dx_out)
+
+
+def hard_sigmoid(x, *, out=None):
+    return forward(FNN_ACT_hard_sigmoid, x, out)
+
+
+def hard_sigmoid_backward(dy, y, *, dx_out=None):
+    return backward(FNN_ACT_hard_sigmoid, dy, y, dx_out)
+
+
+def silu(x, *, out=None):
+    return forward(FNN_ACT_silu, x, out)
+
+
+def silu_backward(dy, x, *, dx_out=None):
+    return backward(FNN_ACT_silu, dy, x, dx_out)
+
+
+def hard_swish(x, *, out=None):
+    return forward(FNN_ACT_hard_swish, x, out)
+
+
+def hard_swish_backward(dy, x, *, dx_out=None):
+    return backward(FNN_ACT_hard_swish, dy, x, dx_out)
+
+
+cdef int gelu_kind(approximate) except -1:
+    if type(approximate) is str and approximate == "none":
+        return FNN_ACT_gelu
+    return FNN_ACT_gelu_tanh if checks.check_approximate(approximate) == "tanh" else FNN_ACT_gelu
+
+
+def gelu(x, approximate="none", *, out=None):
+    return forward(gelu_kind(approximate), x, out)
+
+
+def gelu_backward(dy, x, approximate="none", *, dx_out=None):
+    return backward(gelu_kind(approximate), dy, x, dx_out)
 
 
 # --- operations of a program --------------------------------------------------------------------

@@ -18,12 +18,14 @@ from libc.stddef cimport size_t
 from libc.stdint cimport uintptr_t
 from libc.string cimport memcpy, memset
 
-from fastnn._kernels.activations cimport parse
+from fastnn._kernels.activations cimport parse, understand
+from fastnn._kernels.arguments cimport Fit, Taken, fraction, is_axis, is_whole, not_negative
 from fastnn._kernels.arrays cimport Arrays
-from fastnn._kernels.machine cimport Scratch, borrow, give_back, kernels_for, run_now, threads_for
+from fastnn._kernels.machine cimport Scratch, allocate, borrow, give_back, kernels_for, needs_input, release, run_now, threads_for
 from fastnn._kernels.program cimport Program
 from fastnn._kernels.vec cimport fnn_kernels, fnn_op, fnn_run
 
+from fastnn import contracts
 
 cdef Py_ssize_t L2_BYTES = 524288       # what a block may take of the second-level cache
 cdef Py_ssize_t STRIP_BYTES = 1024      # of a row, at least, where a matrix is cut between columns
@@ -388,20 +390,62 @@ cdef int forward_arrays(Norm *b, Arrays arrays, x, gamma, beta, running_mean, ru
     return 0
 
 
-def forward(x, gamma, beta, running_mean, running_var, bint training, double momentum, double eps, activation,
-            y, mean, rstd):
-    """Batch norm of x (rows, channels * inner); `activation` as `checks.parse_activation` gives it; y may be x."""
+cdef Fit TRAINING = Fit("*c c c c!? c!? -> *= c c")
+cdef Fit INFERENCE = Fit("*c c c c c -> *= c c")
+
+
+cdef bint fill(Norm *b, Taken a, Py_ssize_t axis, bint training) noexcept:
+    """The shape of contiguous arrays; False where the contract has something to say."""
+    cdef Py_ssize_t *shape = a.views[0].shape
+    cdef int i
+    memset(b, 0, sizeof(Norm))
+    if a.views[0].ndim < 2:
+        return False
+    b.real, b.training, b.cols, b.rows, b.inner = a.real, training, a.lengths[0], 1, 1
+    for i in range(a.views[0].ndim):
+        if i < axis:
+            b.rows *= shape[i]
+        elif i > axis:
+            b.inner *= shape[i]
+    if b.inner == 0:  # nothing to do, but for the channels
+        b.rows, b.inner = 0, 1
+    b.ldx = b.ldy = b.lddy = b.lds = b.lddx = b.cols * b.inner
+    return not training or b.rows * b.inner >= 2
+
+
+cdef bint fill_forward(Norm *b, Taken a, axis, bint training) noexcept:
+    cdef Py_ssize_t number
+    if not is_axis(axis, a, &number) or not fill(b, a, number, training):
+        return False
+    b.x, b.gamma, b.beta, b.running_mean, b.running_var = a.data(0), a.data(1), a.data(2), a.data(3), a.data(4)
+    b.y, b.mean, b.rstd = a.data(5), a.data(6), a.data(7)
+    return (b.running_mean == NULL) == (b.running_var == NULL)
+
+
+def batchnorm_forward(x, gamma, beta, running_mean=None, running_var=None, *, training=True, momentum=0.1,
+                      eps=1e-5, activation=None, axis=1, y_out=None, mean_out=None, rstd_out=None):
     cdef Norm b
-    cdef Arrays arrays = Arrays()
-    memset(&b, 0, sizeof(Norm))
-    b.training, b.momentum, b.eps = training, momentum, eps
-    parse(activation, &b.activation, b.params)
-    forward_arrays(&b, arrays, x, gamma, beta, running_mean, running_var, y, mean, rstd)
+    cdef Py_ssize_t number
+    cdef bint trains = training
+    cdef Fit fit = TRAINING if trains else INFERENCE
+    cdef Taken a = None
+    if is_whole(axis, &number):
+        a = fit.take((x, gamma, beta, running_mean, running_var, y_out, mean_out, rstd_out), number)
+    if a is None or not fill_forward(&b, a, axis, trains):
+        axis, _, y_out, mean_out, rstd_out = contracts.batchnorm_forward(
+            x, gamma, beta, running_mean, running_var, trains, momentum, eps, activation, axis, y_out, mean_out,
+            rstd_out)
+        a = fit.insist((x, gamma, beta, running_mean, running_var, y_out, mean_out, rstd_out), axis)
+        if not fill_forward(&b, a, axis, trains):
+            raise TypeError("the arrays do not fit the kernel")
+    b.momentum, b.eps = fraction(momentum, "momentum", True), not_negative(eps, "eps")
+    understand(activation, &b.activation, b.params)
     run_forward(&b)
+    return a.outputs
 
 
 def reapply(x, gamma, beta, mean, rstd, activation, y):
-    """The output again from saved statistics: for a backward that was not given it."""
+    """y = act(batch norm of x) from statistics that are given, for x (rows, channels * inner); y may be x."""
     cdef Norm b
     cdef Arrays arrays = Arrays()
     memset(&b, 0, sizeof(Norm))
@@ -412,6 +456,7 @@ def reapply(x, gamma, beta, mean, rstd, activation, y):
     check_shape(&b, arrays, "y")
     b.beta, b.mean, b.rstd = vector(&b, arrays, beta), vector(&b, arrays, mean), vector(&b, arrays, rstd)
     run_forward(&b)
+    return y
 
 
 def moments(x, mean, m2):
@@ -602,24 +647,71 @@ cdef size_t plan_backward(Norm *b) noexcept nogil:
     return plan(b, 2 if b.saved == b.x else 3)
 
 
-def backward(dy, x, gamma, mean, rstd, beta, saved, bint training, activation, dx, dgamma, dbeta):
-    """Gradients of `forward`; saved: y, or None where `beta` lets the input be computed again."""
+cdef Fit BACKWARD = Fit("*c * c c c c? *? -> *= c c")
+
+
+cdef bint fill_backward(Norm *b, Taken a, axis, bint training, object activation) except -1:
+    cdef Py_ssize_t number
+    if not is_axis(axis, a, &number) or not fill(b, a, number, training):
+        return False
+    understand(activation, &b.activation, b.params)
+    b.needs_input = b.activation and needs_input(b.activation)
+    b.dy, b.x, b.gamma, b.mean, b.rstd, b.beta = a.data(0), a.data(1), a.data(2), a.data(3), a.data(4), a.data(5)
+    b.dx, b.dgamma, b.dbeta = a.data(7), a.data(8), a.data(9)
+    b.saved = a.data(6) if b.activation and not b.needs_input else b.x  # NULL: the output is computed again
+    return b.beta != NULL or not (b.needs_input or b.saved == NULL)
+
+
+def batchnorm_backward(dy, x, gamma, mean, rstd, *, beta=None, y=None, training=True, activation=None, axis=1,
+                       dx_out=None, dgamma_out=None, dbeta_out=None):
     cdef Norm b
+    cdef Py_ssize_t number
+    cdef bint trains = training
+    cdef Taken a = None
+    if activation is None:  # they are then ignored
+        beta = y = None
+    if is_whole(axis, &number):
+        a = BACKWARD.take((dy, x, gamma, mean, rstd, beta, y, dx_out, dgamma_out, dbeta_out), number)
+    if a is None or not fill_backward(&b, a, axis, trains, activation):
+        axis, _, dx_out, dgamma_out, dbeta_out = contracts.batchnorm_backward(
+            dy, x, gamma, mean, rstd, beta, y, trains, activation, axis, dx_out, dgamma_out, dbeta_out)
+        a = BACKWARD.insist((dy, x, gamma, mean, rstd, beta, y, dx_out, dgamma_out, dbeta_out), axis)
+        if not fill_backward(&b, a, axis, trains, activation):
+            raise TypeError("the arrays do not fit the kernel")
+    if b.saved == NULL:
+        run_backward_without_output(&b)
+    else:
+        run_backward(&b)
+    return a.outputs
+
+
+cdef int run_backward(Norm *b) except -1:
     cdef fnn_op ops[4]
     cdef Scratch scratch
-    cdef Arrays arrays = Arrays()
-    memset(&b, 0, sizeof(Norm))
-    b.training = training
-    parse(activation, &b.activation, b.params)
-    backward_arrays(&b, arrays, dy, x, gamma, mean, rstd, beta, saved, dx, dgamma, dbeta)
     b.kernels = kernels_for(b.real)
-    borrow(&scratch, plan_backward(&b))
+    borrow(&scratch, plan_backward(b))
     try:
-        place(&b, scratch.memory)
+        place(b, scratch.memory)
         if b.cols:
-            run_now(ops, backward_ops(&b, ops), threads_for(FLOPS * b.rows * b.cols * b.inner), NULL, 0)
+            run_now(ops, backward_ops(b, ops), threads_for(FLOPS * b.rows * b.cols * b.inner), NULL, 0)
     finally:
         give_back(&scratch)
+    return 0
+
+
+cdef int run_backward_without_output(Norm *b) except -1:
+    """Compute the output again first, from the saved statistics."""
+    cdef Norm again
+    cdef char *y = allocate(b.rows * b.cols * b.inner * b.real + 1)
+    memcpy(&again, b, sizeof(Norm))
+    try:
+        again.training, again.y = False, y
+        run_forward(&again)
+        b.saved = y
+        run_backward(b)
+    finally:
+        release(y)
+    return 0
 
 
 # --- operations of a program ---------------------------------------------------------------------

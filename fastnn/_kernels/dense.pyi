@@ -1,12 +1,34 @@
 """The dense layer, as calls and as operations of a program."""
 
 from fastnn._kernels.program import Finish, Program, Sink, Source
-from fastnn.checks import Array, Parsed
+from fastnn.checks import Activation, Array, Parsed
 
 def forward(x: Array, w: Array, b: Array | None, activation: Parsed, y: Array) -> Array: ...
 def input_gradient(dx: Array, dy: Array, w: Array) -> Array: ...
 def weight_gradient(dw: Array, x: Array, dy: Array) -> Array: ...
 def bias_gradient(db: Array, dy: Array) -> Array: ...
+def dense_forward(
+    x: Array,
+    w: Array,
+    b: Array | None = None,
+    *,
+    activation: Activation = None,
+    out: Array | None = None,
+) -> Array: ...
+def dense_backward(
+    dy: Array,
+    x: Array,
+    w: Array,
+    *,
+    y: Array | None = None,
+    activation: Activation = None,
+    need_dx: bool = True,
+    need_dw: bool = True,
+    need_db: bool = True,
+    dx_out: Array | None = None,
+    dw_out: Array | None = None,
+    db_out: Array | None = None,
+) -> tuple[Array | None, Array | None, Array | None]: ...
 def add_forward(
     p: Program,
     name: str,

@@ -3,15 +3,20 @@
 from libc.stddef cimport size_t
 from libc.string cimport memset
 
-from fastnn._kernels.activations cimport parse
+from fastnn._kernels.activations cimport Elementwise, parse, run_elementwise, understand
+from fastnn._kernels.arguments cimport Fit, Taken
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.gemm cimport (
     KB_BYTES, Gemm, gemm_flops, pack_a_block, plan_gemm, to_lines, widest_block,
 )
-from fastnn._kernels.machine cimport Scratch, borrow, give_back, kernels_for, run_now, threads_for
+from fastnn._kernels.machine cimport (
+    Scratch, allocate, borrow, give_back, kernels_for, needs_input, release, run_now, threads_for,
+)
 from fastnn._kernels.program cimport Finish, Program, Sink, Source
 from fastnn._kernels.skinny cimport plan_skinny
 from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
+
+from fastnn import contracts
 
 ctypedef struct ColumnSums:
     const fnn_kernels *kernels
@@ -144,7 +149,7 @@ cdef int run_gemm(Gemm *g) except -1:
     panels = to_lines(g.panel_bytes)
     tiles = to_lines(g.tile_bytes)
     stride = to_lines(g.workspace + 64)
-    borrow(&scratch, panels + tiles + stride * threads)
+    borrow(&scratch, panels + tiles + stride * max(1, threads))
     try:
         g.panels, g.tiles = scratch.memory, scratch.memory + panels
         if g.panel_bytes:
@@ -196,7 +201,6 @@ def weight_gradient(dw, x, dy):
 def bias_gradient(db, dy):
     """db = dy.sum(axis=0)"""
     cdef ColumnSums s
-    cdef fnn_op op
     cdef Arrays arrays = Arrays()
     s.x = arrays.matrix(dy, &s.ld)
     s.rows, s.cols = arrays.rows(), arrays.cols()
@@ -204,11 +208,99 @@ def bias_gradient(db, dy):
     s.real = arrays.itemsize
     if arrays.size() != s.cols:
         raise ValueError("db does not fit dy")
-    s.kernels = kernels_for(s.real)
-    if s.cols:
-        set_op(&op, sums_block, &s, (s.cols + SUM_COLS - 1) // SUM_COLS)
-        run_now(&op, 1, threads_for(16.0 * s.rows * s.cols), NULL, 0)
+    run_sums(&s)
     return db
+
+
+cdef int run_sums(ColumnSums *s) except -1:
+    cdef fnn_op op
+    s.kernels = kernels_for(s.real)
+    if s.cols == 0:
+        return 0
+    set_op(&op, sums_block, s, (s.cols + SUM_COLS - 1) // SUM_COLS)
+    return run_now(&op, 1, threads_for(16.0 * s.rows * s.cols), NULL, 0)
+
+
+# --- the public operations: documented at their twins in `fastnn.reference` ------------------------
+
+cdef Fit FORWARD = Fit("nd dh h? -> nh")
+cdef Fit BACKWARD = Fit("nh nd dh nh? -> nd dh h")
+
+
+cdef inline void set_product(Gemm *g, Py_ssize_t real, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, char *c,
+                             const char *a, Py_ssize_t lda, const char *b, Py_ssize_t ldb) noexcept:
+    """C (m, n) = A (m, k) @ B (k, n), as they are."""
+    memset(g, 0, sizeof(Gemm))
+    g.real, g.m, g.n, g.k = real, m, n, k
+    g.c, g.ldc, g.a, g.lda, g.b, g.ldb = c, n, a, lda, b, ldb
+
+
+def dense_forward(x, w, b=None, *, activation=None, out=None):
+    cdef Gemm g
+    cdef Taken a = FORWARD.take((x, w, b, out))
+    if a is None:
+        _, out = contracts.dense_forward(x, w, b, activation, out)
+        a = FORWARD.insist((x, w, b, out))
+    cdef Py_ssize_t n = a.lengths[0], d = a.lengths[1], h = a.lengths[2]
+    set_product(&g, a.real, n, h, d, a.data(3), a.data(0), d, a.data(1), h)
+    g.bias = a.data(2)
+    understand(activation, &g.activation, g.params)
+    run_gemm(&g)
+    return a.output
+
+
+def dense_backward(dy, x, w, *, y=None, activation=None, need_dx=True, need_dw=True, need_db=True, dx_out=None,
+                   dw_out=None, db_out=None):
+    cdef int kind = 0
+    cdef double params[2]
+    cdef bint dx = need_dx, dw = need_dw, db = need_db
+    cdef Taken a = None
+    if activation is None:  # it is then ignored
+        y = None
+    if (dx or dx_out is None) and (dw or dw_out is None) and (db or db_out is None):
+        a = BACKWARD.take((dy, x, w, y, dx_out if dx else False, dw_out if dw else False, db_out if db else False))
+        if a is not None:
+            understand(activation, &kind, params)
+    if a is None or kind and (y is None or needs_input(kind)):
+        _, dx_out, dw_out, db_out = contracts.dense_backward(
+            dy, x, w, y, activation, dx, dw, db, dx_out, dw_out, db_out)
+        a = BACKWARD.insist((dy, x, w, y, dx_out if dx else False, dw_out if dw else False, db_out if db else False))
+        understand(activation, &kind, params)
+        if kind and (y is None or needs_input(kind)):
+            raise TypeError("the activation does not fit the kernel")
+    cdef Elementwise e
+    cdef char *dz = NULL
+    if kind == 0:
+        run_backward(a, a.data(0))
+        return a.outputs
+    e.real, e.n, e.kind, e.params[0], e.params[1] = a.real, a.size(), kind, params[0], params[1]
+    dz = allocate(e.n * e.real + 1)
+    try:
+        e.out, e.x, e.saved = dz, a.data(0), a.data(3)
+        run_elementwise(&e, True)
+        run_backward(a, dz)
+    finally:
+        release(dz)
+    return a.outputs
+
+
+cdef int run_backward(Taken a, const char *dz) except -1:
+    """dx = dz @ w.T, dw = x.T @ dz, db = dz.sum(axis=0): those that are wanted."""
+    cdef Gemm g
+    cdef ColumnSums s
+    cdef Py_ssize_t n = a.lengths[0], h = a.lengths[1], d = a.lengths[2]
+    if a.data(4) != NULL:
+        set_product(&g, a.real, n, d, h, a.data(4), dz, h, a.data(2), h)
+        g.b_transposed = True
+        run_gemm(&g)
+    if a.data(5) != NULL:
+        set_product(&g, a.real, d, h, n, a.data(5), a.data(1), d, dz, h)
+        g.a_columns = True
+        run_gemm(&g)
+    if a.data(6) != NULL:
+        s.real, s.rows, s.cols, s.x, s.ld, s.sums = a.real, n, h, dz, h, a.data(6)
+        run_sums(&s)
+    return 0
 
 
 # --- operations of a program --------------------------------------------------------------------

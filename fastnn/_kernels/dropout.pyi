@@ -3,7 +3,12 @@
 from fastnn._kernels.program import Program
 from fastnn.checks import Array
 
-def dropout(x: Array, p: float, seed: int, offset: int, out: Array) -> Array: ...
+def dropout(
+    x: Array, p: float, seed: int, offset: int = 0, *, out: Array | None = None
+) -> Array: ...
+def dropout_backward(
+    dy: Array, p: float, seed: int, offset: int = 0, *, dx_out: Array | None = None
+) -> Array: ...
 def add_dropout(
     p: Program,
     name: str,

@@ -7,12 +7,16 @@ plus the number of the step in it.
 """
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from fastnn._kernels.arguments cimport Fit, Taken, counter, fraction
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.machine cimport kernels_for, run_now, threads_for
 from fastnn._kernels.program cimport Program
 from fastnn._kernels.vec cimport fnn_kernels, fnn_op, fnn_round_of, fnn_run
 
+from fastnn import contracts
+
 cdef Py_ssize_t BLOCK = 1 << 14  # elements
+cdef uint64_t MOST = 0xFFFFFFFFFFFFFFFF
 cdef double FLOPS = 12.0         # what an element is counted as, for the choice of threads
 
 ctypedef struct Dropout:
@@ -45,7 +49,7 @@ cdef void dropout_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn
                       d.threshold, d.scale, d.seed, offset)
 
 
-cdef int prepare(Dropout *d, double p, seed) except -1:
+cdef int prepare(Dropout *d, double p, uint64_t seed) except -1:
     d.threshold = <uint32_t>(p * 4294967296.0)
     d.scale = 1.0 / (1.0 - p)
     d.seed = seed
@@ -58,29 +62,46 @@ cdef int prepare(Dropout *d, double p, seed) except -1:
     return 0
 
 
-def dropout(x, double p, seed, offset, out):
-    """out = x masked and scaled, of contiguous arrays; out may be x."""
+cdef Fit FIT = Fit("* -> *=")
+
+
+cdef object run_dropout(Taken a, double p, uint64_t seed, uint64_t offset):
     cdef Dropout d
     cdef fnn_op op
-    cdef Arrays arrays = Arrays()
-    d.x = arrays.real(x)
-    d.rows, d.cols = 1, arrays.size()
+    d.x, d.out, d.real, d.kernels = a.data(0), a.data(1), a.real, kernels_for(a.real)
+    d.rows, d.cols, d.offset, d.passes = 1, a.size(), offset, NULL
     d.ldx = d.ldo = d.cols
-    d.out = arrays.real(out, True)
-    if arrays.size() != d.cols:
-        raise ValueError("the output does not fit the input")
-    d.real = arrays.itemsize
     prepare(&d, p, seed)
-    d.kernels, d.offset, d.passes = kernels_for(d.real), offset, NULL
-    if d.cols == 0:
-        return out
-    op.block, op.blocks, op.args = dropout_block, d.blocks, &d
-    run_now(&op, 1, threads_for(FLOPS * d.cols), NULL, 0)
-    return out
+    if d.cols:
+        op.block, op.blocks, op.args = dropout_block, d.blocks, &d
+        run_now(&op, 1, threads_for(FLOPS * d.cols), NULL, 0)
+    return a.output
+
+
+# --- the public operations: documented at their twins in `fastnn.reference` --------------------------
+
+
+def dropout(x, p, seed, offset=0, *, out=None):
+    cdef Taken a = FIT.take((x, out))
+    if a is None:
+        p, seed, offset, out = contracts.dropout(x, "x", p, seed, offset, out, "out")
+        a = FIT.insist((x, out))
+    return run_dropout(a, fraction(p, "p"), counter(seed, "seed", 0, MOST), counter(offset, "offset", 0, MOST))
+
+
+def dropout_backward(dy, p, seed, offset=0, *, dx_out=None):
+    cdef Taken a = FIT.take((dy, dx_out))
+    if a is None:
+        p, seed, offset, dx_out = contracts.dropout(dy, "dy", p, seed, offset, dx_out, "dx_out")
+        a = FIT.insist((dy, dx_out))
+    return run_dropout(a, fraction(p, "p"), counter(seed, "seed", 0, MOST), counter(offset, "offset", 0, MOST))
+
+
+# --- an operation of a program -----------------------------------------------------------------------
 
 
 def add_dropout(Program p, name, x, double probability, seed, passes, out):
-    """The same for matrices, forward or backward, with the masks numbered from passes[0] on."""
+    """Dropout of matrices, forward or backward, with the masks numbered from passes[0] on."""
     cdef Dropout *d = <Dropout *>p.args(sizeof(Dropout))
     cdef Arrays arrays = p.arrays((x, passes, out))
     d.x = arrays.matrix(x, &d.ldx)

@@ -9,31 +9,50 @@ NAMES: Mapping[str, int]
 
 def softmax_cross_entropy(
     logits: Array,
-    labels: Array | None,
-    target: Array | None,
-    weights: Array | None,
-    class_weights: Array | None,
-    smoothing: float,
-    scale: float,
-    gradient: Array,
-) -> float: ...
+    labels: Array,
+    *,
+    sample_weight: Array | None = None,
+    class_weight: Array | None = None,
+    label_smoothing: float = 0.0,
+    dlogits_out: Array | None = None,
+) -> tuple[float, Array]: ...
 def multiclass_hinge(
     scores: Array,
     labels: Array,
-    weights: Array | None,
-    margin: float,
-    scale: float,
-    gradient: Array,
-) -> float: ...
-def elementwise(
-    name: str,
-    x: Array,
+    *,
+    margin: float = 1.0,
+    sample_weight: Array | None = None,
+    dscores_out: Array | None = None,
+) -> tuple[float, Array]: ...
+def binary_cross_entropy(
+    logits: Array,
     target: Array,
-    weights: Array | None,
-    delta: float,
-    scale: float,
-    gradient: Array,
-) -> float: ...
+    *,
+    sample_weight: Array | None = None,
+    dlogits_out: Array | None = None,
+) -> tuple[float, Array]: ...
+def mean_squared_error(
+    pred: Array,
+    target: Array,
+    *,
+    sample_weight: Array | None = None,
+    dpred_out: Array | None = None,
+) -> tuple[float, Array]: ...
+def mean_absolute_error(
+    pred: Array,
+    target: Array,
+    *,
+    sample_weight: Array | None = None,
+    dpred_out: Array | None = None,
+) -> tuple[float, Array]: ...
+def huber(
+    pred: Array,
+    target: Array,
+    *,
+    delta: float = 1.0,
+    sample_weight: Array | None = None,
+    dpred_out: Array | None = None,
+) -> tuple[float, Array]: ...
 def add_softmax_cross_entropy(
     p: Program,
     name: str,

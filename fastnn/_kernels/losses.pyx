@@ -4,16 +4,23 @@
 Weights, smoothing and the like are part of the pass; `scale` (1 / the number of rows, or the sum of the
 weights) multiplies the loss and the gradient.
 """
-from libc.math cimport NAN
-from libc.stdint cimport int64_t
+from libc.float cimport DBL_MIN, FLT_MIN
+from libc.math cimport INFINITY, NAN, isnan
+from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
+from fastnn._kernels.arguments cimport Fit, Taken, fraction, positive
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.machine cimport Scratch, borrow, give_back, kernels_for, run_now, threads_for
 from fastnn._kernels.program cimport Program, add_judge
 from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
 
+from fastnn import contracts
 from fastnn._kernels import machine
+
+cdef extern from "vec/table.h":
+    enum:
+        FNN_LOSS_mean_squared_error, FNN_LOSS_mean_absolute_error, FNN_LOSS_huber, FNN_LOSS_binary_cross_entropy
 
 # The losses that compare element by element, in the order of the table.
 NAMES = {name: index for index, name in enumerate(machine.element_loss_names())}
@@ -80,7 +87,12 @@ cdef void element_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn
         s.parameter, s.scale, n, s.cols)
 
 
-# --- what they are given ---------------------------------------------------------------------------
+# --- how they are cut and run ----------------------------------------------------------------------
+
+
+cdef void cut_rows(Loss *s) noexcept:
+    s.row_block = max(16, 16384 // max(1, s.cols) // 16 * 16)  # about 16,384 elements, in whole vectors
+    s.blocks = (s.rows + s.row_block - 1) // s.row_block
 
 
 cdef int loss_arrays(Loss *s, Arrays arrays, output, gradient) except -1:
@@ -90,8 +102,7 @@ cdef int loss_arrays(Loss *s, Arrays arrays, output, gradient) except -1:
     if arrays.rows() != s.rows or arrays.cols() != s.cols:
         raise ValueError("the gradient does not fit the output")
     s.real = arrays.itemsize
-    s.row_block = max(16, 16384 // max(1, s.cols) // 16 * 16)  # about 16,384 elements, in whole vectors
-    s.blocks = (s.rows + s.row_block - 1) // s.row_block
+    cut_rows(s)
     return 0
 
 
@@ -99,14 +110,6 @@ cdef int take_labels(Loss *s, Arrays arrays, labels) except -1:
     s.labels = arrays.whole(labels)
     if arrays.size() != s.rows:
         raise ValueError(f"labels must have one entry for each of {s.rows} rows, got {arrays.size()}")
-    return 0
-
-
-cdef int check_labels(Loss *s) except -1:
-    cdef Py_ssize_t i
-    for i in range(s.rows):
-        if not 0 <= s.labels[i] < s.cols:
-            raise ValueError(f"labels must lie in [0, {s.cols}), got {s.labels[i]} at index {i}")
     return 0
 
 
@@ -124,8 +127,6 @@ cdef double run_loss(Loss *s, fnn_block block) except? -1e300:
     cdef Py_ssize_t i
     cdef double total = 0
     s.kernels = kernels_for(s.real)
-    if s.rows == 0 or s.cols == 0:
-        return 0.0
     borrow(&scratch, s.blocks * 16)
     try:
         s.sums = <double *>scratch.memory
@@ -139,51 +140,171 @@ cdef double run_loss(Loss *s, fnn_block block) except? -1e300:
     return s.scale * total
 
 
-def softmax_cross_entropy(logits, labels, target, weights, class_weights, double smoothing, double scale,
-                          gradient):
-    """The loss for labels (rows,) or, where they are None, targets (rows, classes)."""
-    cdef Loss s
-    cdef Arrays arrays = Arrays()
-    memset(&s, 0, sizeof(Loss))
-    loss_arrays(&s, arrays, logits, gradient)
-    if labels is None:
-        if target is None:
-            raise TypeError("either labels or target must be an array")
-        s.target = take(arrays, target, s.rows * s.cols, "target")
+# --- the public operations: documented at their twins in `fastnn.reference` --------------------------
+
+cdef Fit LABELS = Fit("nc n:int64 n? c? -> nc=")  # scores, labels, weights of samples and of classes
+cdef Fit SOFT = Fit("nc nc n? c? -> nc=")         # ... with probabilities for labels
+cdef Fit ELEMENTS = Fit("*n * n? -> *=")          # predictions, targets, weights of samples
+
+
+cdef inline double real_at(const char *x, Py_ssize_t i, Py_ssize_t real) noexcept nogil:
+    return (<const float *>x)[i] if real == 4 else (<const double *>x)[i]
+
+
+cdef inline double least(Py_ssize_t real) noexcept nogil:
+    """What weights must add up to: the smallest normal number."""
+    return FLT_MIN if real == 4 else DBL_MIN
+
+
+cdef double sum_of_weights(const char *x, Py_ssize_t n, Py_ssize_t real) noexcept nogil:
+    """NaN where the contract has something to say about them."""
+    cdef long double total = 0  # one by one in double, a thousand weights would cost it a digit
+    cdef double weight
+    cdef Py_ssize_t i
+    for i in range(n):
+        weight = real_at(x, i, real)
+        if not weight >= 0:
+            return NAN
+        total += weight
+    return <double>total if least(real) <= total < INFINITY else NAN
+
+
+cdef double total_weight(const Loss *s) noexcept nogil:
+    """The sum over the rows of their weights and of those of their targets."""
+    cdef long double total = 0
+    cdef double weight
+    cdef Py_ssize_t i, j
+    for i in range(s.rows):
+        weight = real_at(s.weights, i, s.real) if s.weights != NULL else 1
+        if s.class_weights == NULL:
+            total += weight
+        elif s.labels != NULL:
+            total += weight * real_at(s.class_weights, s.labels[i], s.real)
+        else:
+            for j in range(s.cols):
+                total += weight * real_at(s.target, i * s.cols + j, s.real) * real_at(s.class_weights, j, s.real)
+    return <double>total
+
+
+cdef bint weigh(Loss *s) noexcept:
+    """The scale of a loss of class scores; False where the contract has something to say."""
+    cdef double total
+    cdef Py_ssize_t i
+    if s.labels != NULL:
+        for i in range(s.rows):
+            if not 0 <= s.labels[i] < s.cols:
+                return False
+    if s.weights == NULL and s.class_weights == NULL:
+        s.scale = 1.0 / s.rows
+        return True
+    if s.weights != NULL and isnan(sum_of_weights(s.weights, s.rows, s.real)):
+        return False
+    if s.class_weights != NULL and isnan(sum_of_weights(s.class_weights, s.cols, s.real)):
+        return False
+    total = total_weight(s)
+    s.scale = 1.0 / total
+    return not total < least(s.real)
+
+
+cdef bint score_arrays(Loss *s, Taken a, bint soft) noexcept:
+    """Fill in a loss of class scores; False where the contract has something to say."""
+    memset(s, 0, sizeof(Loss))
+    s.rows, s.cols, s.real = a.lengths[0], a.lengths[1], a.real
+    if s.rows == 0 or s.cols == 0:
+        return False
+    s.output, s.weights, s.class_weights, s.gradient = a.data(0), a.data(2), a.data(3), a.data(4)
+    if soft:
+        s.target = a.data(1)
     else:
-        take_labels(&s, arrays, labels)
-        check_labels(&s)
-    s.weights = take(arrays, weights, s.rows, "weights")
-    s.class_weights = take(arrays, class_weights, s.cols, "class_weights")
-    s.parameter, s.scale = smoothing, scale
-    return run_loss(&s, cross_entropy_block)
+        s.labels = <const int64_t *>a.data(1)
+    s.ldo = s.ldg = s.cols
+    cut_rows(s)
+    return weigh(s)
 
 
-def multiclass_hinge(scores, labels, weights, double margin, double scale, gradient):
-    """The loss for labels (rows,)."""
+cdef Taken take_scores(Loss *s, str name, scores, labels, sample_weight, class_weight, out, bint may_be_soft):
+    """The arrays of a loss of class scores."""
+    cdef bint soft = may_be_soft and getattr(labels, "dtype", None) is getattr(scores, "dtype", 0)
+    cdef Taken a = (SOFT if soft else LABELS).take((scores, labels, sample_weight, class_weight, out))
+    if a is not None and score_arrays(s, a, soft):
+        return a
+    labels, _, out = contracts.classification(scores, name, labels, sample_weight, class_weight, out,
+                                              soft=may_be_soft)
+    soft = getattr(labels, "ndim", 1) == 2
+    a = (SOFT if soft else LABELS).insist((scores, labels, sample_weight, class_weight, out))
+    if not score_arrays(s, a, soft):
+        raise ValueError("the labels or weights do not fit the kernel")
+    return a
+
+
+def softmax_cross_entropy(logits, labels, *, sample_weight=None, class_weight=None, label_smoothing=0.0,
+                          dlogits_out=None):
     cdef Loss s
-    cdef Arrays arrays = Arrays()
-    memset(&s, 0, sizeof(Loss))
-    loss_arrays(&s, arrays, scores, gradient)
-    take_labels(&s, arrays, labels)
-    check_labels(&s)
-    s.weights = take(arrays, weights, s.rows, "weights")
-    s.parameter, s.scale = margin, scale
-    return run_loss(&s, hinge_block)
+    cdef double smoothing = fraction(label_smoothing, "label_smoothing", True)
+    cdef Taken a = take_scores(&s, "logits", logits, labels, sample_weight, class_weight, dlogits_out, True)
+    if s.target == s.gradient:  # they are read twice, the second time after exp went into dlogits
+        labels = labels.copy()
+        s.target = <const char *><uintptr_t>labels.ctypes.data
+    s.parameter = smoothing
+    return run_loss(&s, cross_entropy_block), a.output
 
 
-def elementwise(name, x, target, weights, double delta, double scale, gradient):
-    """A loss of `NAMES`, of matrices; delta is Huber's."""
+def multiclass_hinge(scores, labels, *, margin=1.0, sample_weight=None, dscores_out=None):
     cdef Loss s
-    cdef Arrays arrays = Arrays()
-    memset(&s, 0, sizeof(Loss))
-    loss_arrays(&s, arrays, x, gradient)
-    if target is None:
-        raise TypeError("target must be an array")
-    s.target = take(arrays, target, s.rows * s.cols, "target")
-    s.weights = take(arrays, weights, s.rows, "weights")
-    s.kind, s.parameter, s.scale = NAMES[name], delta, scale
-    return run_loss(&s, element_block)
+    cdef double wanted = positive(margin, "margin")
+    cdef Taken a = take_scores(&s, "scores", scores, labels, sample_weight, None, dscores_out, False)
+    s.parameter = wanted
+    return run_loss(&s, hinge_block), a.output
+
+
+cdef bint element_arrays(Loss *s, Taken a) noexcept:
+    """Fill in a loss that compares elements; False where the contract has something to say."""
+    cdef double total = 1
+    cdef Py_ssize_t n = a.size()
+    memset(s, 0, sizeof(Loss))
+    if n == 0:
+        return False
+    s.real, s.output, s.target, s.weights, s.gradient = a.real, a.data(0), a.data(1), a.data(2), a.data(3)
+    if s.weights != NULL or a.views[0].ndim == 2:
+        s.rows = a.lengths[0]
+    else:  # the kernel takes matrices; without weights it does not matter which
+        s.rows = n
+    s.cols = n // s.rows
+    s.ldo = s.ldg = s.cols
+    cut_rows(s)
+    s.scale = 1.0 / n
+    if s.weights != NULL:
+        total = sum_of_weights(s.weights, s.rows, s.real)
+        s.scale = 1.0 / (total * s.cols)
+    return not isnan(total)
+
+
+cdef tuple element_loss(int kind, str name, x, target, sample_weight, out, double parameter=0.0):
+    cdef Loss s
+    cdef Taken a = ELEMENTS.take((x, target, sample_weight, out))
+    if a is None or not element_arrays(&s, a):
+        _, out = contracts.regression(x, name, target, sample_weight, out)
+        a = ELEMENTS.insist((x, target, sample_weight, out))
+        if not element_arrays(&s, a):
+            raise ValueError("the weights do not fit the kernel")
+    s.kind, s.parameter = kind, parameter
+    return run_loss(&s, element_block), a.output
+
+
+def binary_cross_entropy(logits, target, *, sample_weight=None, dlogits_out=None):
+    return element_loss(FNN_LOSS_binary_cross_entropy, "logits", logits, target, sample_weight, dlogits_out)
+
+
+def mean_squared_error(pred, target, *, sample_weight=None, dpred_out=None):
+    return element_loss(FNN_LOSS_mean_squared_error, "pred", pred, target, sample_weight, dpred_out)
+
+
+def mean_absolute_error(pred, target, *, sample_weight=None, dpred_out=None):
+    return element_loss(FNN_LOSS_mean_absolute_error, "pred", pred, target, sample_weight, dpred_out)
+
+
+def huber(pred, target, *, delta=1.0, sample_weight=None, dpred_out=None):
+    return element_loss(FNN_LOSS_huber, "pred", pred, target, sample_weight, dpred_out, positive(delta, "delta"))
 
 
 # --- operations of a program ---------------------------------------------------------------------
@@ -199,21 +320,10 @@ cdef int add_loss(Program p, object name, Loss *s, fnn_block block) except -1:
     return add_judge(p, s.sums, s.hits, s.blocks, &s.scale)
 
 
-cdef inline double real_at(const char *x, Py_ssize_t i, Py_ssize_t real) noexcept nogil:
-    return (<const float *>x)[i] if real == 4 else (<const double *>x)[i]
-
-
 cdef void weigh_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     """The scale of this step: 1 / the sum of the weights of the rows' classes."""
     cdef Loss *s = <Loss *>op.args
-    cdef double total = 0
-    cdef Py_ssize_t i, j
-    for i in range(s.rows):
-        if s.labels != NULL:
-            total += real_at(s.class_weights, s.labels[i], s.real)
-        else:
-            for j in range(s.cols):
-                total += real_at(s.target, i * s.cols + j, s.real) * real_at(s.class_weights, j, s.real)
+    cdef double total = total_weight(s)
     s.scale = 1.0 / total if total > 0 else NAN
 
 

@@ -19,7 +19,8 @@ from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from fastnn._kernels.vec cimport (
-    FNN_ACTIVATIONS, FNN_ELEMENT_LOSSES, FNN_STOP_CANCEL, FNN_UPDATES, fnn_activation_name, fnn_compiler,
+    FNN_ACTIVATIONS, FNN_ELEMENT_LOSSES, FNN_SAVES_INPUT, FNN_STOP_CANCEL, FNN_UPDATES, fnn_activation_name,
+    fnn_activation_saves, fnn_compiler,
     fnn_element_loss_name, fnn_kernels, fnn_op, fnn_run, fnn_run_member, fnn_run_serial, fnn_table, fnn_table_at,
     fnn_table_count, fnn_table_supported, fnn_update_name, fnn_update_states,
 )
@@ -122,10 +123,15 @@ def set_num_threads(n):
 # Waking a team costs a few microseconds, so work below this runs on the calling thread.
 # 2^21 flops are 15 to 60 us on one core.
 cdef double SERIAL_FLOPS = 2097152.0
+# To release the GIL and take it back costs 70 ns, so work below this (2 us at most) keeps it.
+cdef double HELD_FLOPS = 65536.0
 
 
 cdef int threads_for(double flops) except -1:
-    return 1 if flops < SERIAL_FLOPS else get_num_threads()
+    """The number of threads for so much work; 0 for work that is not worth releasing the GIL."""
+    if flops < SERIAL_FLOPS:
+        return 1 if flops >= HELD_FLOPS else 0
+    return get_num_threads()
 
 
 cdef void run_list(fnn_run *run, const fnn_op *ops, int64_t count, int64_t rounds, int threads,
@@ -145,10 +151,13 @@ cdef void run_list(fnn_run *run, const fnn_op *ops, int64_t count, int64_t round
 
 
 cdef int run_now(const fnn_op *ops, int64_t count, int threads, char *workspace, size_t stride) except -1:
-    """One round of `ops`, with the GIL released."""
+    """One round of `ops`, with the GIL released unless `threads` is 0."""
     cdef fnn_run run
-    with nogil:
-        run_list(&run, ops, count, 1, threads, workspace, stride)
+    if threads == 0:
+        run_list(&run, ops, count, 1, 1, workspace, stride)
+    else:
+        with nogil:
+            run_list(&run, ops, count, 1, threads, workspace, stride)
     if run.stop == FNN_STOP_CANCEL:
         PyErr_CheckSignals()
         raise KeyboardInterrupt
@@ -310,6 +319,11 @@ def scale_bandwidth(Py_ssize_t size, double seconds=0.02):
 def activation_names():
     """The activations there are kernels for, in the order of the table; "identity" is none."""
     return [fnn_activation_name(i).decode() for i in range(FNN_ACTIVATIONS)]
+
+
+cdef bint needs_input(int activation) noexcept nogil:
+    """Whether an activation is differentiated from its input, not from its output."""
+    return fnn_activation_saves(activation) == FNN_SAVES_INPUT
 
 
 def element_loss_names():

@@ -2,10 +2,13 @@
 """Maxout of matrices, split over threads by blocks of rows: forward beside backward."""
 from libc.stdint cimport uint8_t
 
+from fastnn._kernels.arguments cimport Fit, Taken, is_whole
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.machine cimport kernels_for, run_now, threads_for
 from fastnn._kernels.program cimport Program
 from fastnn._kernels.vec cimport fnn_kernels, fnn_op, fnn_run
+
+from fastnn import contracts
 
 cdef double FLOPS = 4.0  # what an element is counted as, for the choice of threads
 
@@ -31,6 +34,11 @@ cdef void maxout_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
         m.kernels.maxout_forward(narrow, m.ldn, m.which + i * m.units, wide, m.ldw, m.pieces, n, m.units)
 
 
+cdef void cut_rows(Maxout *m) noexcept:
+    m.row_block = max(1, 32768 // max(1, m.units * m.pieces))
+    m.blocks = (m.rows + m.row_block - 1) // m.row_block
+
+
 cdef int maxout_arrays(Maxout *m, Arrays arrays, wide, Py_ssize_t pieces, narrow, which, bint backward) except -1:
     m.narrow = arrays.matrix(narrow, &m.ldn, not backward)
     m.rows, m.units, m.pieces, m.backward = arrays.rows(), arrays.cols(), pieces, backward
@@ -41,31 +49,53 @@ cdef int maxout_arrays(Maxout *m, Arrays arrays, wide, Py_ssize_t pieces, narrow
     if arrays.last().itemsize != 1 or arrays.size() != m.rows * m.units:
         raise ValueError(f"which must be {m.rows * m.units} bytes")
     m.real = arrays.itemsize
-    m.row_block = max(1, 32768 // max(1, m.units * pieces))
-    m.blocks = (m.rows + m.row_block - 1) // m.row_block
+    cut_rows(m)
     return 0
 
 
-cdef int run_maxout(wide, Py_ssize_t pieces, narrow, which, bint backward) except -1:
+cdef int run_maxout(Taken a, Py_ssize_t pieces, int wide, int narrow, int which, bint backward) except -1:
+    """Maxout of the arrays with these numbers."""
     cdef Maxout m
     cdef fnn_op op
-    cdef Arrays arrays = Arrays()
-    maxout_arrays(&m, arrays, wide, pieces, narrow, which, backward)
-    m.kernels = kernels_for(m.real)
+    m.real, m.kernels, m.pieces, m.backward = a.real, kernels_for(a.real), pieces, backward
+    m.rows, m.units = a.lengths[0], a.lengths[1]
+    m.wide, m.narrow, m.which = a.data(wide), a.data(narrow), <uint8_t *>a.data(which)
+    m.ldw, m.ldn = m.units * pieces, m.units
     if m.rows == 0 or m.units == 0:
         return 0
+    cut_rows(&m)
     op.block, op.blocks, op.args = maxout_block, m.blocks, &m
     return run_now(&op, 1, threads_for(FLOPS * m.rows * m.units * pieces), NULL, 0)
 
 
-def forward(x, Py_ssize_t pieces, y, which):
-    """y and which from x; no overlap."""
-    run_maxout(x, pieces, y, which, False)
+cdef inline bint is_few(object pieces, Py_ssize_t *number) noexcept:
+    """Whether this is plainly a number of pieces."""
+    return is_whole(pieces, number) and 1 <= number[0] <= 256
 
 
-def backward(dy, which, Py_ssize_t pieces, dx):
-    """dx from dy and which; no overlap."""
-    run_maxout(dx, pieces, dy, which, True)
+# --- the public operations: documented at their twins in `fastnn.reference` --------------------------
+
+cdef Fit FORWARD = Fit("nh# -> nh nh:uint8"), BACKWARD = Fit("nh nh:uint8 -> nh#")
+
+
+def maxout(x, pieces, *, y_out=None, which_out=None):
+    cdef Py_ssize_t number
+    cdef Taken a = FORWARD.take((x, y_out, which_out), number) if is_few(pieces, &number) else None
+    if a is None:
+        number, y_out, which_out = contracts.maxout(x, pieces, y_out, which_out)
+        a = FORWARD.insist((x, y_out, which_out), number)
+    run_maxout(a, number, 0, 1, 2, False)
+    return a.outputs
+
+
+def maxout_backward(dy, which, pieces, *, dx_out=None):
+    cdef Py_ssize_t number
+    cdef Taken a = BACKWARD.take((dy, which, dx_out), number) if is_few(pieces, &number) else None
+    if a is None:
+        number, dx_out = contracts.maxout_backward(dy, which, pieces, dx_out)
+        a = BACKWARD.insist((dy, which, dx_out), number)
+    run_maxout(a, number, 2, 0, 1, True)
+    return a.output
 
 
 # --- operations of a program ---------------------------------------------------------------------

@@ -145,7 +145,7 @@ cdef class Program:
         """
         cdef State *s = &self.state
         cdef fnn_run run
-        cdef int threads = threads_for(self.flops)
+        cdef int threads = max(1, threads_for(self.flops))
         self.done = 0
         cdef Arrays arrays = self._prepare(x, targets, order, first, steps, rates, threads)
         s.counted = counted

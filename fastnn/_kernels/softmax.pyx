@@ -1,16 +1,23 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Softmax and log-softmax over the columns of a matrix, split over threads by blocks of rows."""
+"""Softmax and log-softmax along an axis, split over threads by blocks of rows.
 
+The kernels take the columns of a matrix.  What runs along another axis is turned round into scratch, some
+columns at a time, and back.
+"""
+from fastnn._kernels.arguments cimport Fit, Taken, is_axis
 from fastnn._kernels.arrays cimport Arrays
-from fastnn._kernels.machine cimport kernels_for, run_now, threads_for
+from fastnn._kernels.machine cimport Scratch, borrow, give_back, kernels_for, run_now, threads_for
 from fastnn._kernels.program cimport Program
 from fastnn._kernels.vec cimport fnn_kernels, fnn_op, fnn_run
+
+from fastnn import contracts
 
 cdef double FLOPS = 40.0  # what an element is counted as, for the choice of threads
 
 ctypedef struct Rows:
     const fnn_kernels *kernels
     Py_ssize_t real, rows, cols, row_block, blocks
+    Py_ssize_t inner    # elements of a column that are one step of the axis apart: 1 along the last axis
     bint logarithm
     char *out
     Py_ssize_t ldo
@@ -31,6 +38,49 @@ cdef void softmax_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn
                                    r.saved + i * r.lds * r.real, r.lds, n, r.cols, r.logarithm)
 
 
+ctypedef fused element:
+    float
+    double
+
+
+cdef void turn_round(element *out, Py_ssize_t ldo, const element *x, Py_ssize_t ldx, Py_ssize_t rows,
+                     Py_ssize_t cols) noexcept nogil:
+    """out (rows, cols) = x.T"""
+    cdef Py_ssize_t i, j
+    for i in range(rows):
+        for j in range(cols):
+            out[i * ldo + j] = x[j * ldx + i]
+
+
+cdef void turn(char *out, Py_ssize_t ldo, const char *x, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t cols,
+               Py_ssize_t real) noexcept nogil:
+    if real == 4:
+        turn_round[float](<float *>out, ldo, <const float *>x, ldx, rows, cols)
+    else:
+        turn_round[double](<double *>out, ldo, <const double *>x, ldx, rows, cols)
+
+
+cdef void across_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    """Columns of one row of blocks (cols, inner)."""
+    cdef const Rows *r = <const Rows *>op.args
+    cdef Py_ssize_t cuts = (r.inner + r.row_block - 1) // r.row_block, j = block % cuts * r.row_block
+    cdef Py_ssize_t n = min(r.row_block, r.inner - j), at = (block // cuts * r.cols * r.inner + j) * r.real
+    cdef char *x = <char *>workspace
+    cdef char *saved = x + n * r.cols * r.real
+    turn(x, r.cols, r.x + at, r.inner, n, r.cols, r.real)
+    if r.saved == NULL:
+        r.kernels.softmax_forward(x, r.cols, x, r.cols, n, r.cols, r.logarithm)
+    else:
+        turn(saved, r.cols, r.saved + at, r.inner, n, r.cols, r.real)
+        r.kernels.softmax_backward(x, r.cols, x, r.cols, saved, r.cols, n, r.cols, r.logarithm)
+    turn(r.out + at, r.inner, x, r.cols, r.cols, n, r.real)
+
+
+cdef void cut_rows(Rows *r) noexcept:
+    r.row_block = max(16, 16384 // max(1, r.cols) // 16 * 16)  # about 16,384 elements
+    r.blocks = (r.rows + r.row_block - 1) // r.row_block
+
+
 cdef int softmax_arrays(Rows *r, Arrays arrays, x, saved, bint logarithm, out) except -1:
     r.x = arrays.matrix(x, &r.ldx)
     r.rows, r.cols, r.logarithm = arrays.rows(), arrays.cols(), logarithm
@@ -41,35 +91,86 @@ cdef int softmax_arrays(Rows *r, Arrays arrays, x, saved, bint logarithm, out) e
     if arrays.rows() != r.rows or arrays.cols() != r.cols:
         raise ValueError("the output does not fit the input")
     r.real = arrays.itemsize
-    r.row_block = max(16, 16384 // max(1, r.cols) // 16 * 16)  # about 16,384 elements
-    r.blocks = (r.rows + r.row_block - 1) // r.row_block
+    cut_rows(r)
     return 0
 
 
-cdef int run_rows(x, saved, bint logarithm, out) except -1:
+cdef Fit FORWARD = Fit("* -> *="), BACKWARD = Fit("* * -> *=")
+
+
+cdef object run_rows(Taken a, Py_ssize_t axis, bint logarithm, bint backward):
+    """Softmax along an axis of contiguous arrays, forward or backward."""
     cdef Rows r
     cdef fnn_op op
-    cdef Arrays arrays = Arrays()
-    softmax_arrays(&r, arrays, x, saved, logarithm, out)
-    r.kernels = kernels_for(r.real)
-    if r.rows == 0 or r.cols == 0:
-        return 0
-    op.block, op.blocks, op.args = softmax_block, r.blocks, &r
-    return run_now(&op, 1, threads_for(FLOPS * r.rows * r.cols), NULL, 0)
+    cdef Scratch scratch
+    cdef int i, threads
+    cdef size_t stride
+    if not 0 <= axis < a.views[0].ndim:
+        raise ValueError("the axis does not fit the kernel")
+    r.real, r.kernels, r.logarithm = a.real, kernels_for(a.real), logarithm
+    r.x, r.saved, r.out = a.data(0), a.data(1) if backward else NULL, a.data(2 if backward else 1)
+    r.rows, r.cols, r.inner = 1, a.views[0].shape[axis], 1
+    for i in range(a.views[0].ndim):
+        if i < axis:
+            r.rows *= a.views[0].shape[i]
+        elif i > axis:
+            r.inner *= a.views[0].shape[i]
+    if a.views[0].len == 0:
+        return a.output
+    r.ldx = r.lds = r.ldo = r.cols
+    threads = threads_for(FLOPS * r.rows * r.cols * r.inner)
+    op.args = &r
+    if r.inner == 1:
+        cut_rows(&r)
+        op.block, op.blocks = softmax_block, r.blocks
+        run_now(&op, 1, threads, NULL, 0)
+        return a.output
+    r.row_block = min(r.inner, max(16, 4096 // r.cols // 16 * 16))
+    op.block, op.blocks = across_block, r.rows * ((r.inner + r.row_block - 1) // r.row_block)
+    stride = (2 * r.row_block * r.cols * r.real + 127) // 64 * 64
+    borrow(&scratch, stride * max(1, threads))
+    try:
+        run_now(&op, 1, threads, scratch.memory, stride)
+    finally:
+        give_back(&scratch)
+    return a.output
 
 
-def forward(x, bint logarithm, out):
-    """Softmax of each row of a matrix, or its logarithm; out may be x."""
-    run_rows(x, None, logarithm, out)
-    return out
+cdef object forward(x, axis, bint logarithm, out):
+    cdef Py_ssize_t number
+    cdef Taken a = FORWARD.take((x, out))
+    if a is None or not is_axis(axis, a, &number):
+        number, out = contracts.softmax(x, axis, out)
+        a = FORWARD.insist((x, out))
+    return run_rows(a, number, logarithm, False)
 
 
-def backward(dy, y, bint logarithm, dx):
-    """The gradient from the saved output; dx may be dy or y."""
-    if y is None:
-        raise TypeError("y must be an array")
-    run_rows(dy, y, logarithm, dx)
-    return dx
+cdef object backward(dy, y, axis, bint logarithm, dx_out):
+    cdef Py_ssize_t number
+    cdef Taken a = BACKWARD.take((dy, y, dx_out))
+    if a is None or not is_axis(axis, a, &number):
+        number, dx_out = contracts.softmax_backward(dy, y, axis, dx_out)
+        a = BACKWARD.insist((dy, y, dx_out))
+    return run_rows(a, number, logarithm, True)
+
+
+# --- the public operations: documented at their twins in `fastnn.reference` --------------------------
+
+
+def softmax(x, axis=-1, *, out=None):
+    return forward(x, axis, False, out)
+
+
+def softmax_backward(dy, y, axis=-1, *, dx_out=None):
+    return backward(dy, y, axis, False, dx_out)
+
+
+def log_softmax(x, axis=-1, *, out=None):
+    return forward(x, axis, True, out)
+
+
+def log_softmax_backward(dy, y, axis=-1, *, dx_out=None):
+    return backward(dy, y, axis, True, dx_out)
 
 
 # --- operations of a program ---------------------------------------------------------------------

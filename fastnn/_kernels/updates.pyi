@@ -25,6 +25,59 @@ class Rule:
         l2: float = 0.0,
     ) -> None: ...
 
+def sgd_update(
+    w: Array,
+    dw: Array,
+    v: Array | None = None,
+    *,
+    lr: float,
+    momentum: float = 0.0,
+    nesterov: bool = False,
+    weight_decay: float = 0.0,
+) -> None: ...
+def adagrad_update(
+    w: Array, dw: Array, h: Array, *, lr: float, eps: float = 1e-10, weight_decay: float = 0.0
+) -> None: ...
+def rmsprop_update(
+    w: Array,
+    dw: Array,
+    h: Array,
+    v: Array | None = None,
+    *,
+    lr: float,
+    rho: float = 0.99,
+    eps: float = 1e-08,
+    momentum: float = 0.0,
+    weight_decay: float = 0.0,
+) -> None: ...
+def adam_update(
+    w: Array,
+    dw: Array,
+    m: Array,
+    v: Array,
+    *,
+    step: int,
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-08,
+    weight_decay: float = 0.0,
+) -> None: ...
+def adamw_update(
+    w: Array,
+    dw: Array,
+    m: Array,
+    v: Array,
+    *,
+    step: int,
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-08,
+    weight_decay: float = 0.01,
+) -> None: ...
+def clip_by_value(dw: Array, limit: float) -> None: ...
+def clip_by_global_norm(dw: Array, max_norm: float) -> float: ...
 def add_update(
     p: Program,
     rule: Rule,
@@ -48,8 +101,6 @@ def sink(
     l1: float = 0.0,
 ) -> Sink: ...
 def add_clip_by_norm(p: Program, dw: Array, max_norm: float) -> None: ...
-def clip_by_value(dw: Array, limit: float) -> None: ...
-def clip_by_global_norm(dw: Array, max_norm: float) -> float: ...
 def add_penalty(
     p: Program, w: Array, factor: float, magnitudes: bool = False, more: bool = False
 ) -> None: ...

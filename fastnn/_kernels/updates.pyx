@@ -10,6 +10,7 @@ from libc.stddef cimport size_t
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
+from fastnn._kernels.arguments cimport Fit, Taken, counter, fraction, not_negative, positive
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.machine cimport Scratch, borrow, give_back, kernels_for, run_now, threads_for
 from fastnn._kernels.program cimport Program, Sink, State
@@ -17,7 +18,12 @@ from fastnn._kernels.vec cimport (
     FNN_NORM_COLS, FNN_UPDATE_adam, fnn_fail, fnn_kernels, fnn_op, fnn_round_of, fnn_run, fnn_update,
 )
 
+from fastnn import contracts
 from fastnn._kernels import machine
+
+cdef extern from "vec/table.h":
+    enum: FNN_UPDATE_sgd, FNN_UPDATE_momentum, FNN_UPDATE_nesterov, FNN_UPDATE_adagrad
+    enum: FNN_UPDATE_rmsprop, FNN_UPDATE_rmsprop_momentum
 
 cdef Py_ssize_t BLOCK = 1 << 15  # elements
 
@@ -51,16 +57,12 @@ cdef class Rule:
         weight_decay: the optimizer's; l2: the coefficient of w that a penalty adds to the gradient.
         """
         cdef Update u
-        cdef fnn_op op
         cdef Arrays arrays = Arrays()
         if dw is None:
             raise TypeError("dw must be an array")
         fill_update(&u, self, arrays, w, dw, state, weight_decay, l2, INFINITY)
-        u.kernels, u.state, u.decayed, u.lr, u.step = kernels_for(u.real), NULL, u.n, lr, step
-        if u.n == 0:
-            return
-        op.block, op.args, op.blocks = update_block, &u, (u.n + BLOCK - 1) // BLOCK
-        run_now(&op, 1, threads_for(update_flops(&u)), NULL, 0)
+        u.lr, u.step = lr, step
+        run_update(&u)
 
 
 ctypedef struct Update:
@@ -129,6 +131,16 @@ cdef inline double update_flops(const Update *u) noexcept:
     return 4.0 * u.n * (1 + (u.a != NULL) + (u.b != NULL))
 
 
+cdef int run_update(Update *u) except -1:
+    """One update of all parameters, at once."""
+    cdef fnn_op op
+    if u.n == 0:
+        return 0
+    u.kernels, u.state, u.decayed = kernels_for(u.real), NULL, u.n
+    op.block, op.args, op.blocks = update_block, u, (u.n + BLOCK - 1) // BLOCK
+    return run_now(&op, 1, threads_for(update_flops(u)), NULL, 0)
+
+
 cdef int fill_update(Update *u, Rule rule, Arrays arrays, w, dw, state, double weight_decay, double l2,
                      double clip_value) except -1:
     cdef int i = 0
@@ -156,6 +168,79 @@ cdef int fill_update(Update *u, Rule rule, Arrays arrays, w, dw, state, double w
     u.kind, u.momentum, u.rho, u.eps, u.decoupled = rule.kind, rule.momentum, rule.rho, rule.eps, rule.decoupled
     u.weight_decay, u.l2, u.clip_value = weight_decay, l2, clip_value
     return 0
+
+
+# --- the public operations: documented at their twins in `fastnn.reference` --------------------------
+
+cdef Fit STATELESS = Fit("* *! ->"), ONE_STATE = Fit("* *! *! ->"), TWO_STATES = Fit("* *! *! *! ->")  # dw, w, ...
+cdef Fit CLIP = Fit("*! ->")
+
+
+cdef int update(Taken a, int kind, double lr, double weight_decay, double momentum=0.0, double rho=0.0,
+                double eps=0.0, int64_t step=1, bint decoupled=False) except -1:
+    cdef Update u
+    u.real, u.n, u.dw, u.w = a.real, a.size(), a.data(0), a.data(1)
+    u.a, u.b = a.data(2) if a.count > 2 else NULL, a.data(3) if a.count > 3 else NULL
+    u.kind, u.momentum, u.rho, u.eps, u.decoupled = kind, momentum, rho, eps, decoupled
+    u.lr, u.step, u.weight_decay, u.l2, u.l1, u.clip_value = lr, step, weight_decay, 0, 0, INFINITY
+    return run_update(&u)
+
+
+def sgd_update(w, dw, v=None, *, lr, momentum=0.0, nesterov=False, weight_decay=0.0):
+    cdef double average = fraction(momentum, "momentum")
+    cdef Fit fit = ONE_STATE if average else STATELESS
+    arrays = (dw, w, v) if average else (dw, w)
+    cdef Taken a = None if nesterov and not average else fit.take(arrays)
+    if a is None:
+        contracts.sgd_update(w, dw, v, lr, momentum, nesterov, weight_decay)
+        a = fit.insist(arrays)
+    update(a, FNN_UPDATE_sgd if average == 0 else FNN_UPDATE_nesterov if nesterov else FNN_UPDATE_momentum,
+           not_negative(lr, "lr"), not_negative(weight_decay, "weight_decay"), average)
+
+
+def adagrad_update(w, dw, h, *, lr, eps=1e-10, weight_decay=0.0):
+    cdef Taken a = ONE_STATE.take((dw, w, h))
+    if a is None:
+        contracts.adagrad_update(w, dw, h, lr, eps, weight_decay)
+        a = ONE_STATE.insist((dw, w, h))
+    cdef double rate = not_negative(lr, "lr"), root = not_negative(eps, "eps")
+    update(a, FNN_UPDATE_adagrad, rate, not_negative(weight_decay, "weight_decay"), 0, 0, root)
+
+
+def rmsprop_update(w, dw, h, v=None, *, lr, rho=0.99, eps=1e-8, momentum=0.0, weight_decay=0.0):
+    cdef double average = fraction(momentum, "momentum")
+    cdef Fit fit = TWO_STATES if average else ONE_STATE
+    arrays = (dw, w, h, v) if average else (dw, w, h)
+    cdef Taken a = fit.take(arrays)
+    if a is None:
+        contracts.rmsprop_update(w, dw, h, v, lr, rho, eps, momentum, weight_decay)
+        a = fit.insist(arrays)
+    cdef double rate = not_negative(lr, "lr"), decay = fraction(rho, "rho"), root = not_negative(eps, "eps")
+    update(a, FNN_UPDATE_rmsprop_momentum if average else FNN_UPDATE_rmsprop, rate,
+           not_negative(weight_decay, "weight_decay"), average, decay, root)
+
+
+cdef int adam(w, dw, m, v, step, lr, beta1, beta2, eps, weight_decay, bint decoupled) except -1:
+    cdef Taken a = TWO_STATES.take((dw, w, m, v))
+    if a is None:
+        contracts.adam_update(w, dw, m, v, step, lr, beta1, beta2, eps, weight_decay)
+        a = TWO_STATES.insist((dw, w, m, v))
+    cdef int64_t number = counter(step, "step", 1, 0x7FFFFFFFFFFFFFFF)
+    cdef double rate = not_negative(lr, "lr"), first = fraction(beta1, "beta1"), second = fraction(beta2, "beta2")
+    cdef double root = not_negative(eps, "eps")
+    return update(a, FNN_UPDATE_adam, rate, not_negative(weight_decay, "weight_decay"), first, second, root, number,
+                  decoupled)
+
+
+def adam_update(w, dw, m, v, *, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0):
+    adam(w, dw, m, v, step, lr, beta1, beta2, eps, weight_decay, False)
+
+
+def adamw_update(w, dw, m, v, *, step, lr, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.01):
+    adam(w, dw, m, v, step, lr, beta1, beta2, eps, weight_decay, True)
+
+
+# --- operations of a program -------------------------------------------------------------------------
 
 
 cdef Update *program_update(Program p, Rule rule, w, dw, state, double weight_decay, double l2,
@@ -297,37 +382,46 @@ cdef int run_blocks(Norm *s, clip) except -1:
     return run_now(&op, 1, threads_for(4.0 * s.n), NULL, 0)
 
 
-def clip_by_value(dw, double limit):
-    """dw to [-limit, limit], in place."""
+# the public operations: documented at their twins in `fastnn.reference`
+
+
+cdef inline void fill_norm(Norm *s, Taken a) noexcept:
+    memset(s, 0, sizeof(Norm))
+    s.x, s.n, s.real, s.kernels = a.data(0), a.size(), a.real, kernels_for(a.real)
+
+
+cdef Taken gradient_to_clip(dw, limit, str name):
+    cdef Taken a = CLIP.take((dw,))
+    if a is None:
+        contracts.clip(dw, limit, name)
+        a = CLIP.insist((dw,))
+    return a
+
+
+def clip_by_value(dw, limit):
     cdef Norm s
-    cdef Arrays arrays = Arrays()
-    memset(&s, 0, sizeof(Norm))
-    s.x = arrays.real(dw, True)
-    s.n, s.real = arrays.size(), arrays.itemsize
-    s.kernels = kernels_for(s.real)
-    s.rates.clip_value = limit
+    cdef Taken a = gradient_to_clip(dw, limit, "limit")
+    fill_norm(&s, a)
+    s.rates.clip_value = positive(limit, "limit")
     set_scale(&s.rates, 1)
     run_blocks(&s, True)
 
 
-def clip_by_global_norm(dw, double max_norm):
-    """Scale dw, in place, to a norm of at most `max_norm`; returns the norm before."""
+def clip_by_global_norm(dw, max_norm):
     cdef Norm s
-    cdef Arrays arrays = Arrays()
     cdef Scratch scratch
-    cdef double norm
-    memset(&s, 0, sizeof(Norm))
-    s.x = arrays.real(dw, True)
-    s.n, s.real = arrays.size(), arrays.itemsize
-    s.kernels = kernels_for(s.real)
+    cdef double norm, most
+    cdef Taken a = gradient_to_clip(dw, max_norm, "max_norm")
+    most = positive(max_norm, "max_norm")
+    fill_norm(&s, a)
     borrow(&scratch, norm_blocks(&s) * sizeof(double) + 1)
     try:
         s.sums = <double *>scratch.memory
         run_blocks(&s, False)
         norm = norm_of(&s)
-        if isfinite(norm) and norm > max_norm:
+        if isfinite(norm) and norm > most:
             s.rates.clip_value = INFINITY
-            set_scale(&s.rates, max_norm / norm)
+            set_scale(&s.rates, most / norm)
             run_blocks(&s, True)
     finally:
         give_back(&scratch)
@@ -378,13 +472,20 @@ cdef inline Py_ssize_t strips(const MaxNorm *s) noexcept:
     return (s.cols + FNN_NORM_COLS - 1) // FNN_NORM_COLS
 
 
-def max_norm(w, double limit):
-    """Scale the columns of w (D, H) that are longer than `limit` to that length, in place."""
+# the public operation: documented at its twin in `fastnn.reference`
+
+cdef Fit COLUMNS = Fit("dh! ->")
+
+
+def max_norm(w, limit):
     cdef MaxNorm s
     cdef fnn_op op
-    cdef Arrays arrays = Arrays()
-    fill_max_norm(&s, arrays, w, limit)
-    s.kernels = kernels_for(s.real)
+    cdef Taken a = COLUMNS.take((w,))
+    if a is None:
+        contracts.max_norm(w, limit)
+        a = COLUMNS.insist((w,))
+    s.w, s.real, s.rows, s.cols, s.kernels = a.data(0), a.real, a.lengths[0], a.lengths[1], kernels_for(a.real)
+    s.limit = positive(limit, "limit")
     if s.rows == 0 or s.cols == 0:
         return
     op.block, op.args, op.blocks = max_norm_block, &s, strips(&s)

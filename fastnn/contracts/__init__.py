@@ -6,8 +6,6 @@ that takes the same), allocates the outputs that were not given, and returns wha
 """
 
 from fastnn.contracts.operations import (
-    backward_from_input,
-    backward_from_output,
     batchnorm_backward,
     batchnorm_forward,
     dense_backward,
@@ -35,8 +33,6 @@ from fastnn.contracts.training import (
 __all__ = [
     "adagrad_update",
     "adam_update",
-    "backward_from_input",
-    "backward_from_output",
     "batchnorm_backward",
     "batchnorm_forward",
     "classification",

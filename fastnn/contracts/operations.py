@@ -48,16 +48,6 @@ def unary_backward(dy: Any, saved: Any, saved_name: str, dx_out: Array | None) -
     return dx_out
 
 
-def backward_from_output(dy: Any, y: Any, dx_out: Array | None) -> Array:
-    """Check the backward of an activation that saves its output."""
-    return unary_backward(dy, y, "y", dx_out)
-
-
-def backward_from_input(dy: Any, x: Any, dx_out: Array | None) -> Array:
-    """Check the backward of an activation that saves its input."""
-    return unary_backward(dy, x, "x", dx_out)
-
-
 def maxout(
     x: Any, pieces: Any, y_out: Array | None, which_out: Array | None
 ) -> tuple[int, Array, Array]:

@@ -93,6 +93,12 @@ def _class_labels(labels: Any, rows: int, classes: int, soft: bool) -> Array:
             f"labels must be an array (N,) of integers{also}, got {given}: "
             "convert them with np.asarray(labels, dtype=np.int64)"
         )
+    if soft and labels.shape == (rows, classes):
+        raise TypeError(
+            f"labels of the shape {labels.shape} of the logits are probabilities of the classes and must "
+            f"be floats, got {labels.dtype}: pass labels.argmax(axis=1) if they are one-hot, else "
+            "labels.astype(logits.dtype)"
+        )
     if labels.shape != (rows,):
         raise ValueError(f"labels must have the shape ({rows},), got {labels.shape}")
     if labels.dtype is _INT64 and labels.flags.carray:

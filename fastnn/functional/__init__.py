@@ -4,13 +4,23 @@ Each has a NumPy twin of the same name and signature in `fastnn.reference`, whic
 computes.  Arrays are float32 or float64, C-contiguous and aligned; nothing is copied silently: what
 does not fit is an error that says how to get there.  Results go to `out=` (or `dx_out=`, ...) where
 given.  Large work is spread over `fastnn.get_num_threads()` threads, with the same bits for any number.
+
+The functions are the compiled ones themselves (`fastnn._kernels`), so that a call costs little beside
+its arithmetic; what they take and return is written down once, at their twins.
 """
 
-from fastnn.functional.activations import (
+import numpy as np  # noqa: F401  (the examples of the docstrings use it)
+
+from fastnn import reference as _reference
+from fastnn._kernels.activations import (
     elu,
     elu_backward,
+    gelu,
+    gelu_backward,
     hard_sigmoid,
     hard_sigmoid_backward,
+    hard_swish,
+    hard_swish_backward,
     hard_tanh,
     hard_tanh_backward,
     leaky_relu,
@@ -23,23 +33,17 @@ from fastnn.functional.activations import (
     selu_backward,
     sigmoid,
     sigmoid_backward,
+    silu,
+    silu_backward,
     softplus,
     softplus_backward,
     tanh,
     tanh_backward,
 )
-from fastnn.functional.batchnorm import batchnorm_backward, batchnorm_forward
-from fastnn.functional.dense import dense_backward, dense_forward
-from fastnn.functional.dropout import dropout, dropout_backward
-from fastnn.functional.gated import (
-    gelu,
-    gelu_backward,
-    hard_swish,
-    hard_swish_backward,
-    silu,
-    silu_backward,
-)
-from fastnn.functional.losses import (
+from fastnn._kernels.batchnorm import batchnorm_backward, batchnorm_forward
+from fastnn._kernels.dense import dense_backward, dense_forward
+from fastnn._kernels.dropout import dropout, dropout_backward
+from fastnn._kernels.losses import (
     binary_cross_entropy,
     huber,
     mean_absolute_error,
@@ -47,15 +51,9 @@ from fastnn.functional.losses import (
     multiclass_hinge,
     softmax_cross_entropy,
 )
-from fastnn.functional.softmax import (
-    log_softmax,
-    log_softmax_backward,
-    maxout,
-    maxout_backward,
-    softmax,
-    softmax_backward,
-)
-from fastnn.functional.updates import (
+from fastnn._kernels.maxout import maxout, maxout_backward
+from fastnn._kernels.softmax import log_softmax, log_softmax_backward, softmax, softmax_backward
+from fastnn._kernels.updates import (
     adagrad_update,
     adam_update,
     adamw_update,
@@ -120,3 +118,8 @@ __all__ = [
     "tanh",
     "tanh_backward",
 ]
+
+for _name in __all__:
+    _function, _twin = globals()[_name], getattr(_reference, _name)
+    _function.__module__ = __name__
+    _function.__doc__, _function.__annotations__ = _twin.__doc__, _twin.__annotations__
