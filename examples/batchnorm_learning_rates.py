@@ -22,7 +22,7 @@ EPOCHS = 8
 
 def main(folder: str = "runs/examples") -> None:
     data = fnn.datasets.digits()
-    center = fnn.preprocessing.Center().fit(data.X_train)
+    center = fnn.preprocessing.Center(scale="range").fit(data.X_train)
     X, X_test = center.transform(data.X_train), center.transform(data.X_test)
 
     def train(lr: float, batchnorm: bool) -> fnn.History:

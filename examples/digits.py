@@ -17,7 +17,7 @@ def main(folder: str = "runs/examples") -> None:
     data = fnn.datasets.digits()
 
     # Pixels are centred, on the mean of the training rows: the test rows must not be looked at.
-    center = fnn.preprocessing.Center().fit(data.X_train)
+    center = fnn.preprocessing.Center(scale="range").fit(data.X_train)
     X, X_test = center.transform(data.X_train), center.transform(data.X_test)
 
     layers = []

@@ -18,7 +18,7 @@ from fastnn.plots.weights import geary, weight_images
 
 def main(folder: str = "runs/examples") -> None:
     data = fnn.datasets.digits()
-    center = fnn.preprocessing.Center().fit(data.X_train)
+    center = fnn.preprocessing.Center(scale="range").fit(data.X_train)
     X, X_test = center.transform(data.X_train), center.transform(data.X_test)
 
     models = {}
