@@ -325,6 +325,10 @@ class Sequential(Network):
         targets = loss.prepare_targets(y, len(rows), self.output_shape, self.dtype)
         return self.evaluate_prepared(rows, targets)
 
+    def evaluate_source(self, source: Source) -> dict[str, float]:
+        """`evaluate` on what `fit` validates with: numbers are checked as they are read."""
+        return self._evaluate(self._source_chunks(source, self.loss, finite=True))
+
     def evaluate_prepared(self, X: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         """`evaluate` for data that are checked and converted already."""
         return self._evaluate((X[rows], targets[rows]) for rows in self.chunks(len(X)))
@@ -389,7 +393,7 @@ class Sequential(Network):
         return result
 
     def _source_chunks(
-        self, source: Source, loss: Loss | None = None
+        self, source: Source, loss: Loss | None = None, finite: bool = False
     ) -> Iterator[tuple[np.ndarray, ...]]:
         """Rows, and with a loss their targets, in chunks of the size that `chunks` has for arrays."""
         from .windows import chunks, converter
@@ -397,8 +401,8 @@ class Sequential(Network):
         if not self.built:
             self.build(as_rows(source.first_block().x, self.dtype).shape[1:])
         assert self.input_shape is not None
-        # Not looked through for NaN, as arrays are not: it shows in the outputs.
-        convert = converter(self.dtype, self.input_shape, loss, self.output_shape, finite=False)
+        # Looked through for NaN only where `fit` validates, as arrays are: elsewhere it shows in the outputs.
+        convert = converter(self.dtype, self.input_shape, loss, self.output_shape, finite=finite)
         size = next(self.chunks(2**62)).stop
         return chunks(source, convert, size)
 

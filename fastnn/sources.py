@@ -221,6 +221,10 @@ class BatchSource(Source):
         first = 0
         for item in self._items():
             pair = isinstance(item, (tuple, list)) and len(item) == 2
+            if isinstance(item, tuple) and not pair:
+                raise TypeError(
+                    f"the batch from row {first} is a tuple of {len(item)}, expected x alone or a pair (x, y)"
+                )
             x, y = item if pair else (item, None)
             x = np.asarray(x)
             if x.ndim < 2:

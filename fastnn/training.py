@@ -168,6 +168,7 @@ class Training:
         total, correct, rows, steps = 0.0, 0, 0, 0
         with closing(self._feed.windows(self._rng)) as windows:
             for window, stretch in ((w, stretch) for w in windows for stretch in w.plan):
+                _check_batch_rows(self.model, stretch.rows)
                 step = self.model.step_for(stretch.rows, window.targets)
                 done = 0
                 while done < stretch.steps and not self._stopped:
@@ -383,7 +384,7 @@ def _prepare_validation(
     names = ("validation_data[0]", "validation_data[1]")
     if (source := as_source(X, y, "validation_data")) is not None:
         source.check_passes(epochs)
-        return partial(model.evaluate, source)
+        return partial(model.evaluate_source, source)
     rows = as_rows(X, model.dtype, model.input_shape, names[0])
     check_lengths(rows, y, names)
     check_finite(rows, X, names[0])
@@ -393,7 +394,8 @@ def _prepare_validation(
 
 
 def _checked_callbacks(callbacks: Any) -> list[Any]:
-    checked = [callbacks] if _is_callback(callbacks) else list(callbacks or ())
+    alone = _is_callback(callbacks) or isinstance(callbacks, type)
+    checked = [callbacks] if alone else list(callbacks or ())
     for callback in checked:
         if not _is_callback(callback):
             raise TypeError(

@@ -161,6 +161,11 @@ class Streamed:
             while at < len(arrays[0]):
                 at += buffer.put(arrays, at)
                 if buffer.full:
+                    if buffer.filled < self.window_rows + self.batch_size:
+                        raise ValueError(
+                            f"the source is said to have {self.source.rows} rows and gives more: "
+                            "correct its rows=, or leave it out"
+                        )
                     window = self._window(buffer, self.window_rows, rng)
                     yield window
                     rest = window.order[self.window_rows :]
@@ -170,6 +175,11 @@ class Streamed:
                     done += self.window_rows
         if buffer.filled:
             yield self._window(buffer, buffer.filled, rng)
+        elif not done:
+            raise ValueError(
+                "the source has no rows; if it had some in an epoch before, it is a function that gives the "
+                "same iterator again: let it begin a new pass each time"
+            )
         self._count(done + buffer.filled)
 
     def _window(self, buffer: _Buffer, train: int, rng: Rng | None) -> Window:

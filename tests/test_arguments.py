@@ -66,6 +66,7 @@ SPOILED: dict[str, Callable[[np.ndarray], Any]] = {
     "complex": lambda x: x.astype(np.complex128),
     "object": lambda x: x.astype(object),
     "list": lambda x: x.tolist(),
+    "False": lambda x: False,
     "masked": masked,
     "None": lambda x: None,
     "one axis more": lambda x: x[None],

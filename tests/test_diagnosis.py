@@ -405,3 +405,8 @@ def test_the_range_test_ends_where_the_loss_explodes_and_says_where_it_never_fel
     ):
         with pytest.raises(ValueError, match=name):
             fnn.learning_rate_range_test(model, X, y, **options)
+
+
+def test_a_loss_that_became_nan_has_exploded():
+    found = fnn.diagnose(history={"loss": [2.3, 1.0, float("nan")]})
+    assert "exploding_loss" in {finding.kind for finding in found}

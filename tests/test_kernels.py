@@ -342,6 +342,6 @@ def test_fit_knows_types_multiples_and_axes() -> None:
         assert y.shape == image.shape and mean.shape == (length,)
     for axis in (3, -4):
         assert Fit("*c -> *=").outputs(image, None, number=axis) is None
-    assert Fit("nc -> nc c").outputs(x, False, None)[0] is None
+    assert Fit("nc -> nc c").outputs(x, False, None) is None
     with pytest.raises(ValueError, match="at most"):
         Fit("a b c d e f g h i j k ->")

@@ -317,6 +317,25 @@ def pairs(*shapes):
     return iter([(np.ones(x, np.float32), np.zeros(y, np.int64)) for x, y in shapes])
 
 
+X_AND_Y = rows(40)
+
+
+def built(model):
+    model.build((4,))
+    return model
+
+
+def same_again():
+    once = iter([X_AND_Y])
+    return lambda: once
+
+
+def spoiled():
+    X, y = rows(40)
+    X[3, 2] = np.nan
+    return X, y
+
+
 @pytest.mark.parametrize(
     ("call", "kind", "words"),
     [
@@ -329,6 +348,19 @@ def pairs(*shapes):
         (lambda m: m.fit(pairs((9, 9)), epochs=1), ValueError, r"shape \(9,\), expected \(n, D\)"),
         (lambda m: m.fit(iter([np.ones((9, 4))]), epochs=1), ValueError, "no targets.*pairs"),
         (lambda m: m.fit(iter([]), epochs=1), ValueError, "no rows"),
+        (lambda m: built(m).fit(lambda: iter([]), epochs=1), ValueError, "no rows"),
+        (lambda m: m.fit(same_again(), epochs=3), ValueError, "the same iterator again"),
+        (lambda m: m.fit(lambda: iter([(*X_AND_Y, X_AND_Y[1])])), TypeError, "a tuple of 3"),
+        (
+            lambda m: m.fit(BatchSource(lambda: iter([X_AND_Y]), rows=30), epochs=1, batch_size=7),
+            ValueError,
+            "said to have 30 rows and gives more",
+        ),
+        (
+            lambda m: m.fit(*X_AND_Y, epochs=1, validation_data=lambda: iter([spoiled()])),
+            ValueError,
+            "nan at row 3",
+        ),
         (lambda m: m.fit(lambda: 3, epochs=1), TypeError, "returned a int, expected an iterable"),
         (lambda m: m.fit(pairs(((9, 4), 9)), np.zeros(9)), TypeError, "leave y out"),
         (lambda m: m.fit(pairs(((9, 4), 9)), epochs=1, batch_size=None), ValueError, "full-batch"),
@@ -386,3 +418,9 @@ def test_five_million_rows():
     assert math.isclose(half, whole, rel_tol=0.05)
     ratio = next(line for line in output.splitlines() if line.startswith("file:"))
     assert float(ratio.split()[1]) >= 0.85, output
+
+
+def test_one_row_is_too_little_for_a_batch_norm():
+    model = fnn.Sequential([fnn.Dense(3), fnn.BatchNorm(), fnn.Dense(2)], input_dim=4, seed=0)
+    with pytest.raises(ValueError, match="cannot train on a batch of 1 row"):
+        model.fit(lambda: iter([(X_AND_Y[0][:1], X_AND_Y[1][:1])]), epochs=1, batch_size=7)

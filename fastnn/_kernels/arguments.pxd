@@ -31,6 +31,8 @@ cdef class Fit:
     cdef object _new(self, Taken taken, int i, Py_ssize_t number)
     cdef bint _all(self, Taken taken, tuple given, Py_ssize_t number, bint approved) except -1
 
+cdef object LEFT_OUT  # in place of an output that is not wanted
+
 cdef bint is_whole(object value, Py_ssize_t *number) noexcept
 cdef bint is_axis(object value, Taken a, Py_ssize_t *axis) noexcept
 cdef double fraction(object value, str name, bint closed=*) except? -1

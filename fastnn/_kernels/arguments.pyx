@@ -51,6 +51,9 @@ cdef object empty = np.empty, FLOAT32 = np.dtype(np.float32), FLOAT64 = np.dtype
 # --- arrays ----------------------------------------------------------------------------------------
 
 
+LEFT_OUT = object()
+
+
 @cython.final
 @cython.no_gc
 @cython.freelist(4)
@@ -156,7 +159,7 @@ cdef class Fit:
             if i >= self.inputs:
                 if x is None:
                     x = self._new(taken, i, number)
-                elif x is False:
+                elif x is LEFT_OUT:
                     x = None
                 if outputs is None:
                     taken.output = x

@@ -4,7 +4,7 @@ from libc.stddef cimport size_t
 from libc.string cimport memset
 
 from fastnn._kernels.activations cimport Elementwise, parse, run_elementwise, understand
-from fastnn._kernels.arguments cimport Fit, Taken
+from fastnn._kernels.arguments cimport LEFT_OUT, Fit, Taken
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.gemm cimport (
     KB_BYTES, Gemm, gemm_flops, pack_a_block, plan_gemm, to_lines, widest_block,
@@ -258,13 +258,15 @@ def dense_backward(dy, x, w, *, y=None, activation=None, need_dx=True, need_dw=T
     if activation is None:  # it is then ignored
         y = None
     if (dx or dx_out is None) and (dw or dw_out is None) and (db or db_out is None):
-        a = BACKWARD.take((dy, x, w, y, dx_out if dx else False, dw_out if dw else False, db_out if db else False))
+        a = BACKWARD.take((dy, x, w, y, dx_out if dx else LEFT_OUT, dw_out if dw else LEFT_OUT,
+                            db_out if db else LEFT_OUT))
         if a is not None:
             understand(activation, &kind, params)
     if a is None or kind and (y is None or needs_input(kind)):
         _, dx_out, dw_out, db_out = contracts.dense_backward(
             dy, x, w, y, activation, dx, dw, db, dx_out, dw_out, db_out)
-        a = BACKWARD.insist((dy, x, w, y, dx_out if dx else False, dw_out if dw else False, db_out if db else False))
+        a = BACKWARD.insist((dy, x, w, y, dx_out if dx else LEFT_OUT, dw_out if dw else LEFT_OUT,
+                            db_out if db else LEFT_OUT))
         understand(activation, &kind, params)
         if kind and (y is None or needs_input(kind)):
             raise TypeError("the activation does not fit the kernel")

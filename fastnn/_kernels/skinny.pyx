@@ -75,7 +75,7 @@ cdef Py_ssize_t blocks_for(const Gemm *g, Py_ssize_t most) noexcept nogil:
 
 cdef void plan_dot(Gemm *g) noexcept nogil:
     g.multiply, g.pack = dot_block, transpose_b
-    g.mb = ceil_to((g.m + blocks_for(g, g.m) - 1) // blocks_for(g, g.m), 16)
+    g.mb = ceil_to(max(1, (g.m + blocks_for(g, g.m) - 1) // blocks_for(g, g.m)), 16)
     g.nb, g.kb = g.n, g.k
     g.row_blocks, g.col_blocks = max(1, (g.m + g.mb - 1) // g.mb), 1
     g.panel_bytes = g.tile_bytes = g.workspace = g.pack_workspace = 0
@@ -111,9 +111,9 @@ cdef void dot_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run
 cdef void plan_stream(Gemm *g) noexcept nogil:
     cdef Py_ssize_t piece = STREAM_BYTES // g.real, blocks = blocks_for(g, (g.n + piece - 1) // piece)
     g.multiply = stream_block
-    g.nb = ceil_to((g.n + blocks - 1) // blocks, piece) if blocks > 1 else g.n
+    g.nb = ceil_to((g.n + blocks - 1) // blocks, piece) if blocks > 1 else max(1, g.n)
     g.mb, g.kb = g.m, g.k
-    g.row_blocks, g.col_blocks = 1, max(1, (g.n + g.nb - 1) // max(1, g.nb))
+    g.row_blocks, g.col_blocks = 1, max(1, (g.n + g.nb - 1) // g.nb)
     g.panel_bytes = g.tile_bytes = g.pack_workspace = 0
     g.pack_a_blocks = g.pack_b_blocks = 0
     g.workspace = to_lines(g.m * g.nb * g.real) if g.flipped else 0

@@ -318,7 +318,10 @@ def beside_published(
                 _row(f"highest of seeds 0 to {last}", high),
             ]
         )
-        yield f"{inside} of {LAYERS} published figures lie inside the range of the seeds"
+        if last:
+            yield f"{inside} of {LAYERS} published figures lie inside the range of the seeds"
+        else:
+            yield "one seed has no range: --seeds 100 compares with the published figures"
 
 
 def _row(label: str, values: Any) -> tuple[str, ...]:
