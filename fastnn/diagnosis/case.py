@@ -44,7 +44,7 @@ class Case:
     classes: int | None = None
 
     def column(self, name: str) -> list[float]:
-        """A column, or [] where it is missing or holds NaN.  A training loss of NaN has exploded: infinity."""
+        """A column, or [] where it is missing or holds NaN.  A training loss of NaN counts as infinite."""
         values = [float(value) for value in self.history.get(name, ())]
         if name == "loss":
             values = [math.inf if math.isnan(value) else value for value in values]
