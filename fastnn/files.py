@@ -50,7 +50,11 @@ def replacing(path: str | os.PathLike[str], mode: str = "wb", **options: Any) ->
     # Not tempfile.mkstemp: its files are private (0600) and would stay so after the renaming.
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        with open(temporary, mode, **options) as file:
+        opened = open(temporary, mode, **options)  # noqa: SIM115: it is entered below
+    except OSError as error:  # it names a file that the user has never heard of
+        raise type(error)(error.errno, error.strerror, str(path)) from None
+    try:
+        with opened as file:
             yield file
             file.flush()
             os.fsync(file.fileno())

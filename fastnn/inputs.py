@@ -34,6 +34,11 @@ def as_floats(values: Any, dtype: np.dtype[Any], name: str) -> np.ndarray:
     """
     if type(values) is np.ndarray and values.dtype == dtype and values.flags.carray:
         return values  # the usual case, and the only one that must be quick (train_on_batch)
+    if callable(values) or hasattr(values, "first_block"):
+        raise TypeError(
+            f"{name} is a source of batches, expected an array: pass one of its blocks, "
+            "or np.concatenate them"
+        )
     if hasattr(values, "toarray") and not isinstance(values, np.ndarray):
         raise TypeError(f"{name} is a sparse matrix, expected a dense one: pass {name}.toarray()")
     if np.ma.is_masked(values):

@@ -162,3 +162,10 @@ def test_progress_draws_rarely(monkeypatch):
 def test_lines_go_to_standard_output(capsys):
     write_line("one line")
     assert capsys.readouterr().out == "one line\n"
+
+
+def test_a_path_that_cannot_be_written_is_named_as_given(tmp_path):
+    history = History()
+    history.append(loss=1.0)
+    with pytest.raises(FileNotFoundError, match=r"absent/h\.csv'$"):
+        history.to_csv(tmp_path / "absent" / "h.csv")

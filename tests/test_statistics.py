@@ -238,3 +238,9 @@ def test_a_deep_network_goes_on_in_the_next_row():
     figure = statistics.plot()
     assert len(figure.axes) == 12
     assert len({round(axes.get_subplotspec().rowspan.start) for axes in figure.axes}) == 2
+
+
+def test_a_source_is_no_array():
+    model = fnn.Sequential([fnn.Dense(3)], input_dim=4)
+    with pytest.raises(TypeError, match="x is a source of batches, expected an array"):
+        activation_statistics(model, lambda: iter([X]))
