@@ -50,7 +50,7 @@ def replacing(path: str | os.PathLike[str], mode: str = "wb", **options: Any) ->
     # Not tempfile.mkstemp: its files are private (0600) and would stay so after the renaming.
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
-        opened = open(temporary, mode, **options)  # noqa: SIM115: it is entered below
+        opened = open(temporary, mode, **options)  # noqa: SIM115
     except OSError as error:  # it names a file that the user has never heard of
         raise type(error)(error.errno, error.strerror, str(path)) from None
     try:
