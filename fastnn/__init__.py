@@ -8,7 +8,6 @@ machine that cannot run the kernels hears of it in one clear error where they ar
 """
 
 from importlib import import_module as _import_module
-from typing import Any as _Any
 
 __version__ = "0.1.0"
 
@@ -47,7 +46,7 @@ _MODULES = (
 __all__ = ["__version__", *sorted(_WHERE), *_MODULES]
 
 
-def __getattr__(name: str) -> _Any:
+def __getattr__(name: str) -> object:
     if name in _WHERE:
         value = getattr(_import_module(f"fastnn.{_WHERE[name]}"), name)
     elif name in _MODULES:

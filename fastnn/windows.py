@@ -4,8 +4,9 @@ A window is a matrix of rows with their targets, an order of them, and the mini-
 into. A source has two windows, whose arrays are allocated once and filled in turns, one by a thread of its
 own while the steps run on the other. So the memory of an epoch does not depend on its rows, and reading
 costs little: 100-64-10 with batch norm, on 1,000,000 rows in mini-batches of 1,000 from the disk cache, is
-trained at 1.10 times the speed of data in memory on one core of two and at 0.99 on both; it is 0.93 and
-0.84 where the steps wait for each window (benchmarks/out_of_core.py --no-read-ahead).
+trained at 1.10 times the speed of data in memory on one core of two and at 0.93 where the steps wait for
+each window (benchmarks/out_of_core.py, --no-read-ahead). On both cores it was not shown to help: 0.99
+against 0.84 in one run, 0.86 against 0.93 in another.
 """
 
 from __future__ import annotations

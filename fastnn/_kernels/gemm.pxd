@@ -60,6 +60,7 @@ cdef Py_ssize_t KB_BYTES, GIVE_BYTES, SCRATCH_ROWS
 cdef Py_ssize_t widest_block(Py_ssize_t real) noexcept nogil
 cdef size_t to_lines(size_t bytes) noexcept nogil
 cdef Py_ssize_t ceil_to(Py_ssize_t x, Py_ssize_t step) noexcept nogil
+cdef void swap(Gemm *g) noexcept nogil
 cdef void turn(const Gemm *g, const char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m, Py_ssize_t n) noexcept nogil
 cdef void epilogue(const Gemm *g, char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m, Py_ssize_t n) noexcept nogil
 cdef Py_ssize_t MOST_BLOCKS

@@ -105,12 +105,17 @@ cdef inline bint is_narrow(const Gemm *g) noexcept nogil:
             and g.take == NULL and g.finish == NULL and g.bias == NULL)
 
 
-cdef void flip(Gemm *g) noexcept nogil:
-    """Plan C.T = B.T @ A.T."""
+cdef void swap(Gemm *g) noexcept nogil:
+    """From here on the product is C.T = B.T @ A.T."""
     g.a, g.b = g.b, g.a
     g.lda, g.ldb = g.ldb, g.lda
     g.m, g.n = g.n, g.m
     g.flipped = True
+
+
+cdef void flip(Gemm *g) noexcept nogil:
+    """Plan C.T = B.T @ A.T."""
+    swap(g)
     g.kb = FLIPPED_STEPS
     g.mb, g.row_blocks = ceil_to(max(g.m, 1), g.kernels.mr), 1
     g.nb = min(2 * ceil_to(widest_block(g.real), g.kernels.nr), ceil_to(max(g.n, 1), g.kernels.nr))
@@ -125,8 +130,6 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
                          or (g.m >= PACK_FAR_B_ROWS and g.n * g.k * g.real > FAR_BYTES))
     cdef bint packs_a = (not g.flipped and g.a_columns
                          and (g.a_give != NULL or (g.k >= PACK_A_STEPS and g.n > nr and g.lda * g.real >= PACK_A_BYTES)))
-    g.panel_bytes = g.tile_bytes = g.own_panels = g.own_scratch = g.own_c = 0
-    g.pack_b_blocks = g.pack_a_blocks = 0
     g.pack_b = packs_b and g.row_blocks == 1 and g.b_give == NULL
     if packs_b and not g.pack_b:
         g.panel_bytes = <size_t>(ceil_to(g.n, nr) * g.k * g.real)

@@ -11,10 +11,12 @@ dots     along k, for few columns: each element of C is the dot product of two r
 streams  along n, for few rows: all of B goes past, a few rows at a time, and is added up in C.  Few columns
          of x.T @ dy are few rows of its transpose, which is made in the workspace and turned round.
 """
-from fastnn._kernels.gemm cimport BLOCK_FLOPS, MOST_BLOCKS, Gemm, ceil_to, epilogue, gemm_flops, to_lines, turn
+from fastnn._kernels.gemm cimport (
+    BLOCK_FLOPS, MOST_BLOCKS, Gemm, ceil_to, epilogue, gemm_flops, swap, to_lines, turn,
+)
 from fastnn._kernels.vec cimport fnn_op, fnn_run
 
-# Measured against the tiles of gemm.pyx, paired, on a Cascade Lake with AVX-512.
+# Chosen on a Cascade Lake with AVX-512; `fastnn bench --gemm dx 500x10x33`, say, shows what a change gives.
 cdef Py_ssize_t DOT_SIDE = 10         # of C at most, on one side
 cdef Py_ssize_t DOT_COLUMNS = 8       # likewise, where B is to be transposed first
 cdef Py_ssize_t DOT_STEPS = 64        # of k from which the sums across lanes at the end pay
@@ -58,14 +60,6 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
     return False
 
 
-cdef void swap(Gemm *g) noexcept nogil:
-    """From here on the product is C.T = B.T @ A.T."""
-    g.a, g.b = g.b, g.a
-    g.lda, g.ldb = g.ldb, g.lda
-    g.m, g.n = g.n, g.m
-    g.flipped = True
-
-
 cdef Py_ssize_t blocks_for(const Gemm *g, Py_ssize_t most) noexcept nogil:
     return max(1, min(most, MOST_BLOCKS, <Py_ssize_t>(gemm_flops(g) / BLOCK_FLOPS)))
 
@@ -74,12 +68,11 @@ cdef Py_ssize_t blocks_for(const Gemm *g, Py_ssize_t most) noexcept nogil:
 
 
 cdef void plan_dot(Gemm *g) noexcept nogil:
+    cdef Py_ssize_t blocks = blocks_for(g, g.m)
     g.multiply, g.pack = dot_block, transpose_b
-    g.mb = ceil_to(max(1, (g.m + blocks_for(g, g.m) - 1) // blocks_for(g, g.m)), 16)
+    g.mb = ceil_to(max(1, (g.m + blocks - 1) // blocks), 16)
     g.nb, g.kb = g.n, g.k
     g.row_blocks, g.col_blocks = max(1, (g.m + g.mb - 1) // g.mb), 1
-    g.panel_bytes = g.tile_bytes = g.workspace = g.pack_workspace = 0
-    g.pack_a_blocks = g.pack_b_blocks = 0
     if not g.b_transposed:
         g.panel_bytes, g.pack_b_blocks = to_lines(g.n * g.k * g.real), 1
 
@@ -96,9 +89,9 @@ cdef void dot_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run
         return
     if g.flipped:
         ci, cj = 1, g.ldc
+    # dots are flipped only where B lies transposed, so both operands then lie in rows along k
     g.kernels.dot_block(g.c + i * ci * g.real, ci, cj, g.a + i * g.lda * g.real, g.lda,
-                        g.b if g.b_transposed or g.flipped else g.panels,
-                        g.ldb if g.b_transposed or g.flipped else g.k, g.bias, m, g.n, g.k)
+                        g.b if g.b_transposed else g.panels, g.ldb if g.b_transposed else g.k, g.bias, m, g.n, g.k)
     if g.flipped:
         epilogue(g, g.c + i * g.real, 0, i, g.n, m)
     else:
@@ -114,9 +107,8 @@ cdef void plan_stream(Gemm *g) noexcept nogil:
     g.nb = ceil_to((g.n + blocks - 1) // blocks, piece) if blocks > 1 else max(1, g.n)
     g.mb, g.kb = g.m, g.k
     g.row_blocks, g.col_blocks = 1, max(1, (g.n + g.nb - 1) // g.nb)
-    g.panel_bytes = g.tile_bytes = g.pack_workspace = 0
-    g.pack_a_blocks = g.pack_b_blocks = 0
-    g.workspace = to_lines(g.m * g.nb * g.real) if g.flipped else 0
+    if g.flipped:
+        g.workspace = to_lines(g.m * g.nb * g.real)
 
 
 cdef void stream_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:

@@ -43,8 +43,8 @@ INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *re
                      const real *restrict bias, ptrdiff_t k, int width, int start, const char *next) {
     vec acc[MR][NV];
     const int last = width - (nv - 1) * VL; /* lanes used of the last vector */
-    /* The lines of C are wanted k steps from now: 2% where they lie beyond L2.  (Few steps: the fetches
-     * stand in the way of the stores, and 500 x 128 from 4 takes half as long again.) */
+    /* The lines of C are wanted k steps from now: 2% where they lie beyond L2.  (After few steps the
+     * fetches would stand in the way of the stores.) */
     if (k >= FETCHED_STEPS)
 #pragma GCC unroll 16
         for (int i = 0; i < mr; i++)
