@@ -1,4 +1,4 @@
-"""What callbacks cost: the medium network of PERFORMANCE.md with the doctor, and without.
+"""What callbacks cost: the medium network of PERFORMANCE.md with the doctor or a recorder, and without.
 
     python benchmarks/callbacks.py [--rows 60000] [--epochs 5] [--threads 1]
 
@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 import fastnn as fnn
-from fastnn.training import HOOKS
+from fastnn.hooks import HOOKS
 
 
 class Timed:
@@ -26,16 +26,17 @@ class Timed:
 
     def __init__(self, callback: Any) -> None:
         self.seconds = 0.0
-        for name in (*HOOKS, "needs_gradients"):
+        for name in (*HOOKS, "next_step", "needs_gradients"):
             if hasattr(callback, name):
                 method = getattr(callback, name)
                 setattr(self, name, self._timed(method) if callable(method) else method)
 
-    def _timed(self, method: Callable[[Any], object]) -> Callable[[Any], None]:
-        def call(training: Any) -> None:
+    def _timed(self, method: Callable[[Any], object]) -> Callable[[Any], object]:
+        def call(training: Any) -> object:
             started = time.perf_counter()
-            method(training)
+            result = method(training)
             self.seconds += time.perf_counter() - started
+            return result
 
         return call
 
@@ -69,8 +70,7 @@ def main() -> None:
     X = rng.standard_normal((arguments.rows, 784), np.float32)
     X += 2 * np.eye(10, 784, dtype=np.float32)[y]
     makers: dict[str, Callable[[], Any]] = {"Doctor": lambda: fnn.Doctor(show=None)}
-    if hasattr(fnn, "Recorder"):
-        makers["Recorder"] = lambda: fnn.Recorder(probe=(X[:256], y[:256]))
+    makers["Recorder"] = lambda: fnn.Recorder(probe=(X[:256], y[:256]))
     for name, make in makers.items():
         _, plain = fitted(X[:1280], y[:1280], 2, [])
         _, seen = fitted(X[:1280], y[:1280], 2, [make()])

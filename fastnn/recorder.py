@@ -23,7 +23,8 @@ class Recorder:
     """A callback that records the loss of each step, the size of the updates and the gradients.
 
     Only steps that are looked at cost anything to speak of: the weights are copied before, and
-    compared after. A second `fit` with the same recorder starts it afresh.
+    compared after. All others stay in one call of the compiled step. A second `fit` with the same
+    recorder starts it afresh.
 
     Parameters
     ----------
@@ -99,8 +100,13 @@ class Recorder:
         self._before = {name: array.copy() for name, array in self._weights.items()}
         self._look_at_gradients(training)
 
+    def next_step(self, training: Training) -> int:
+        """The weights are copied after one step, and compared after the next."""
+        waits = -training.step % self._stride
+        return training.step + (waits or 1)
+
     def on_batch_end(self, training: Training) -> None:
-        self.losses.append(training.loss)
+        self._take_losses(training)
         step = training.step
         if (step - 1) % self._stride == 0:
             self.steps.append(step)
@@ -113,12 +119,19 @@ class Recorder:
                 np.copyto(before, self._weights[name])
 
     def on_epoch_end(self, training: Training) -> None:
+        self._take_losses(training)
         self.steps_per_epoch = self.steps_per_epoch or training.step
         self._look_at_gradients(training)
 
     def on_fit_end(self, training: Training) -> None:
+        self._take_losses(training)
         self.steps_per_epoch = self.steps_per_epoch or training.step
         self._weights, self._before = {}, {}  # the model may go on without us
+
+    def _take_losses(self, training: Training) -> None:
+        """Those of the steps since the last time, which were in one epoch."""
+        new = training.step - len(self.losses)
+        self.losses += training.losses[len(training.losses) - new :]
 
     def _look_at_gradients(self, training: Training) -> None:
         if self.probe is not None:
