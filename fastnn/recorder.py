@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checks import check_integer
-from .gradient_flow import GradientStatistics, gradient_statistics
+from .gradient_flow import GradientStatistics, gradients_on
+from .twins import bring_up_to_date, twin_of
 
 if TYPE_CHECKING:
+    from .models import Sequential
     from .training import Training
 
 # A step is looked at so often that this many are seen, but not more than every one of so many.
@@ -83,7 +85,8 @@ class Recorder:
         self.ratios: dict[str, list[float]] = {}
         self.gradients: dict[int, dict[str, GradientStatistics]] = {}
         self._weights: dict[str, np.ndarray] = {}
-        self._before: dict[str, np.ndarray] = {}
+        self._before: dict[str, tuple[np.ndarray, float]] = {}
+        self._twin: Sequential | None = None
         self._stride = 1
 
     def on_fit_begin(self, training: Training) -> None:
@@ -97,7 +100,7 @@ class Recorder:
             if array.ndim > 1
         }
         self.ratios = {name: [] for name in self._weights}
-        self._before = {name: array.copy() for name, array in self._weights.items()}
+        self._keep_weights()
         self._look_at_gradients(training)
 
     def next_step(self, training: Training) -> int:
@@ -110,13 +113,11 @@ class Recorder:
         step = training.step
         if (step - 1) % self._stride == 0:
             self.steps.append(step)
-            for name, before in self._before.items():
-                size = _norm(before)
+            for name, (before, size) in self._before.items():
                 before -= self._weights[name]
                 self.ratios[name].append(_norm(before) / size if size else float("nan"))
         if step % self._stride == 0:
-            for name, before in self._before.items():
-                np.copyto(before, self._weights[name])
+            self._keep_weights()
 
     def on_epoch_end(self, training: Training) -> None:
         self._take_losses(training)
@@ -127,16 +128,28 @@ class Recorder:
         self._take_losses(training)
         self.steps_per_epoch = self.steps_per_epoch or training.step
         self._weights, self._before = {}, {}  # the model may go on without us
+        self._twin = None
 
     def _take_losses(self, training: Training) -> None:
         """Those of the steps since the last time, which were in one epoch."""
         new = training.step - len(self.losses)
         self.losses += training.losses[len(training.losses) - new :]
 
+    def _keep_weights(self) -> None:
+        for name, weights in self._weights.items():
+            copied = weights.copy()
+            self._before[name] = copied, _norm(copied)
+
     def _look_at_gradients(self, training: Training) -> None:
-        if self.probe is not None:
-            x, y = self.probe
-            self.gradients[training.epoch] = gradient_statistics(training.model, x, y)
+        if self.probe is None:
+            return
+        model, loss = training.model, training.model.loss
+        assert loss is not None
+        if self._twin is None:
+            self._twin = twin_of(model, optimizer=False)
+        else:
+            bring_up_to_date(self._twin, model)
+        self.gradients[training.epoch] = gradients_on(self._twin, *self.probe, loss)
 
 
 def _some_rows(array: np.ndarray) -> np.ndarray:

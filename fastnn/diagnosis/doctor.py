@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..checks import check_integer
 from ..progress import write_line
 from ..recovery import NonFiniteError
+from ..twins import twin_of
 from .case import Case, know_targets
 from .finding import Finding
 from .probe import ROWS, Probe, take
@@ -87,7 +87,7 @@ class Doctor:
         self._x, self._targets = training.sample(self.rows)
         self._case = Case(history=training.history)
         self.probes = self._case.probes
-        self._twin = copy.deepcopy(model)
+        self._twin = twin_of(model)
         know_targets(self._case, loss, self._targets, model.output_shape)
         self._look(training)
         self._report()

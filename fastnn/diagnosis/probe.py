@@ -7,7 +7,6 @@ running statistics, its random streams and its optimizer stay as they are.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from ..layers import Activation
 from ..losses import Loss
+from ..twins import bring_up_to_date, twin_of
 
 if TYPE_CHECKING:
     from ..models import Sequential
@@ -133,9 +133,9 @@ def take(
     if len(x) < need:
         raise ValueError(f"x has {len(x)} rows, a batch norm needs at least {need} to be looked at")
     if twin is None:
-        twin = copy.deepcopy(model)
+        twin = twin_of(model)
     else:
-        _bring_up_to_date(twin, model)
+        bring_up_to_date(twin, model)
     with np.errstate(all="ignore"):
         outputs = twin.forward_all(x, training=True)
         units = _units(twin, outputs)
@@ -147,21 +147,6 @@ def take(
             return Probe(len(x), epoch, fresh, float(value), "loss", units)
         weights = _weights(twin, model, dout)
     return Probe(len(x), epoch, fresh, float(value), None, units, weights)
-
-
-def _bring_up_to_date(twin: Sequential, model: Sequential) -> None:
-    """All that a fit changes in a model, and the settings that may be changed in between."""
-    twin.flat.state[:] = model.flat.state
-    for mine, now in zip(twin.layers, model.layers, strict=True):
-        mine.training_passes = now.training_passes
-        for name in now.adjustable:
-            setattr(mine, name, getattr(now, name))
-    if twin.optimizer is not None and model.optimizer is not None:
-        twin.optimizer.bind(twin.flat)
-        for name, array in model.optimizer.state.items():
-            twin.optimizer.state[name][:] = array
-        settings = {k: v for k, v in vars(model.optimizer).items() if k not in ("state", "_flat")}
-        vars(twin.optimizer).update(settings)
 
 
 def _not_finite(twin: Sequential, x: np.ndarray, outputs: list[np.ndarray]) -> str | None:
