@@ -338,6 +338,11 @@ def test_steps_are_not_made_one_by_one_for_the_doctor(digits):
     assert doctor.seconds > 0
 
 
+def test_what_shows_findings_is_called():
+    with pytest.raises(TypeError, match="show is 'print', expected a function"):
+        fnn.Doctor(show="print")
+
+
 def test_nothing_to_look_at_is_an_error(digits):
     X, y, _, _ = digits
     model = fnn.Sequential([D(10)], input_dim=64, seed=0)

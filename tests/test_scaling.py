@@ -199,6 +199,21 @@ def test_a_bad_fit_leaves_the_old_one():
             "6 columns cannot be 4 channels",
         ),
         (lambda: Mean(channels=0), ValueError, "channels"),
+        (
+            lambda: Mean(channels=3).fit(np.ones((2, 3, 8, 8))),
+            ValueError,
+            r"\(3, 8, 8\) have 8 channels",
+        ),
+        (
+            lambda: Standardize(channels=3, channel_order="first").fit(np.ones((2, 8, 8, 3))),
+            ValueError,
+            "8 channels in the order 'first', expected 3",
+        ),
+        (
+            lambda: MinMax(channels=3).fit(np.ones((2, 4, 4, 3))).transform(np.ones((2, 3, 4, 4))),
+            ValueError,
+            r"\(3, 4, 4\) have 4 channels",
+        ),
         (lambda: Mean(channel_order="middle"), ValueError, "'last' or 'first'"),
         (lambda: Mean(scale=0.0), ValueError, "above 0"),
         (lambda: MinMax(low=1, high=1), ValueError, "low < high"),

@@ -29,7 +29,7 @@ class LambdaCallback:
     Raises
     ------
     TypeError
-        One of them cannot be called, or none is given.
+        One of them cannot be called, or none is given, or `every` without `on_batch_end`.
     ValueError
         `every` is below 1.
 
@@ -75,6 +75,8 @@ class LambdaCallback:
                 raise TypeError(f"{name} is {hook!r}, expected a function of the training")
             setattr(self, name, hook)  # only these: `fit` calls what is there
         if check_integer(every, "every", 1, 2**31 - 1) > 1:
+            if on_batch_end is None:
+                raise TypeError("every says how often on_batch_end is called: give one")
             self.next_step: Callable[[Training], int] = lambda training: training.step + every
         if needs_gradients is not None:
             self.needs_gradients = bool(needs_gradients)

@@ -72,6 +72,8 @@ class Doctor:
         rows: int = ROWS,
     ) -> None:
         self.every = None if every is None else check_integer(every, "every", 1, 2**31 - 1)
+        if show is not None and not callable(show):
+            raise TypeError(f"show is {show!r}, expected a function of a text, or None")
         self.show = show
         self.rows = check_integer(rows, "rows", 2, 2**31 - 1)
         self.findings: list[Finding] = []
