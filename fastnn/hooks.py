@@ -61,7 +61,7 @@ class _Watcher:
             self.due = training.step + 1
             return
         due = self.ask(training)
-        if not isinstance(due, numbers.Real) or not due > training.step:
+        if not isinstance(due, numbers.Real) or not float(due) > training.step:
             raise ValueError(
                 f"next_step of {self.callback!r} returned {due!r} after step {training.step}: "
                 "a later step is expected, or math.inf for none"

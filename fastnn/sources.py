@@ -275,7 +275,13 @@ class BatchSource(Source):
             return super().head(rows)
         seen: list[Any] = []
         items = self._once
-        blocks = _first(BatchSource(seen.append(item) or item for item in items).blocks(), rows)
+
+        def noted() -> Iterator[Any]:
+            for item in items:
+                seen.append(item)
+                yield item
+
+        blocks = _first(BatchSource(noted()).blocks(), rows)
         self._once = chain(seen, items)  # to be read again
         return blocks
 
