@@ -14,6 +14,7 @@ import numpy as np
 
 from . import losses
 from .inputs import as_rows, check_lengths
+from .norms import norm
 from .twins import twin_of
 
 if TYPE_CHECKING:
@@ -117,6 +118,6 @@ def _describe(layer: str, gradient: np.ndarray) -> GradientStatistics:
     sample = np.abs(flat[:: -(-flat.size // SAMPLED)])
     sample = sample[(sample > 0) & np.isfinite(sample)]
     places = np.clip(np.log10(sample), DECADES[0], DECADES[-1])
-    rms = float(np.sqrt(np.einsum("i,i", flat, flat, dtype=np.float64) / flat.size))
+    rms = norm(flat) / flat.size**0.5
     zeros = np.count_nonzero(flat == 0) / flat.size  # of booleans it is quick
     return GradientStatistics(layer, rms, zeros, np.histogram(places, DECADES)[0])

@@ -8,6 +8,7 @@ import numpy as np
 
 from .checks import check_integer
 from .gradient_flow import GradientStatistics, gradients_on
+from .norms import norm
 from .twins import bring_up_to_date, twin_of
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from .training import Training
 
 # A step is looked at so often that this many are seen, but not more than every one of so many.
-SEEN, FARTHEST = 40, 25
+SEEN, FARTHEST = 40, 50
 
 # Of a larger matrix evenly spaced rows, at least so many, stand for all: about this many elements.
 SAMPLED, FEWEST_ROWS = 50_000, 32
@@ -31,7 +32,7 @@ class Recorder:
     Parameters
     ----------
     every : int, optional
-        Look at the updates of every so many-th step, the first included. By default of every 25th, in
+        Look at the updates of every so many-th step, the first included. By default of every 50th, in
         short runs of as many as give 40.
     probe : (x, y), optional
         One batch; the gradients on it are recorded (`gradient_statistics`) before the first step
@@ -115,7 +116,7 @@ class Recorder:
             self.steps.append(step)
             for name, (before, size) in self._before.items():
                 before -= self._weights[name]
-                self.ratios[name].append(_norm(before) / size if size else float("nan"))
+                self.ratios[name].append(norm(before) / size if size else float("nan"))
         if step % self._stride == 0:
             self._keep_weights()
 
@@ -138,7 +139,7 @@ class Recorder:
     def _keep_weights(self) -> None:
         for name, weights in self._weights.items():
             copied = weights.copy()
-            self._before[name] = copied, _norm(copied)
+            self._before[name] = copied, norm(copied)
 
     def _look_at_gradients(self, training: Training) -> None:
         if self.probe is None:
@@ -156,9 +157,3 @@ def _some_rows(array: np.ndarray) -> np.ndarray:
     """A view of evenly spaced rows."""
     stride = min(-(-array.size // SAMPLED), len(array) // FEWEST_ROWS)
     return array[:: max(1, stride)]
-
-
-def _norm(array: np.ndarray) -> float:
-    # Not np.linalg.norm, which hands large arrays to the threads of a BLAS.
-    flat = array.ravel()
-    return float(np.sqrt(np.einsum("i,i", flat, flat)))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..training import Training
 
 #: The share of the training time that looks between the epochs may take.
-SHARE = 0.01
+SHARE = 0.005
 #: So many epochs have their curves read one by one; reading takes time as long as the curves, and in a run
 #: of thousands of short epochs it has to keep to its share, too.
 EACH = 100
@@ -30,7 +30,7 @@ class Doctor:
     """A callback that prints findings as they appear, each once.
 
     It looks into the model before the first step and when the fit has ended, and in between after an
-    epoch as soon as a look is worth less than 1% of the training time since the last one (or after every
+    epoch as soon as a look is worth less than 0.5% of the training time since the last one (or after every
     `every` epochs). The curves are read after each of the first hundred epochs, then as seldom. Steps are
     not interrupted.
 

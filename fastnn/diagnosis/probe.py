@@ -14,6 +14,7 @@ import numpy as np
 
 from ..layers import Activation
 from ..losses import Loss
+from ..norms import norm
 from ..twins import bring_up_to_date, twin_of
 
 if TYPE_CHECKING:
@@ -184,8 +185,8 @@ def _weights(twin: Sequential, model: Sequential, dout: np.ndarray) -> list[Weig
         names = [declared.name for declared in layer._declared_parameters if declared.decay]
         if not names:
             continue
-        norm, gradient, update = (
-            _norm(arrays)
+        size, gradient, update = (
+            norm(*arrays)
             for arrays in (
                 [still.parameters[name] for name in names],
                 [layer.gradients[name] for name in names],
@@ -194,7 +195,7 @@ def _weights(twin: Sequential, model: Sequential, dout: np.ndarray) -> list[Weig
         )
         made = update if moved else None
         signal = signals[layer.name]
-        found.append(Weights(layer.name, layer.label, norm, gradient, made, signal))
+        found.append(Weights(layer.name, layer.label, size, gradient, made, signal))
     return found
 
 
@@ -204,13 +205,9 @@ def _backward(twin: Sequential, dy: np.ndarray) -> dict[str, float]:
     passed: np.ndarray | None = dy
     for layer in reversed(twin.layers):
         assert passed is not None
-        signals[layer.name] = _norm([passed]) / len(passed) ** 0.5
+        signals[layer.name] = norm(passed) / len(passed) ** 0.5
         layer.need_dx = layer is not twin.layers[0]
         for gradient in layer.gradients.values():
             gradient.fill(0.0)
         passed = layer.backward(passed)
     return signals
-
-
-def _norm(arrays: list[np.ndarray]) -> float:
-    return float(np.sqrt(sum(np.square(array, dtype=np.float64).sum() for array in arrays)))
