@@ -22,7 +22,7 @@ class Hooks:
             for name in HOOKS
         }
         self._watchers = [
-            _Watcher(callback) for callback in callbacks if hasattr(callback, HOOKS[2])
+            _Watcher(callback) for callback in callbacks if hasattr(callback, "on_batch_end")
         ]
 
     def call(self, hook: str, training: Training) -> None:
@@ -75,7 +75,7 @@ def checked_callbacks(callbacks: Any) -> list[Any]:
     Raises
     ------
     TypeError
-        One has none of the hooks.
+        One has none of the hooks, or a `next_step` that cannot be called.
     """
     alone = _is_callback(callbacks) or isinstance(callbacks, type)
     checked = [callbacks] if alone else list(callbacks or ())
@@ -84,6 +84,11 @@ def checked_callbacks(callbacks: Any) -> list[Any]:
             raise TypeError(
                 f"the callback {callback!r} has none of the methods {', '.join(HOOKS)}"
                 + (": make an object of this class" if isinstance(callback, type) else "")
+            )
+        if not callable(next_step := getattr(callback, "next_step", print)):
+            raise TypeError(
+                f"next_step of {callback!r} is {next_step!r}, expected a method: next_step(training) "
+                "returns the step after which on_batch_end is wanted"
             )
     return checked
 

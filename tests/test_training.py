@@ -392,6 +392,9 @@ def test_a_step_that_is_past_or_none_is_refused(answer):
 
     with pytest.raises(ValueError, match=r"next_step of .*Wrong.* after step 0: a later step"):
         mlp().fit(*blobs(), callbacks=[Wrong()])
+    Wrong.next_step = 7
+    with pytest.raises(TypeError, match=r"next_step of .* is 7, expected a method"):
+        mlp().fit(*blobs(), callbacks=[Wrong()])
 
 
 def test_the_losses_of_a_run_do_not_depend_on_how_its_steps_are_called(route, monkeypatch):
