@@ -134,7 +134,7 @@ class Recorder:
     def _take_losses(self, training: Training) -> None:
         """Those of the steps since the last time, which were in one epoch."""
         new = training.step - len(self.losses)
-        self.losses += training.losses[len(training.losses) - new :]
+        self.losses += training.losses[len(training.losses) - new :].tolist()
 
     def _keep_weights(self) -> None:
         for name, weights in self._weights.items():

@@ -91,8 +91,8 @@ class Training:
         The steps done in this fit, over all its epochs.
     loss : float
         In `on_batch_end` the loss of that step; in `on_epoch_end` the mean over the epoch.
-    losses : list of float
-        Of each step of this epoch so far; to be read only.
+    losses : ndarray of float64
+        Of each step of this epoch so far (8 bytes a step; the next epoch has another array).
     epochs, batch_size : int
     steps_per_epoch, samples : int
         0 in the first epoch on batches of which nobody knows how many there are.
@@ -121,7 +121,7 @@ class Training:
         self.epoch = 0
         self.step = 0
         self.loss = math.nan
-        self.losses: list[float] = []
+        self._losses, self._steps = np.empty(0), 0  # of this epoch
         self.epochs = epochs
         self.samples = feed.samples
         self.batch_size = feed.batch_size
@@ -142,6 +142,10 @@ class Training:
     def stop(self) -> None:
         """End the fit after the current step; the epoch gets its row in the history."""
         self._stopped = True
+
+    @property
+    def losses(self) -> np.ndarray:
+        return self._losses[: self._steps]
 
     def sample(self, count: int) -> tuple[np.ndarray, ...]:
         """At most `count` rows of the training data and their targets, as the steps take them (copies):
@@ -168,7 +172,7 @@ class Training:
         return self.history
 
     def _run_epoch(self) -> None:
-        self.losses = []
+        self._losses, self._steps = np.empty(self.steps_per_epoch), 0
         self._hooks.call("on_epoch_begin", self)
         self._snapshot.take()
         started = time.perf_counter()
@@ -195,8 +199,8 @@ class Training:
         seconds = time.perf_counter() - started
         if (where := not_finite(self.model)) is not None:
             self._snapshot.restore()
-            raise parameter_error(where, self.epoch, len(self.losses), self._lr)
-        if not self.losses:  # stopped before the first step
+            raise parameter_error(where, self.epoch, self._steps, self._lr)
+        if self._steps == 0:  # stopped before the first step
             return
         self.loss = total / rows
         row = {
@@ -230,13 +234,20 @@ class Training:
         self.step += outcome.steps
         self._lr = float(lrs[max(0, outcome.steps - 1)])
         self.loss = outcome.last_loss
-        self.losses += outcome.losses
+        self._note(outcome.losses)
         if outcome.failure is not None:
-            self._fail(outcome, len(self.losses) + 1)
+            self._fail(outcome, self._steps + 1)
         if self._progress.enabled:
-            self._progress.update(self.epoch, len(self.losses), loss=outcome.last_loss)
+            self._progress.update(self.epoch, self._steps, loss=outcome.last_loss)
         self._hooks.after_steps(self)
         return outcome
+
+    def _note(self, losses: list[float]) -> None:
+        done = self._steps + len(losses)
+        if done > self._losses.size:  # an epoch of which nobody knows how many steps it has
+            self._losses = np.concatenate([self.losses, np.empty(max(done, 64))])
+        self._losses[self._steps : done] = losses
+        self._steps = done
 
     def _learning_rates(self, count: int) -> np.ndarray:
         """`Optimizer.learning_rates`, without a new array per epoch where the rate is constant."""

@@ -119,6 +119,14 @@ def test_an_epoch_of_unknown_length(data):
     network().fit(batches, batch_size=20, epochs=10, callbacks=[recorder], verbose=False)
     assert recorder.steps == [1, 51] and recorder.steps_per_epoch == 6
     assert len(recorder.losses) == 60
+    losses = []
+    for source in (data, (lambda: iter([data]),)):  # 120 steps an epoch, known and not
+        model = fnn.Sequential([fnn.Dense(2)], seed=0)
+        model.fit(
+            *source, batch_size=1, epochs=2, shuffle=False, callbacks=[recorder], verbose=False
+        )
+        losses.append(recorder.losses)
+    assert losses[0] == losses[1] and len(losses[0]) == 240
 
 
 def test_weights_of_zero_have_no_ratio(data):
