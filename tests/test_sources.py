@@ -284,14 +284,17 @@ def test_ctrl_c_does_not_wait_for_an_iterator_that_blocks(where):
         [sys.executable, "-c", textwrap.dedent(BLOCKED), where], stdout=subprocess.PIPE, text=True,
         env=inherited(),
     )  # fmt: skip
+    killer = threading.Timer(30, process.kill)  # then the lines that are waited for are empty
+    killer.start()
     try:
         assert process.stdout.readline() == "blocked\n"
         time.sleep(0.2)
         sent = time.monotonic()
         process.send_signal(signal.SIGINT)
         assert float(process.stdout.readline()) - sent < 5  # of 600
-        assert process.communicate(timeout=30)[0] == "usable\n" and process.returncode == 0
+        assert process.communicate()[0] == "usable\n" and process.returncode == 0
     finally:
+        killer.cancel()
         process.kill()
 
 
@@ -400,6 +403,10 @@ def same_again():
     return lambda: once
 
 
+def miscounted(**options):
+    return BatchSource(lambda: iter([X_AND_Y]), rows=50, **options)
+
+
 def spoiled():
     X, y = rows(40)
     X[3, 2] = np.nan
@@ -425,6 +432,16 @@ def spoiled():
             lambda m: m.fit(BatchSource(lambda: iter([X_AND_Y]), rows=30), epochs=1, batch_size=7),
             ValueError,
             "said to have 30 rows and gives more",
+        ),
+        *(
+            (call, ValueError, "said to have 50 rows and gives only 40")
+            for call in (
+                lambda m: m.fit(miscounted(), epochs=2, batch_size=7),
+                lambda m: m.fit(miscounted(window_rows=14), epochs=2, batch_size=7),
+                lambda m: m.fit(*X_AND_Y, epochs=1, validation_data=miscounted()),
+                lambda m: built(m).predict(miscounted()),
+                lambda m: Standardize().fit(miscounted()),
+            )
         ),
         (
             lambda m: m.fit(*X_AND_Y, epochs=1, validation_data=lambda: iter([spoiled()])),
