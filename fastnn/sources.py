@@ -63,7 +63,7 @@ class Source(ABC):
     def blocks(self, rng: np.random.Generator | None = None) -> Iterator[Block]:
         """One pass over all rows; with `rng` in an order of blocks that it draws, where possible."""
 
-    def read(self, rng: np.random.Generator | None = None) -> Iterator[Block]:
+    def counted_blocks(self, rng: np.random.Generator | None = None) -> Iterator[Block]:
         """`blocks`, which are counted: how fastnn reads all sources.
 
         Raises
@@ -80,7 +80,7 @@ class Source(ABC):
         if self.rows is not None and 0 < seen < self.rows:
             raise ValueError(_MISCOUNTED.format(said=self.rows, gives=f"only {seen}"))
 
-    def head(self, rows: int) -> list[Block]:
+    def first_blocks(self, rows: int) -> list[Block]:
         """The first blocks, with so many rows together or, where there are fewer, all.
 
         Raises
@@ -91,8 +91,8 @@ class Source(ABC):
         return _first(self.blocks(), rows)
 
     def first_block(self) -> Block:
-        """A block to learn the shape of the rows from; raises as `head` does."""
-        return self.head(1)[0]
+        """A block to learn the shape of the rows from; raises as `first_blocks` does."""
+        return self.first_blocks(1)[0]
 
     def check_passes(self, passes: int) -> None:  # noqa: B027 (most sources can be read for ever)
         """Raise ValueError where the rows cannot be read so many times."""
@@ -270,9 +270,9 @@ class BatchSource(Source):
         items, self._once = self._once, None
         return items
 
-    def head(self, rows: int) -> list[Block]:
+    def first_blocks(self, rows: int) -> list[Block]:
         if self._once is None:
-            return super().head(rows)
+            return super().first_blocks(rows)
         seen: list[Any] = []
         items = self._once
 
@@ -300,8 +300,8 @@ class _Transformed(Source):
     def blocks(self, rng: np.random.Generator | None = None) -> Iterator[Block]:
         return map(self._apply, self.source.blocks(rng))
 
-    def head(self, rows: int) -> list[Block]:
-        return [self._apply(block) for block in self.source.head(rows)]
+    def first_blocks(self, rows: int) -> list[Block]:
+        return [self._apply(block) for block in self.source.first_blocks(rows)]
 
     def check_passes(self, passes: int) -> None:
         self.source.check_passes(passes)

@@ -148,14 +148,14 @@ class Streamed:
 
     def windows(self, rng: Rng | None) -> Generator[Window, None, None]:
         if self._at_once:
-            yield from self._windows(self.source.read(), rng)
+            yield from self._windows(self.source.counted_blocks(), rng)
             return
         # A stream of its own: how much is drawn from it depends on how far ahead was read.
         own = None if rng is None else np.random.default_rng(rng.integers(2**63))
-        yield from _ahead(self.source.read(own), partial(self._windows, rng=own))
+        yield from _ahead(self.source.counted_blocks(own), partial(self._windows, rng=own))
 
     def sample(self, count: int) -> tuple[np.ndarray, ...]:
-        parts = [self._convert(block) for block in self.source.head(count)]
+        parts = [self._convert(block) for block in self.source.first_blocks(count)]
         buffer = _Buffer(sum(len(arrays[0]) for arrays in parts))
         for arrays in parts:
             buffer.put(arrays)
@@ -286,7 +286,7 @@ def converter(
 def chunks(source: Source, convert: Convert, rows: int) -> Iterator[tuple[np.ndarray, ...]]:
     """All that `convert` makes of a source, in order, so many rows at a time, in arrays that are reused."""
     buffer = _Buffer(rows)
-    for block in source.read():
+    for block in source.counted_blocks():
         arrays, at = convert(block), 0
         while at < len(arrays[0]):
             at += buffer.put(arrays, at)

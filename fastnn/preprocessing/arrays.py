@@ -48,7 +48,11 @@ def training_blocks(data: Any, elements: int) -> Iterator[tuple[int, np.ndarray]
         As `matrix`; also where batches differ in their number of columns, or there are none.
     """
     source = as_source(data)
-    arrays = [(0, data)] if source is None else ((block.first, block.x) for block in source.read())
+    arrays = (
+        [(0, data)]
+        if source is None
+        else ((block.first, block.x) for block in source.counted_blocks())
+    )
     columns = None
     for first, array in arrays:
         x = matrix(array)
