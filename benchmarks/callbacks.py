@@ -1,9 +1,9 @@
-"""What callbacks cost: the medium network of PERFORMANCE.md with the doctor or a recorder, and without.
+"""What callbacks cost: the medium network of PERFORMANCE.md with the doctor, a recorder or both, and without.
 
     python benchmarks/callbacks.py [--callback Recorder] [--rows 60000] [--epochs 5] [--pairs 3]
 
 784-512-512-10, batch norm and ReLU, batch 128, on generated rows, one thread. Two figures: the time that the
-callback's own methods take, as a share of the rest of the same fit; and how many times as long a fit takes
+callbacks' own methods take, as a share of the rest of the same fit; and how many times as long a fit takes
 with it as without (the median of paired ratios). The latter also has what comes of interrupted steps; but as
 neighbours on the machine disturb it more than the callbacks do, the ratio of two fits without any stands
 beside it. All fits are of one model, because where a model lies in memory makes a difference, too. Before,
@@ -58,18 +58,18 @@ def fit(model: fnn.Sequential, X: Any, y: Any, epochs: int, callbacks: list[Any]
     return time.perf_counter() - started
 
 
-def check(X: Any, y: Any, callback: Any) -> None:
-    """The same bits with the callback and without."""
+def check(X: Any, y: Any, callbacks: list[Any]) -> None:
+    """The same bits with the callbacks and without."""
     models = network(), network()
-    for model, callbacks in zip(models, ([], [callback]), strict=True):
-        fit(model, X, y, 2, callbacks)
+    for model, given in zip(models, ([], callbacks), strict=True):
+        fit(model, X, y, 2, given)
     for key, value in models[0].parameters().items():
         assert np.array_equal(value, models[1].parameters()[key]), key
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--callback", action="append", choices=("Doctor", "Recorder"))
+    parser.add_argument("--callback", action="append", choices=("Doctor", "Recorder", "both"))
     parser.add_argument("--rows", type=int, default=60_000)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--pairs", type=int, default=3)
@@ -80,10 +80,11 @@ def main() -> None:
     y = rng.integers(0, 10, arguments.rows)
     X = rng.standard_normal((arguments.rows, 784), np.float32)
     X += 2 * np.eye(10, 784, dtype=np.float32)[y]
-    makers: dict[str, Callable[[], Any]] = {
-        "Doctor": lambda: fnn.Doctor(show=None),
-        "Recorder": lambda: fnn.Recorder(probe=(X[:256], y[:256])),
+    makers: dict[str, Callable[[], list[Any]]] = {
+        "Doctor": lambda: [fnn.Doctor(show=None)],
+        "Recorder": lambda: [fnn.Recorder(probe=(X[:256], y[:256]))],
     }
+    makers["both"] = lambda: makers["Doctor"]() + makers["Recorder"]()
     model = network()
     model.compile(optimizer=fnn.SGD(0.01, momentum=0.9))
     for name in arguments.callback or makers:
@@ -91,12 +92,13 @@ def main() -> None:
         ratios, controls, shares = [], [], []
         for _ in range(arguments.pairs):
             before = fit(model, X, y, arguments.epochs, [])
-            timed = Timed(makers[name]())
-            together = fit(model, X, y, arguments.epochs, [timed])
+            timed = [Timed(callback) for callback in makers[name]()]
+            together = fit(model, X, y, arguments.epochs, timed)
             after = fit(model, X, y, arguments.epochs, [])
             ratios.append(2 * together / (before + after))
             controls.append(after / before)
-            shares.append(timed.seconds / (together - timed.seconds))
+            seconds = sum(callback.seconds for callback in timed)
+            shares.append(seconds / (together - seconds))
         print(
             f"{name}: {statistics.median(shares):.2%} of the training time in its methods "
             f"({', '.join(f'{share:.2%}' for share in shares)}); a fit takes "
