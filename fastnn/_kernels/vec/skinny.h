@@ -308,16 +308,16 @@ INLINE void FN(outer)(const int rows, const int nv, real *restrict c, ptrdiff_t 
 }
 
 /* One or OUTER_ROWS rows of C, n columns. */
-#define OUTER(rows)                                                                                                     \
-    static void FN(outer_##rows)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap,   \
-                                 const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t n,         \
-                                 ptrdiff_t k) {                                                                         \
-        ptrdiff_t j = 0;                                                                                                \
-        for (; j + OUTER_VECTORS * VL <= n; j += OUTER_VECTORS * VL)                                                                      \
-            FN(outer)(rows, OUTER_VECTORS, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);                    \
-        for (; j + 2 * VL <= n; j += 2 * VL)                                                                            \
-            FN(outer)(rows, 2, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);                       \
-        for (; j < n; j += VL)                                                                                          \
+#define OUTER(rows)                                                                                                           \
+    static void FN(outer_##rows)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap,         \
+                                 const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t n,               \
+                                 ptrdiff_t k) {                                                                               \
+        ptrdiff_t j = 0;                                                                                                      \
+        for (; j + OUTER_VECTORS * VL <= n; j += OUTER_VECTORS * VL)                                                          \
+            FN(outer)(rows, OUTER_VECTORS, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);                 \
+        for (; j + 2 * VL <= n; j += 2 * VL)                                                                                  \
+            FN(outer)(rows, 2, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);                             \
+        for (; j < n; j += VL)                                                                                                \
             FN(outer)(rows, 1, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, (int)(n - j < VL ? n - j : VL)); \
     }
 OUTER(1) OUTER(3)
