@@ -3,11 +3,13 @@
     python benchmarks/coexistence.py                     every library that is installed, one thread
     python benchmarks/coexistence.py --threads 2 torch   this one, on two threads
 
-A process for each order of the imports, and one for either library alone; all of them three times, since
-where the memory of a process lies is chance. Both libraries have worked before anything is timed, so
-that their thread pools are there. A row gives the median of the paired
-ratios of times, with its 95% interval: above 1 the step is slower beside the other library. The
-last column is the other way round: a step of that library with fastnn in its process.
+A process for each order of the imports, and one for either library alone; all of them several times,
+since where the memory of a process lies is chance. Both libraries have worked before anything is timed,
+so that their thread pools are there; before each round these have time to fall asleep, for a thread that
+still waits for work of the round before keeps a core from the next one. A row gives the median of the
+paired ratios of times, with a 95% interval (processes are drawn first, then pairs of theirs): above 1 the
+step is slower beside the other library. The last column is the other way round: a step of that library
+with fastnn in its process. "numpy" is the control: fastnn brings NumPy itself, so what differs is chance.
 """
 
 from __future__ import annotations
@@ -18,12 +20,15 @@ import subprocess
 import sys
 from contextlib import ExitStack, closing
 from importlib.util import find_spec
+from time import sleep
 from typing import Any
 
-from fastnn.bench.client import available_cpus, environment
-from fastnn.bench.pairs import paired_ratio
+import numpy as np
 
-SECONDS, PAIRS, PROCESSES = 0.05, 11, 3
+from fastnn.bench.client import available_cpus, environment
+
+SECONDS, PAIRS, PROCESSES = 0.02, 25, 5
+PAUSE = 0.02  # longer than the pool of any of these spins
 WORKLOADS = ("digits-bn", "medium")
 
 OURS = """
@@ -35,7 +40,6 @@ ours = FastNNSteps(WORKLOADS["{workload}"]).run
 ours(3)
 """
 THEIRS = {
-    # fastnn brings NumPy itself: what differs here is chance
     "numpy": """
 import numpy
 d = numpy.ones((300, 300))
@@ -111,6 +115,7 @@ class Process:
     def time(self, whose: str) -> float:
         """Seconds for a step of "ours" or "theirs"."""
         assert self.process.stdin is not None and self.process.stdout is not None
+        sleep(PAUSE)
         self.process.stdin.write(f"{whose}\n")
         answer = self.process.stdout.readline()
         if not answer:
@@ -121,31 +126,46 @@ class Process:
         self.process.communicate()
 
 
-Times = dict[tuple[str, str], tuple[list[float], list[float]]]
+# order of the imports and whose step -> a row of paired ratios for each process
+Ratios = dict[tuple[str, str], list[list[float]]]
 
 
-def measure(library: str, workload: str, threads: int, times: Times) -> None:
-    """PAIRS more times of each kind of step, beside the other library and alone, in new processes."""
+def measure(library: str, workload: str, threads: int, ratios: Ratios) -> None:
+    """PAIRS more ratios of each kind of step, beside the other library to alone, in new processes."""
     ours, theirs = OURS, THEIRS[library]
     with ExitStack() as stack:
         alone_ours, alone_theirs, after, before = (
             stack.enter_context(closing(Process(parts, threads, workload)))
             for parts in ([ours], [theirs], [theirs, ours], [ours, theirs])
         )
+        kinds = [
+            (order, whose, beside, alone)
+            for order, beside in (("imported first", after), ("imported after", before))
+            for whose, alone in (("ours", alone_ours), ("theirs", alone_theirs))
+        ]
+        for order, whose, *_ in kinds:
+            ratios.setdefault((order, whose), []).append([])
         for pair in range(-1, PAIRS):
-            for order, beside in ("imported first", after), ("imported after", before):
-                for whose, alone in ("ours", alone_ours), ("theirs", alone_theirs):
-                    lists = times.setdefault((order, whose), ([], []))
-                    turn = list(zip((beside, alone), lists, strict=True))
-                    for process, seconds in turn if pair % 2 else turn[::-1]:
-                        measured = process.time(whose)
-                        if pair >= 0:
-                            seconds.append(measured)
+            for order, whose, beside, alone in kinds:
+                first, second = (beside, alone) if pair % 2 else (alone, beside)
+                one, other = first.time(whose), second.time(whose)
+                if pair >= 0:
+                    ratios[order, whose][-1].append(one / other if pair % 2 else other / one)
 
 
-def shown(times: tuple[list[float], list[float]]) -> str:
-    found = paired_ratio(*times)
-    return f"{found.median:.3f} ({found.low:.3f} to {found.high:.3f})"
+def interval(ratios: list[list[float]], draws: int = 2000) -> tuple[float, float, float]:
+    """Median, and the 95% interval of a bootstrap that draws processes, then pairs of each."""
+    table, rng = np.asarray(ratios), np.random.default_rng(0)
+    processes, pairs = table.shape
+    rows = rng.integers(0, processes, (draws, processes, 1))
+    medians = np.median(table[rows, rng.integers(0, pairs, (draws, processes, pairs))], axis=(1, 2))
+    low, high = np.percentile(medians, (2.5, 97.5))
+    return float(np.median(table)), float(low), float(high)
+
+
+def shown(ratios: list[list[float]]) -> str:
+    middle, low, high = interval(ratios)
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -161,13 +181,13 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{library}: not installed", file=sys.stderr)
             continue
         for workload in options.workload:
-            times: Times = {}
+            ratios: Ratios = {}
             for _ in range(PROCESSES):
-                measure(library, workload, options.threads, times)
+                measure(library, workload, options.threads, ratios)
             for order in "imported first", "imported after":
                 print(
-                    f"{library:8}{order:16}{workload:10} ours {shown(times[order, 'ours'])}, "
-                    f"theirs {shown(times[order, 'theirs'])}",
+                    f"{library:8}{order:16}{workload:10} ours {shown(ratios[order, 'ours'])}, "
+                    f"theirs {shown(ratios[order, 'theirs'])}",
                     flush=True,
                 )
 
