@@ -6,10 +6,15 @@
 A process for each order of the imports, and one for either library alone; all of them several times,
 since where the memory of a process lies is chance. Both libraries have worked before anything is timed,
 so that their thread pools are there; before each round these have time to fall asleep, for a thread that
-still waits for work of the round before keeps a core from the next one. A row gives the median of the
-paired ratios of times, with a 95% interval (processes are drawn first, then pairs of theirs): above 1 the
-step is slower beside the other library. The last column is the other way round: a step of that library
-with fastnn in its process. "numpy" is the control: fastnn brings NumPy itself, so what differs is chance.
+still waits for work of the round before keeps a core from the next one.
+
+Neighbours only ever lengthen a round, and on two threads one of them is enough to double it: medians of
+two threads say nothing on a shared machine. So each process is judged by the fastest fifth of its rounds,
+which another library that took time from every step would lengthen as well. A row gives the median over
+the processes of the ratio beside the other library to alone, with all of them from the lowest to the
+highest: above 1 the step is slower beside the other library. The last column is the other way round: a
+step of that library with fastnn in its process. "numpy" is the control: fastnn brings NumPy itself, so
+what differs is chance.
 """
 
 from __future__ import annotations
@@ -20,6 +25,7 @@ import subprocess
 import sys
 from contextlib import ExitStack, closing
 from importlib.util import find_spec
+from statistics import median
 from time import sleep
 from typing import Any
 
@@ -27,8 +33,8 @@ import numpy as np
 
 from fastnn.bench.client import available_cpus, environment
 
-SECONDS, PAIRS, PROCESSES = 0.02, 25, 5
-PAUSE = 0.02  # longer than the pool of any of these spins
+SECONDS, ROUNDS, PROCESSES = 0.01, 25, 5
+PAUSE = 0.05  # longer than the pool of any of these spins: that of OpenBLAS 2^26 cycles
 WORKLOADS = ("digits-bn", "medium")
 
 OURS = """
@@ -126,52 +132,43 @@ class Process:
         self.process.communicate()
 
 
-# order of the imports and whose step -> a row of paired ratios for each process
-Ratios = dict[tuple[str, str], list[list[float]]]
+# order of the imports and whose step -> the ratio of each pair of processes
+Ratios = dict[tuple[str, str], list[float]]
 
 
 def measure(library: str, workload: str, threads: int, ratios: Ratios) -> None:
-    """PAIRS more ratios of each kind of step, beside the other library to alone, in new processes."""
+    """One more ratio of each kind of step, beside the other library to alone, in new processes."""
     ours, theirs = OURS, THEIRS[library]
     with ExitStack() as stack:
         alone_ours, alone_theirs, after, before = (
             stack.enter_context(closing(Process(parts, threads, workload)))
             for parts in ([ours], [theirs], [theirs, ours], [ours, theirs])
         )
-        kinds = [
-            (order, whose, beside, alone)
-            for order, beside in (("imported first", after), ("imported after", before))
-            for whose, alone in (("ours", alone_ours), ("theirs", alone_theirs))
-        ]
-        for order, whose, *_ in kinds:
-            ratios.setdefault((order, whose), []).append([])
-        for pair in range(-1, PAIRS):
-            for order, whose, beside, alone in kinds:
-                first, second = (beside, alone) if pair % 2 else (alone, beside)
-                one, other = first.time(whose), second.time(whose)
-                if pair >= 0:
-                    ratios[order, whose][-1].append(one / other if pair % 2 else other / one)
+        teams = {
+            "ours": {"alone": alone_ours, "imported first": after, "imported after": before},
+            "theirs": {"alone": alone_theirs, "imported first": after, "imported after": before},
+        }
+        for whose, team in teams.items():
+            times: dict[str, list[float]] = {name: [] for name in team}
+            for turn in range(-1, ROUNDS):
+                for name in team if turn % 2 else reversed(team):
+                    seconds = team[name].time(whose)
+                    if turn >= 0:
+                        times[name].append(seconds)
+            fast = {name: float(np.quantile(found, 0.1)) for name, found in times.items()}
+            for order in list(team)[1:]:
+                ratios.setdefault((order, whose), []).append(fast[order] / fast["alone"])
 
 
-def interval(ratios: list[list[float]], draws: int = 2000) -> tuple[float, float, float]:
-    """Median, and the 95% interval of a bootstrap that draws processes, then pairs of each."""
-    table, rng = np.asarray(ratios), np.random.default_rng(0)
-    processes, pairs = table.shape
-    rows = rng.integers(0, processes, (draws, processes, 1))
-    medians = np.median(table[rows, rng.integers(0, pairs, (draws, processes, pairs))], axis=(1, 2))
-    low, high = np.percentile(medians, (2.5, 97.5))
-    return float(np.median(table)), float(low), float(high)
-
-
-def shown(ratios: list[list[float]]) -> str:
-    middle, low, high = interval(ratios)
-    return f"{middle:.3f} ({low:.3f} to {high:.3f})"
+def shown(ratios: list[float]) -> str:
+    return f"{median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("libraries", nargs="*", metavar="LIBRARY", help=", ".join(THEIRS))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=PROCESSES, help="of each kind")
     parser.add_argument("--workload", nargs="+", default=WORKLOADS, help="of fastnn bench")
     options: Any = parser.parse_args(arguments)
     if unknown := set(options.libraries) - set(THEIRS):
@@ -182,7 +179,7 @@ def main(arguments: list[str] | None = None) -> None:
             continue
         for workload in options.workload:
             ratios: Ratios = {}
-            for _ in range(PROCESSES):
+            for _ in range(options.processes):
                 measure(library, workload, options.threads, ratios)
             for order in "imported first", "imported after":
                 print(
