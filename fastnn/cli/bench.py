@@ -355,6 +355,9 @@ def _tasks(arguments: argparse.Namespace) -> tuple[list[Any], Effort]:
     default: Iterable[str] = QUICK_WORKLOADS if quick else workloads.WORKLOADS
     if arguments.neighbour:
         default = threads.NEIGHBOUR_WORKLOADS
+    for name in wanted if arguments.breakdown else ():
+        if name.endswith(".safetensors") and not Path(name).is_file():
+            raise FileNotFoundError(f"{name}: there is no such model file")
     if arguments.breakdown and arguments.threads > 1:
         raise ValueError("--breakdown is of one thread: leave out --threads")
     return [
