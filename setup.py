@@ -55,7 +55,7 @@ FLAGS = [
     "-std=c11", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden",
 ]  # fmt: skip
 
-# Nothing is thrown through the vector code, and Python never ends a thread in it: this saves 35 kB of the wheel.
+# Nothing is thrown through the vector code, and Python ends no thread in it: this saves 35 kB of the wheel.
 # A debugger finds its way with FASTNN_CFLAGS=-g, which brings tables of its own. Windows cannot do without.
 VECTOR_FLAGS = ["-fno-asynchronous-unwind-tables"] if sys.platform == "linux" else []
 
