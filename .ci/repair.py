@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import zipfile
 from pathlib import Path
 
 LICENSES = Path(__file__).parent / "licenses"
@@ -29,6 +30,13 @@ TOOLS = {
 
 def run(*command: str) -> None:
     subprocess.run([sys.executable, *command], check=True)
+
+
+def squeeze(packed: Path, made: Path) -> None:
+    """The same archive, compressed as well as the format allows (`wheel pack` takes the usual level)."""
+    with zipfile.ZipFile(packed) as old, zipfile.ZipFile(made, "w") as new:
+        for entry in old.infolist():
+            new.writestr(entry, old.read(entry), zipfile.ZIP_DEFLATED, compresslevel=9)
 
 
 def repair(wheel: Path, folder: Path) -> Path:
@@ -54,7 +62,10 @@ def repair(wheel: Path, folder: Path) -> Path:
             text = text.replace("License-File:", f"License-File: {name}.txt\nLicense-File:", 1)
             metadata.write_text(text, encoding="utf-8", newline="\n")
         folder.mkdir(parents=True, exist_ok=True)
-        run("-m", "wheel", "pack", "--dest-dir", str(folder), str(tree))
+        packed = Path(temporary, "packed")
+        packed.mkdir()
+        run("-m", "wheel", "pack", "--dest-dir", str(packed), str(tree))
+        squeeze(packed / made.name, folder / made.name)
         return folder / made.name
 
 

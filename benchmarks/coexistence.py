@@ -3,11 +3,18 @@
     python benchmarks/coexistence.py                     every library that is installed, one thread
     python benchmarks/coexistence.py --threads 2 torch   this one, on two threads
 
-A process for each order of the imports, and one for either library alone; all of them three times, since
-where the memory of a process lies is chance. Both libraries have worked before anything is timed, so
-that their thread pools are there. A row gives the median of the paired
-ratios of times, with its 95% interval: above 1 the step is slower beside the other library. The
-last column is the other way round: a step of that library with fastnn in its process.
+A process for each order of the imports, and one for either library alone; all of them several times,
+since where the memory of a process lies is chance. Both libraries have worked before anything is timed,
+so that their thread pools are there; before each round these have time to fall asleep, for a thread that
+still waits for work of the round before keeps a core from the next one.
+
+Neighbours only ever lengthen a round, and on two threads one of them is enough to double it: medians of
+two threads say nothing on a shared machine. So each process is judged by the fastest fifth of its rounds,
+which another library that took time from every step would lengthen as well. A row gives the median over
+the processes of the ratio beside the other library to alone, with all of them from the lowest to the
+highest: above 1 the step is slower beside the other library. The last column is the other way round: a
+step of that library with fastnn in its process. "numpy" is the control: fastnn brings NumPy itself, so
+what differs is chance.
 """
 
 from __future__ import annotations
@@ -18,12 +25,16 @@ import subprocess
 import sys
 from contextlib import ExitStack, closing
 from importlib.util import find_spec
+from statistics import median
+from time import sleep
 from typing import Any
 
-from fastnn.bench.client import available_cpus, environment
-from fastnn.bench.pairs import paired_ratio
+import numpy as np
 
-SECONDS, PAIRS, PROCESSES = 0.05, 11, 3
+from fastnn.bench.client import available_cpus, environment
+
+SECONDS, ROUNDS, PROCESSES = 0.01, 25, 5
+PAUSE = 0.05  # longer than the pool of any of these spins: that of OpenBLAS 2^26 cycles
 WORKLOADS = ("digits-bn", "medium")
 
 OURS = """
@@ -35,7 +46,6 @@ ours = FastNNSteps(WORKLOADS["{workload}"]).run
 ours(3)
 """
 THEIRS = {
-    # fastnn brings NumPy itself: what differs here is chance
     "numpy": """
 import numpy
 d = numpy.ones((300, 300))
@@ -111,6 +121,7 @@ class Process:
     def time(self, whose: str) -> float:
         """Seconds for a step of "ours" or "theirs"."""
         assert self.process.stdin is not None and self.process.stdout is not None
+        sleep(PAUSE)
         self.process.stdin.write(f"{whose}\n")
         answer = self.process.stdout.readline()
         if not answer:
@@ -121,37 +132,43 @@ class Process:
         self.process.communicate()
 
 
-Times = dict[tuple[str, str], tuple[list[float], list[float]]]
+# order of the imports and whose step -> the ratio of each pair of processes
+Ratios = dict[tuple[str, str], list[float]]
 
 
-def measure(library: str, workload: str, threads: int, times: Times) -> None:
-    """PAIRS more times of each kind of step, beside the other library and alone, in new processes."""
+def measure(library: str, workload: str, threads: int, ratios: Ratios) -> None:
+    """One more ratio of each kind of step, beside the other library to alone, in new processes."""
     ours, theirs = OURS, THEIRS[library]
     with ExitStack() as stack:
         alone_ours, alone_theirs, after, before = (
             stack.enter_context(closing(Process(parts, threads, workload)))
             for parts in ([ours], [theirs], [theirs, ours], [ours, theirs])
         )
-        for pair in range(-1, PAIRS):
-            for order, beside in ("imported first", after), ("imported after", before):
-                for whose, alone in ("ours", alone_ours), ("theirs", alone_theirs):
-                    lists = times.setdefault((order, whose), ([], []))
-                    turn = list(zip((beside, alone), lists, strict=True))
-                    for process, seconds in turn if pair % 2 else turn[::-1]:
-                        measured = process.time(whose)
-                        if pair >= 0:
-                            seconds.append(measured)
+        teams = {
+            "ours": {"alone": alone_ours, "imported first": after, "imported after": before},
+            "theirs": {"alone": alone_theirs, "imported first": after, "imported after": before},
+        }
+        for whose, team in teams.items():
+            times: dict[str, list[float]] = {name: [] for name in team}
+            for turn in range(-1, ROUNDS):
+                for name in team if turn % 2 else reversed(team):
+                    seconds = team[name].time(whose)
+                    if turn >= 0:
+                        times[name].append(seconds)
+            fast = {name: float(np.quantile(found, 0.1)) for name, found in times.items()}
+            for order in list(team)[1:]:
+                ratios.setdefault((order, whose), []).append(fast[order] / fast["alone"])
 
 
-def shown(times: tuple[list[float], list[float]]) -> str:
-    found = paired_ratio(*times)
-    return f"{found.median:.3f} ({found.low:.3f} to {found.high:.3f})"
+def shown(ratios: list[float]) -> str:
+    return f"{median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("libraries", nargs="*", metavar="LIBRARY", help=", ".join(THEIRS))
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--processes", type=int, default=PROCESSES, help="of each kind")
     parser.add_argument("--workload", nargs="+", default=WORKLOADS, help="of fastnn bench")
     options: Any = parser.parse_args(arguments)
     if unknown := set(options.libraries) - set(THEIRS):
@@ -161,13 +178,13 @@ def main(arguments: list[str] | None = None) -> None:
             print(f"{library}: not installed", file=sys.stderr)
             continue
         for workload in options.workload:
-            times: Times = {}
-            for _ in range(PROCESSES):
-                measure(library, workload, options.threads, times)
+            ratios: Ratios = {}
+            for _ in range(options.processes):
+                measure(library, workload, options.threads, ratios)
             for order in "imported first", "imported after":
                 print(
-                    f"{library:8}{order:16}{workload:10} ours {shown(times[order, 'ours'])}, "
-                    f"theirs {shown(times[order, 'theirs'])}",
+                    f"{library:8}{order:16}{workload:10} ours {shown(ratios[order, 'ours'])}, "
+                    f"theirs {shown(ratios[order, 'theirs'])}",
                     flush=True,
                 )
 

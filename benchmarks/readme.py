@@ -110,7 +110,8 @@ def _ratio(peer: dict[str, Any]) -> str:
 def _machine(document: dict[str, Any]) -> str:
     machine, settings = document["machine"], document["settings"]
     versions = "; ".join(
-        f"{name} {' '.join(found.values())}" for name, found in document["versions"].items()
+        f"{name} {' '.join(dict.fromkeys(found.values()))}"  # jax and jaxlib are mostly the same
+        for name, found in document["versions"].items()
     )
     pinned = ", not pinned" if settings.get("unpinned") else ""
     return (

@@ -231,3 +231,56 @@ def test_results_beyond_the_caches(
     given = {"y": y, "dx_out": in_place}
     functional.batchnorm_backward(in_place, x, gamma, used, rstd, **given, **options)
     assert in_place.tobytes() == dx.tobytes()
+
+
+#: More columns than a piece of batchnorm_long.h, more rows than it is high, longer runs, many short runs.
+PIECES = {
+    "wide rows": ((11, 2500), 1),
+    "narrow rows": ((600, 3), 1),
+    "long runs": ((2, 3, 45, 50), 1),
+    "short runs": ((3, 700, 3), 1),
+}
+
+
+@each_dtype
+@pytest.mark.parametrize("activation", ["tanh", "selu", "softplus", "gelu", "hard_swish", "relu6"])
+@pytest.mark.parametrize("layout", PIECES)
+def test_activations_in_pieces(
+    layout: str, activation: str, dtype: Any, isa: str, thread_count: None
+) -> None:
+    shape, axis = PIECES[layout]
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    gamma, beta = (rng.uniform(0.5, 1.5, shape[axis]).astype(dtype) for _ in range(2))
+    results = []
+    for threads in (1, 2):
+        fastnn.set_num_threads(threads)
+        out = functional.batchnorm_forward(x, gamma, beta, activation=activation, axis=axis)
+        y, mean, rstd = out
+        gradients = functional.batchnorm_backward(
+            dy, x, gamma, mean, rstd, beta=beta, y=y, activation=activation, axis=axis
+        )
+        results.append((*out, *gradients))
+    # dx may take the place of dy
+    into = dy.copy()
+    functional.batchnorm_backward(
+        into, x, gamma, mean, rstd, beta=beta, y=y, activation=activation, axis=axis, dx_out=into
+    )
+    np.testing.assert_array_equal(into, gradients[0])
+    for one, two in zip(*results, strict=True):
+        np.testing.assert_array_equal(one, two, err_msg=isa)
+    wide = [array.astype(np.float64) for array in (x, gamma, beta, dy)]
+    want = reference.batchnorm_forward(*wide[:3], activation=activation, axis=axis)
+    want += reference.batchnorm_backward(
+        wide[3],
+        wide[0],
+        wide[1],
+        *want[1:],
+        beta=wide[2],
+        y=want[0],
+        activation=activation,
+        axis=axis,
+    )
+    for got, expected in zip(results[0], want, strict=True):
+        size = max(1.0, float(np.abs(expected).max()))
+        np.testing.assert_allclose(got, expected, rtol=0, atol=200 * np.finfo(dtype).eps * size)

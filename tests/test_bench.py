@@ -18,7 +18,17 @@ import pytest
 
 import fastnn
 from fastnn import cli, functional, reference
-from fastnn.bench import breakdown, kernels, oracle, pairs, report, roofline, threads, workloads
+from fastnn.bench import (
+    breakdown,
+    kernels,
+    oracle,
+    pairs,
+    report,
+    roofline,
+    threads,
+    worker,
+    workloads,
+)
 from fastnn.bench.client import (
     YNNPACK,
     NotApplicable,
@@ -468,6 +478,23 @@ def test_durations_read_back(seconds: float) -> None:
     scale = {"s": 1, "ms": 1e-3, "µs": 1e-6, "ns": 1e-9}[unit]
     assert float(number) * scale == pytest.approx(seconds, rel=6e-3)
     assert len(number) <= 5
+
+
+def test_a_round_of_one_step_is_warmed_only_where_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[int] = []
+    runner = worker.StepRunner(NumPy(1), SMALL["relu"])
+    monkeypatch.setattr(runner.steps, "run", lambda count: runs.append(count) or count)
+    runner.time(1)
+    assert runs == [1, 1]
+    runner.time(1, warm=False)
+    assert runs == [1, 1, 1]
+    runner.time(3, warm=False)
+    assert runs == [1, 1, 1, 1, 3]
+
+
+def test_breakdown_of_a_file_that_is_not_there(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "--breakdown", "nothing.safetensors"]) == 2
+    assert "nothing.safetensors: there is no such model file" in capsys.readouterr().err
 
 
 def test_breakdown_accounts_for_the_step() -> None:

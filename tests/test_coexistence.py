@@ -1,12 +1,13 @@
 """Other libraries in the same process, imported before fastnn or after it.
 
 They bring thread pools of their own: PyTorch and scikit-learn a copy of libgomp each, JAX the threads of
-XLA. None may crash, hang or change a bit; `benchmarks/coexistence.py` measures that none costs time.
+XLA. None may crash, hang, change a bit or cost time (`benchmarks/coexistence.py` measures it).
 """
 
 from __future__ import annotations
 
-from importlib.util import find_spec
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
+from pathlib import Path
 
 import pytest
 from processes import printed
@@ -101,3 +102,26 @@ def test_neither_crashes_nor_changes_a_bit(library: str, first: str, alone: str)
     code = "".join(parts if first == "fastnn" else parts[::-1]) + TOGETHER
     # Python 3.12 and JAX warn of any fork of a process with threads; ours is what is tested
     assert printed(code, PYTHONWARNINGS="ignore", JAX_PLATFORMS="cpu") == alone
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("library", THEIRS)
+def test_a_step_takes_no_longer_beside_another_library(library: str, threads: int) -> None:
+    """By more than 5%, in neither order: that is, not in each of several pairs of processes."""
+    if find_spec(library) is None:
+        pytest.skip(f"{library} is not installed")
+    path = Path(__file__).parents[1] / "benchmarks/coexistence.py"
+    if not path.is_file():
+        pytest.skip("the benchmarks are not here")
+    spec = spec_from_file_location("coexistence", path)
+    assert spec is not None and spec.loader is not None
+    coexistence = module_from_spec(spec)
+    spec.loader.exec_module(coexistence)
+    if len(coexistence.available_cpus()) < threads:
+        pytest.skip("one core")
+    ratios: dict[tuple[str, str], list[float]] = {}
+    for _ in range(3):
+        coexistence.measure(library, "medium", threads, ratios)
+    for order in ("imported first", "imported after"):
+        assert min(ratios[order, "ours"]) <= 1.05, ratios

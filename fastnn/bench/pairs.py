@@ -23,7 +23,8 @@ class Effort:
 
     `min_pairs` undisturbed pairs of rounds of about `round_seconds` each (or of one step, where a
     step takes longer), and more, up to `max_pairs`, until `budget` seconds have passed. After
-    `limit` seconds it ends with the pairs that there are, three at least.
+    `limit` seconds it ends with the pairs that there are, three at least. Each round follows an
+    untimed step, which brings back the caches, but a round of a single step only if `warm`.
     """
 
     round_seconds: float
@@ -31,11 +32,15 @@ class Effort:
     max_pairs: int
     budget: float
     limit: float = 600.0
+    warm: bool = True
 
 
 FEWEST_PAIRS = 3
 STEPS = Effort(round_seconds=0.05, min_pairs=30, max_pairs=60, budget=10.0)
-QUICK_STEPS = Effort(round_seconds=0.02, min_pairs=30, max_pairs=30, budget=1.5, limit=10.0)
+# The pairs must fit into a share of a minute, also those of steps of 60 ms with four contenders.
+QUICK_STEPS = Effort(
+    round_seconds=0.005, min_pairs=30, max_pairs=30, budget=1.5, limit=20.0, warm=False
+)
 # Calls come by the hundred: short rounds.
 CALLS = Effort(round_seconds=0.004, min_pairs=30, max_pairs=40, budget=0.5)
 # For a picture of all kernels, of ours alone.
@@ -176,7 +181,7 @@ def alternate(
     def run(worker: WorkerProcess) -> Round:
         if pause:
             time.sleep(pause)
-        answer = worker.ask("time", steps=steps[worker.name])
+        answer = worker.ask("time", steps=steps[worker.name], warm=effort.warm)
         # Threads that wait for one another are not on a core either: the share tells nothing.
         undisturbed = worker.threads > 1 or answer["share"] >= UNDISTURBED
         return Round(answer["seconds"] / answer["steps"], undisturbed)

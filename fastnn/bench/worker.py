@@ -8,7 +8,8 @@ stdout for each line of JSON on stdin, and sleeps in between:
 ``{"do": "check", "steps": k}``        ``{"losses": […]}`` of a step, ``{"error": …}`` of a call
 ``{"do": "calibrate", "seconds": s}``  ``{"steps": n}``: so many take about that long
 ``{"do": "time", "steps": n}``         ``{"seconds": …, "steps": …, "share": …}``; the share of the
-                                       round in which the process was on a core
+                                       round in which the process was on a core; ``"warm": false``
+                                       leaves out the untimed step before a single one
 ``{"do": "peak", "dtype": …}``         ``{"flops": …}`` of all threads together
 ``{"do": "copy", "size": bytes}``      ``{"bandwidth": …}`` of one core
 ``{"do": "cpu"}``                      ``{"seconds": …}`` of processor time so far
@@ -70,12 +71,14 @@ class StepRunner:
         self.steps.restore()
         return {"losses": self.steps.losses(count)}
 
-    def time(self, count: int) -> tuple[float, int]:
-        """Time at least `count` steps; one untimed step before them brings back the caches."""
+    def time(self, count: int, warm: bool = True) -> tuple[float, int]:
+        """Time at least `count` steps; one untimed step before them brings back the caches (before
+        a single one only if `warm`)."""
         spent, done = 0.0, 0
         while done < count:
             self.steps.restore()
-            self.steps.run(1)
+            if warm or count > 1:
+                self.steps.run(1)
             chunk = min(count - done, STEPS_BETWEEN_RESTORES)
             start = time.perf_counter()
             done += self.steps.run(chunk)
@@ -98,9 +101,10 @@ class CallRunner:
 
         return {"error": oracle.error_of(self.task, self.arrays, tuple(self.call()))}
 
-    def time(self, count: int) -> tuple[float, int]:
+    def time(self, count: int, warm: bool = True) -> tuple[float, int]:
         call = self.call
-        call()
+        if warm or count > 1:
+            call()
         start = time.perf_counter()
         for _ in repeat(None, count):
             call()
@@ -164,9 +168,9 @@ class Worker:
                 return {"steps": max(1, round(done * seconds / spent))}
             count = done * 2
 
-    def do_time(self, steps: int) -> dict[str, Any]:
+    def do_time(self, steps: int, warm: bool = True) -> dict[str, Any]:
         cpu, wall = time.process_time(), time.perf_counter()
-        spent, done = self.built.time(steps)
+        spent, done = self.built.time(steps, warm)
         cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         return {"seconds": spent, "steps": done, "share": cpu / wall}
 

@@ -1,7 +1,7 @@
 /* Activations: the point functions, and the loops over arrays that they share.
  *
- * To add one: its two point functions here, its line in FNN_ACTIVATION_LIST (table.h), its name in
- * activations.pyx, its twin in reference, its line in tests/cases.py.
+ * To add one: its two point functions here, its line in FNN_ACTIVATION_LIST (table.h) and in the lists of
+ * batchnorm_long.h, its name in activations.pyx, its twin in reference, its line in tests/cases.py.
  *   <name>(x, p)           y = f(x)
  *   <name>_grad(dy, s, p)  dx = dy f'(x), from the saved s: y (OUTPUT) or x (INPUT), as the list says
  * p: the parameters of the activation, each already spread over a vector.

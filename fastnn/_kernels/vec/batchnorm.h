@@ -11,7 +11,7 @@
  * a large b), and what rounding takes from the mean the caller puts into `shift`.  Statistics are
  * means and M2 of CHUNK rows, merged in row order in double (Chan, Golub and LeVeque 1979).
  * Split over threads by columns, or by blocks of rows whose statistics are merged in order.
- * For channels that are runs of several elements see batchnorm_runs.h.
+ * For channels that are runs of several elements see batchnorm_runs.h, for long activations batchnorm_long.h.
  */
 #undef PANEL
 #define CHUNK 128                           /* rows whose sums are taken in the type of x */
@@ -163,21 +163,33 @@ static void FN(batchnorm_coefficients)(void *dgamma_, void *dbeta_, void *c_g_, 
     }
 }
 
-/* What an activation's derivative is taken from: its saved output, or z computed again.  (saved is any
- * matrix of the shape of x where the activation does not read it.) */
-#define SAVED_OUTPUT(r) GET(s + (r) * lds)
-#define SAVED_INPUT(r) v_fma(xc, GET(scale), GET(shift))
+/* The activations that these kernels have inside of them, forward and backward. The others take longer than it takes
+ * to go over the elements once more, and are in batchnorm_long.h. */
+#define FNN_SHORT_FORWARD_LIST(X) \
+    X(identity, OUTPUT)           \
+    X(relu, OUTPUT)               \
+    X(leaky_relu, OUTPUT)         \
+    X(relu6, OUTPUT)              \
+    X(hard_tanh, OUTPUT)          \
+    X(hard_sigmoid, OUTPUT)
+#define FNN_SHORT_BACKWARD_LIST(X) \
+    FNN_SHORT_FORWARD_LIST(X)      \
+    X(elu, OUTPUT)                 \
+    X(sigmoid, OUTPUT)             \
+    X(tanh, OUTPUT)                \
+    X(selu, OUTPUT)
+/* Along runs (batchnorm_runs.h), only those whose code is a few instructions. */
+#define FNN_SHORT_RUN_LIST(X) X(identity, OUTPUT) X(relu, OUTPUT) X(leaky_relu, OUTPUT)
 
-/* Rows that are done side by side: they share what is loaded per channel, and their operations overlap.  A long
- * activation keeps the units busy by itself, and its code is not worth repeating. */
+/* Rows that are done side by side: they share what is loaded per channel, and their operations overlap. Where an
+ * activation is seldom used, the code is not worth repeating. */
 #define MOST_ABREAST 4
 #ifndef FNN_ABREAST
 #define FNN_ABREAST
 enum {
     FNN_ABREAST_identity = 4, FNN_ABREAST_relu = 4, FNN_ABREAST_leaky_relu = 4, FNN_ABREAST_elu = 1,
-    FNN_ABREAST_sigmoid = 1, FNN_ABREAST_tanh = 1, FNN_ABREAST_selu = 1, FNN_ABREAST_softplus = 1,
-    FNN_ABREAST_relu6 = 1, FNN_ABREAST_hard_tanh = 1, FNN_ABREAST_hard_sigmoid = 1, FNN_ABREAST_silu = 1,
-    FNN_ABREAST_gelu = 1, FNN_ABREAST_gelu_tanh = 1, FNN_ABREAST_hard_swish = 1
+    FNN_ABREAST_sigmoid = 1, FNN_ABREAST_tanh = 1, FNN_ABREAST_selu = 1, FNN_ABREAST_relu6 = 1,
+    FNN_ABREAST_hard_tanh = 1, FNN_ABREAST_hard_sigmoid = 1
 };
 #endif
 
@@ -203,7 +215,11 @@ enum {
                                       FNN_ABREAST_##name, cols, p);                                  \
         for (; i < rows; i++)                                                                        \
             FN(apply_rows_##name)(y + i * ldy, ldy, x + i * ldx, ldx, mean, scale, shift, 1, cols, p); \
-    }                                                                                                \
+    }
+FNN_SHORT_FORWARD_LIST(X)
+#undef X
+
+#define X(name, saves)                                                                               \
     INLINE void FN(backward_sum_rows_##name)(                                                        \
         real *restrict sum_g, real *restrict sum_gx, const real *dy, ptrdiff_t lddy, const real *x, ptrdiff_t ldx, \
         const real *s, ptrdiff_t lds, const real *mean, const real *scale, const real *shift, const int rows, \
@@ -212,7 +228,7 @@ enum {
         EACH_VECTOR(FN(lead_of)(x, cols), const vec m = GET(mean); vec total = GET(sum_g); vec total_x = GET(sum_gx); \
                     for (int r = 0; r < rows; r++) {                                                 \
                         const vec xc = GET(x + r * ldx) - m;                                         \
-                        const vec g = FN(name##_grad)(GET(dy + r * lddy), SAVED_##saves(r), p);      \
+                        const vec g = FN(name##_grad)(GET(dy + r * lddy), GET(s + r * lds), p);      \
                         total += g;                                                                  \
                         total_x = v_fma(g, xc, total_x);                                             \
                     } PUT(sum_g, total);                                                             \
@@ -254,7 +270,7 @@ enum {
                     const vec c = GET(c_1); vec v[MOST_ABREAST];                                       \
                     for (int r = 0; r < rows; r++) {                                                 \
                         const vec xc = GET(x + r * ldx) - m;                                         \
-                        const vec g = FN(name##_grad)(GET(dy + r * lddy), SAVED_##saves(r), p);      \
+                        const vec g = FN(name##_grad)(GET(dy + r * lddy), GET(s + r * lds), p);      \
                         v[r] = v_fma(g, a, v_fma(xc, b, c));                                         \
                     } for (int r = 0; r < rows; r++) PUT(dx + r * lddx, v[r]););                     \
     }                                                                                                \
@@ -282,14 +298,12 @@ enum {
         FN(backward_sum_rows_##name)(g_sum, gx_sum, (const real *)dy_ + i * lddy + j0, lddy,         \
                                      (const real *)x_ + i * ldx + j0, ldx, (const real *)saved_ + i * lds + j0, lds, \
                                      mean, scale, shift, at_once, cols, p);
-FNN_ACTIVATION_LIST(X)
+FNN_SHORT_BACKWARD_LIST(X)
 #undef X
 #undef AT_ROWS
 #undef EACH_VECTOR
 #undef GET
 #undef PUT
-#undef SAVED_OUTPUT
-#undef SAVED_INPUT
 #undef MOST_ABREAST
 #undef CHUNK
 #undef START

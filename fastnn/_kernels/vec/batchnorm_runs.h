@@ -1,6 +1,6 @@
 /* Batch normalisation of x (rows, channels, inner), each channel a run of `inner` contiguous elements: images
  * (N, C, H, W) are (N, C, H W).  The formulas, the accuracy and what may alias what stand in batchnorm.h; the
- * vectors lie along a run here, the last one masked.  `ld`: from one row to the next, in elements.
+ * vectors lie along a run here, the last one masked; most activations go the way of batchnorm_long.h.  `ld`: from one row to the next, in elements.
  * Split over threads by channels, or by blocks of rows whose statistics are merged in order.
  */
 #define RUN 1024 /* elements whose sums are taken in the type of x: of several rows where runs are short */
@@ -8,10 +8,9 @@
 #define START 64  /* elements whose mean is the first origin */
 #define SUMS 4    /* vectors side by side: independent sums hide the adder's latency */
 
-/* The vectors of `rows` runs; v: which of the SUMS, at: of its first element in the run.  `wide`: several side by
- * side; else (a long activation, see FNN_ABREAST) one by one.  `lead`: of them up to an aligned one, where the result
- * of an element does not depend on its place in a vector. */
-#define EACH_VECTOR(wide, lead, body)                                     \
+/* The vectors of `rows` runs; v: which of the SUMS, at: of its first element in the run.  `lead`: elements up to
+ * an aligned one, where the result of an element does not depend on its place in a vector. */
+#define EACH_VECTOR(lead, body)                                           \
     for (ptrdiff_t i = 0; i < rows; i++) {                                \
         ptrdiff_t at = 0;                                                 \
         if ((lead) > 0) {                                                 \
@@ -20,26 +19,19 @@
             body                                                          \
             at += n;                                                      \
         }                                                                 \
-        while (wide && at + SUMS * VL <= inner)                           \
+        while (at + SUMS * VL <= inner)                                   \
             _Pragma("GCC unroll 4") for (int v = 0; v < SUMS; v++) {      \
                 const int whole = 1, n = VL;                              \
                 (void)v;                                                  \
                 body                                                      \
                 at += VL;                                                 \
             }                                                             \
-        if (wide) {                                                       \
-            _Pragma("GCC unroll 4") for (int v = 0; v < SUMS - 1; v++)    \
-                if (at + VL <= inner) {                                   \
-                    const int whole = 1, n = VL;                          \
-                    (void)v;                                              \
-                    body                                                  \
-                    at += VL;                                             \
-                }                                                         \
-        } else                                                            \
-            for (; at + VL <= inner; at += VL) {                          \
-                const int whole = 1, n = VL, v = 0;                       \
+        _Pragma("GCC unroll 4") for (int v = 0; v < SUMS - 1; v++)        \
+            if (at + VL <= inner) {                                       \
+                const int whole = 1, n = VL;                              \
                 (void)v;                                                  \
                 body                                                      \
+                at += VL;                                                 \
             }                                                             \
         if (at < inner) {                                                 \
             const int whole = 0, n = (int)(inner - at), v = SUMS - 1;     \
@@ -55,7 +47,7 @@
 INLINE real FN(mean_of_runs)(const real *restrict x, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t inner) {
     const vec first = v_set1(*x);
     vec sum[SUMS] = {{0}};
-    EACH_VECTOR(1, 0, sum[v] += ONLY(GET(x, ld) - first);)
+    EACH_VECTOR(0, sum[v] += ONLY(GET(x, ld) - first);)
     return *x + (real)(TOTAL(sum) / (double)(rows * inner));
 }
 
@@ -70,7 +62,7 @@ INLINE void FN(merge_runs)(double *mean, double *m2, const real *restrict x, ptr
     }
     const vec origin = v_set1(centre);
     vec sum[SUMS] = {{0}}, square[SUMS] = {{0}};
-    EACH_VECTOR(1, 0, const vec d = ONLY(GET(x, ld) - origin); sum[v] += d; square[v] = v_fma(d, d, square[v]);)
+    EACH_VECTOR(0, const vec d = ONLY(GET(x, ld) - origin); sum[v] += d; square[v] = v_fma(d, d, square[v]);)
     const double count = (double)(rows * inner), share = count / (before + count);
     const double total = TOTAL(sum), offset = total / count, inside = TOTAL(square) - total * offset;
     const double delta = centre - *mean + offset;
@@ -96,9 +88,6 @@ static void FN(batchnorm_run_statistics)(double *mean, double *m2, const void *x
     }
 }
 
-#define SAVED_OUTPUT GET(s, lds)
-#define SAVED_INPUT v_fma(xc, a, b)
-
 #define X(name, saves)                                                                               \
     static void FN(batchnorm_run_apply_##name)(void *y_, ptrdiff_t ldy, const void *x_, ptrdiff_t ldx, \
                                                const void *mean_, const void *scale_, const void *shift_, \
@@ -113,7 +102,7 @@ static void FN(batchnorm_run_statistics)(double *mean, double *m2, const void *x
                 const real *x = (const real *)x_ + row * ldx + c * inner;                            \
                 const vec m = v_set1(mean[c]), a = v_set1(scale[c]), b = v_set1(shift[c]);           \
                 const int lead = inner < 8 * VL ? 0 : FN(lead_of)(y, inner);                         \
-                EACH_VECTOR(FNN_ABREAST_##name > 1, lead, const vec z = v_fma(GET(x, 0) - m, a, b);                                \
+                EACH_VECTOR(lead, const vec z = v_fma(GET(x, 0) - m, a, b);                          \
                             PUT(y, FN(name)(z, p));)                                                 \
             }                                                                                        \
     }                                                                                                \
@@ -137,8 +126,8 @@ static void FN(batchnorm_run_statistics)(double *mean, double *m2, const void *x
                     const real *s = (const real *)saved_ + i0 * lds + c * run + k0;                  \
                     vec total[SUMS] = {{0}}, total_x[SUMS] = {{0}};                                  \
                     (void)s;                                                                         \
-                    EACH_VECTOR(FNN_ABREAST_##name > 1, 0, const vec xc = ONLY(GET(x, ldx) - m);                                \
-                                const vec g = ONLY(FN(name##_grad)(GET(dy, lddy), SAVED_##saves, p)); \
+                    EACH_VECTOR(0, const vec xc = ONLY(GET(x, ldx) - m);                             \
+                                const vec g = ONLY(FN(name##_grad)(GET(dy, lddy), GET(s, lds), p));  \
                                 total[v] += g; total_x[v] = v_fma(g, xc, total_x[v]);)               \
                     sum_g[c] += TOTAL(total);                                                        \
                     sum_gx[c] += TOTAL(total_x);                                                     \
@@ -164,21 +153,19 @@ static void FN(batchnorm_run_statistics)(double *mean, double *m2, const void *x
                 const vec by_g = v_set1(c_g[c]), by_x = v_set1(c_x[c]), by_1 = v_set1(c_1[c]);       \
                 const int lead = inner < 8 * VL ? 0 : FN(lead_of)(dx, inner);                        \
                 (void)a, (void)b, (void)s;                                                           \
-                EACH_VECTOR(FNN_ABREAST_##name > 1, lead, const vec xc = GET(x, 0) - m;                                            \
-                            const vec g = FN(name##_grad)(GET(dy, 0), SAVED_##saves, p);             \
+                EACH_VECTOR(lead, const vec xc = GET(x, 0) - m;                                      \
+                            const vec g = FN(name##_grad)(GET(dy, 0), GET(s, 0), p);                 \
                             PUT(dx, v_fma(g, by_g, v_fma(xc, by_x, by_1)));)                         \
             }                                                                                        \
     }
 #define PUT(p, value) (whole ? v_store((p) + at, value) : v_store_part((p) + at, value, n))
-FNN_ACTIVATION_LIST(X)
+FNN_SHORT_RUN_LIST(X)
 #undef X
 #undef PUT
 #undef EACH_VECTOR
 #undef GET
 #undef ONLY
 #undef TOTAL
-#undef SAVED_OUTPUT
-#undef SAVED_INPUT
 #undef RUN
 #undef LONG
 #undef SUMS

@@ -8,6 +8,7 @@
 #include "losses.h"
 #include "batchnorm.h"
 #include "batchnorm_runs.h"
+#include "batchnorm_long.h"
 #include "stream.h"
 #include "gemm.h"
 #include "skinny.h"
