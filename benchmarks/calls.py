@@ -3,11 +3,12 @@
     python benchmarks/calls.py                 all
     python benchmarks/calls.py dense softmax   those whose names begin so
 
-One thread, one process, outputs given; rounds of the two are alternated and medians printed, in
-nanoseconds. "over NumPy" is the median of the paired differences: what issue 4 bounds by 300 ns where
-NumPy does it in one ufunc, and issue 3 for products. Where NumPy has no form of its own (or one of
-many calls), the time itself stands for what the call costs over its arithmetic, which at 64 elements is
-20 to 150 ns.
+One thread, one process, outputs given; rounds are alternated and medians printed, in nanoseconds.
+
+`arithmetic` is a 32nd of what 256 more rows cost. `price` is the rest of the call, which issue 4 bounds
+by 1000 ns: Python's call, arguments and results, what is done per channel, and 50 ns of this command's
+own lambda. `over NumPy` is the median of the paired differences to NumPy's call: at most 300 ns are asked
+where NumPy does the same in one ufunc.
 """
 
 from __future__ import annotations
@@ -24,19 +25,23 @@ import fastnn
 from fastnn import functional as F
 
 ROUNDS, CALLS = 41, 400
+ROWS, MORE_ROWS = 8, 256
 Call = Callable[[], Any]
 
 
-def calls() -> dict[str, tuple[Call, Call | None]]:
-    """By name: our call, and NumPy's."""
+def calls(rows: int = ROWS) -> dict[str, tuple[Call, Call | None]]:
+    """By name: our call on `rows` rows of 8, and NumPy's."""
     rng = np.random.default_rng(0)
-    x, w, dy, target = rng.standard_normal((4, 8, 8)).astype(np.float32)
-    y, dx, dw, v, h = (np.zeros_like(x) for _ in range(5))
+    x, dy, target = rng.standard_normal((3, rows, 8)).astype(np.float32)
+    parameters = rng.standard_normal((rows, 8)).astype(np.float32)
+    w = rng.standard_normal((8, 8)).astype(np.float32)
+    dw = np.zeros_like(w)
+    y, dx, v, h = (np.zeros_like(x) for _ in range(4))
     b, gamma, beta, mean, rstd, db = (np.ones(8, np.float32) for _ in range(6))
-    running = np.zeros(8, np.float32), np.ones(8, np.float32)
-    sums = np.zeros(8, np.float32), np.zeros(8, np.float32)
-    labels, zero = np.arange(8), np.float32(0)
-    narrow, which = np.zeros((8, 4), np.float32), np.zeros((8, 4), np.uint8)
+    running_mean, running_var = np.zeros(8, np.float32), np.ones(8, np.float32)
+    dgamma, dbeta = np.zeros(8, np.float32), np.zeros(8, np.float32)
+    labels, zero = np.arange(rows) % 8, np.float32(0)
+    narrow, which = np.zeros((rows, 4), np.float32), np.zeros((rows, 4), np.uint8)
     wt, xt = w.T, x.T
 
     def products() -> None:
@@ -46,11 +51,8 @@ def calls() -> dict[str, tuple[Call, Call | None]]:
 
     def numpy_sgd() -> None:
         np.multiply(dy, np.float32(1e-9), out=dx)
-        np.subtract(w, dx, out=w)
+        np.subtract(parameters, dx, out=parameters)
 
-    outs = {"dx_out": dx, "dw_out": dw, "db_out": db}
-    norm_outs = {"y_out": y, "mean_out": mean, "rstd_out": rstd}
-    back_outs = {"dx_out": dx, "dgamma_out": sums[0], "dbeta_out": sums[1]}
     leaky: Any = ("leaky_relu", {"negative_slope": 0.2})
     table: dict[str, tuple[Call, Call | None]] = {
         "relu": (lambda: F.relu(x, out=y), lambda: np.maximum(x, zero, out=y)),
@@ -67,9 +69,14 @@ def calls() -> dict[str, tuple[Call, Call | None]]:
     table |= {
         "dense_forward": (lambda: F.dense_forward(x, w, out=y), lambda: np.matmul(x, w, out=y)),
         "dense_forward b, leaky": (lambda: F.dense_forward(x, w, b, activation=leaky, out=y), None),
-        "dense_backward": (lambda: F.dense_backward(dy, x, w, **outs), products),
+        "dense_backward": (
+            lambda: F.dense_backward(dy, x, w, dx_out=dx, dw_out=dw, db_out=db),
+            products,
+        ),
         "dense_backward relu": (
-            lambda: F.dense_backward(dy, x, w, y=target, activation="relu", **outs),
+            lambda: F.dense_backward(
+                dy, x, w, y=target, activation="relu", dx_out=dx, dw_out=dw, db_out=db
+            ),
             None,
         ),
         "softmax": (lambda: F.softmax(x, out=y), None),
@@ -79,15 +86,50 @@ def calls() -> dict[str, tuple[Call, Call | None]]:
         "maxout_backward": (lambda: F.maxout_backward(narrow, which, 2, dx_out=dx), None),
         "dropout": (lambda: F.dropout(x, 0.5, 1, out=y), None),
         "batchnorm_forward": (
-            lambda: F.batchnorm_forward(x, gamma, beta, *running, **norm_outs),
+            lambda: F.batchnorm_forward(
+                x, gamma, beta, running_mean, running_var, y_out=y, mean_out=mean, rstd_out=rstd
+            ),
+            None,
+        ),
+        "batchnorm_forward relu": (
+            lambda: F.batchnorm_forward(
+                x, gamma, beta, activation="relu", y_out=y, mean_out=mean, rstd_out=rstd
+            ),
             None,
         ),
         "batchnorm_forward inference": (
-            lambda: F.batchnorm_forward(x, gamma, beta, *running, training=False, **norm_outs),
+            lambda: F.batchnorm_forward(
+                x,
+                gamma,
+                beta,
+                running_mean,
+                running_var,
+                training=False,
+                y_out=y,
+                mean_out=mean,
+                rstd_out=rstd,
+            ),
             None,
         ),
         "batchnorm_backward": (
-            lambda: F.batchnorm_backward(dy, x, gamma, mean, rstd, **back_outs),
+            lambda: F.batchnorm_backward(
+                dy, x, gamma, mean, rstd, dx_out=dx, dgamma_out=dgamma, dbeta_out=dbeta
+            ),
+            None,
+        ),
+        "batchnorm_backward relu": (
+            lambda: F.batchnorm_backward(
+                dy,
+                x,
+                gamma,
+                mean,
+                rstd,
+                y=target,
+                activation="relu",
+                dx_out=dx,
+                dgamma_out=dgamma,
+                dbeta_out=dbeta,
+            ),
             None,
         ),
         "softmax_cross_entropy": (
@@ -97,10 +139,13 @@ def calls() -> dict[str, tuple[Call, Call | None]]:
         "multiclass_hinge": (lambda: F.multiclass_hinge(x, labels, dscores_out=dx), None),
         "mean_squared_error": (lambda: F.mean_squared_error(x, target, dpred_out=dx), None),
         "binary_cross_entropy": (lambda: F.binary_cross_entropy(x, target, dlogits_out=dx), None),
-        "sgd_update": (lambda: F.sgd_update(w, dy, lr=1e-9), numpy_sgd),
-        "sgd_update momentum": (lambda: F.sgd_update(w, dy, v, lr=1e-9, momentum=0.9), None),
-        "adagrad_update": (lambda: F.adagrad_update(w, dy, h, lr=1e-9), None),
-        "adam_update": (lambda: F.adam_update(w, dy, v, h, step=1, lr=1e-9), None),
+        "sgd_update": (lambda: F.sgd_update(parameters, dy, lr=1e-9), numpy_sgd),
+        "sgd_update momentum": (
+            lambda: F.sgd_update(parameters, dy, v, lr=1e-9, momentum=0.9),
+            None,
+        ),
+        "adagrad_update": (lambda: F.adagrad_update(parameters, dy, h, lr=1e-9), None),
+        "adam_update": (lambda: F.adam_update(parameters, dy, v, h, step=1, lr=1e-9), None),
         "clip_by_value": (lambda: F.clip_by_value(dx, 1e9), lambda: np.clip(dx, -1e9, 1e9, out=dx)),
         "clip_by_global_norm": (lambda: F.clip_by_global_norm(dx, 1e9), None),
     }
@@ -117,16 +162,22 @@ def nanoseconds(call: Call) -> float:
 
 def main(names: list[str]) -> None:
     fastnn.set_num_threads(1)
-    print(f"{'8x8 float32, ns a call':30}{'fastnn':>8}{'NumPy':>8}{'over NumPy':>12}")
+    heads = ("call", "arithmetic", "price", "NumPy", "over NumPy")
+    print(f"{'8x8 float32, ns':30}" + "".join(f"{head:>12}" for head in heads))
+    many = calls(ROWS + MORE_ROWS)
     for name, (ours, theirs) in calls().items():
         if names and not name.startswith(tuple(names)):
             continue
-        pairs = []
-        for _ in range(ROUNDS):
-            pairs.append((nanoseconds(ours), nanoseconds(theirs) if theirs else 0.0))
-        line = f"{name:30}{median(a for a, _ in pairs):8.0f}"
+        rounds = [
+            (nanoseconds(ours), nanoseconds(many[name][0]), nanoseconds(theirs) if theirs else 0.0)
+            for _ in range(ROUNDS)
+        ]
+        call = median(a for a, _, _ in rounds)
+        arithmetic = median(b - a for a, b, _ in rounds) * ROWS / MORE_ROWS
+        line = f"{name:30}{call:12.0f}{arithmetic:12.0f}{call - arithmetic:12.0f}"
         if theirs:
-            line += f"{median(b for _, b in pairs):8.0f}{median(a - b for a, b in pairs):+12.0f}"
+            line += f"{median(c for _, _, c in rounds):12.0f}"
+            line += f"{median(a - c for a, _, c in rounds):+12.0f}"
         print(line, flush=True)
 
 

@@ -7,6 +7,7 @@ cdef class Taken:
     cdef Py_buffer views[MOST_ARRAYS]           # in the order of the signature; without memory where not given
     cdef Py_ssize_t lengths[MOST_LETTERS]       # by letter, in the order of their first use; -1 not known
     cdef int count
+    cdef tuple given                            # holds the inputs
     cdef Py_ssize_t real                        # bytes of the float type
     cdef object kind                            # the float type
     cdef object output                          # the one given, or a new one; or, where there are more,

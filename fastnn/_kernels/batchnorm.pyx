@@ -31,6 +31,7 @@ cdef Py_ssize_t L2_BYTES = 524288       # what a block may take of the second-le
 cdef Py_ssize_t STRIP_BYTES = 1024      # of a row, at least, where a matrix is cut between columns
 cdef Py_ssize_t STREAM_BYTES = 6291456  # results of this size leave the cache before anybody reads them
 cdef Py_ssize_t MOST_ROW_BLOCKS = 128   # each has statistics of its own
+cdef Py_ssize_t SMALL = 8192            # elements that are not cut
 cdef enum:
     STAGE_BYTES = 8192                  # of L1, where results are made before they are streamed
 cdef double FLOPS = 24.0                # what an element is counted as, for the choice of threads
@@ -92,13 +93,15 @@ cdef size_t plan(Norm *b, Py_ssize_t operands) noexcept nogil:
         by_channels = channel * cols <= L2_BYTES
     else:
         by_channels = channel <= L2_BYTES or rows == 1 or cols >= 16
-    if not b.training:
+    if rows * b.inner * cols <= SMALL:  # what the divisions below come to as well
+        b.row_block, b.row_blocks, b.col_block, b.col_blocks = rows, 1, cols, 1
+    elif not b.training:
         plan_elementwise(b)
     elif by_channels:
         b.row_block, b.row_blocks = rows, 1
         b.col_block = max(strip, L2_BYTES // channel)
         # a few blocks, for threads to share, even where the whole fits
-        while b.col_block >= 2 * strip and b.col_block * 4 > cols and rows * b.inner * b.col_block > 8192:
+        while b.col_block >= 2 * strip and b.col_block * 4 > cols and rows * b.inner * b.col_block > SMALL:
             b.col_block //= 2
         b.col_block = min(cuts(b.col_block, strip) * strip, cols)
         b.col_blocks = cuts(cols, b.col_block)
