@@ -86,7 +86,8 @@ cdef class Taken:
     def __dealloc__(self):
         cdef int i
         for i in range(self.count):
-            PyBuffer_Release(&self.views[i])
+            if <void *>self.views[i].obj != NULL:
+                PyBuffer_Release(&self.views[i])
 
     cdef char *data(self, int i) noexcept:
         return <char *>self.views[i].buf
@@ -95,7 +96,7 @@ cdef class Taken:
         return self.views[0].len >> (2 if self.real == 4 else 3)
 
 
-cdef bint same_shape(const Py_buffer *a, const Py_buffer *b) noexcept:
+cdef inline bint same_shape(const Py_buffer *a, const Py_buffer *b) noexcept:
     cdef int axis
     if a.ndim != b.ndim:
         return False
@@ -105,7 +106,7 @@ cdef bint same_shape(const Py_buffer *a, const Py_buffer *b) noexcept:
     return True
 
 
-cdef bint apart(const Py_buffer *a, const Py_buffer *b) noexcept:
+cdef inline bint apart(const Py_buffer *a, const Py_buffer *b) noexcept:
     """Whether two arrays share no memory."""
     return <char *>a.buf + a.len <= <char *>b.buf or <char *>b.buf + b.len <= <char *>a.buf
 
@@ -113,7 +114,7 @@ cdef bint apart(const Py_buffer *a, const Py_buffer *b) noexcept:
 cdef bint reads_heads = False
 
 
-cdef void look(object x, Py_buffer *view) noexcept:
+cdef inline void look(object x, Py_buffer *view) noexcept:
     """What the buffer protocol says of a contiguous array; the view owns nothing."""
     cdef const Head *head = <const Head *><void *>x
     cdef int axis

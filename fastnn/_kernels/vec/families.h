@@ -8,7 +8,6 @@
 #include "losses.h"
 #include "batchnorm.h"
 #include "batchnorm_runs.h"
-#include "stream.h"
 #include "gemm.h"
 #include "skinny.h"
 #include "updates.h"
