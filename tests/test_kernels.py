@@ -353,6 +353,16 @@ def test_fit_keeps_no_array_and_holds_each_in_the_call(way_in: str) -> None:
     assert [sys.getrefcount(a) for a in (x, w, y)] == before
 
 
+def test_fit_has_room_for_so_many_words_and_letters() -> None:
+    for signature, what in (
+        ("a " * 11, "10 words"),
+        ("abcde -> a", "4 axes"),
+        ("abcd efg -> ab", "6 letters"),
+    ):
+        with pytest.raises(ValueError, match=what):
+            Fit(signature)
+
+
 def test_fit_knows_what_may_overlap(way_in: str) -> None:
     block = np.ones(40, np.float32)
     x, shifted, small = block[:12].reshape(3, 4), block[2:14].reshape(3, 4), block[:4]

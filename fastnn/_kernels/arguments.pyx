@@ -176,6 +176,8 @@ cdef class Fit:
         before, _, after = signature.partition("->")
         words = before.split() + after.split()
         self.count, self.inputs, self.along = len(words), len(before.split()), -1
+        if self.count > MOST_ARRAYS:
+            raise ValueError(f"a signature has at most {MOST_ARRAYS} words: {signature!r}")
         letters, kinds = [], []
         for i, word in enumerate(words):
             word, _, kind = word.partition(":")
@@ -191,6 +193,8 @@ cdef class Fit:
                     self.along = letters.index(axes[1])
                 continue
             self.rank[i] = len(axes.replace("#", ""))
+            if self.rank[i] > MOST_AXES:
+                raise ValueError(f"a word has at most {MOST_AXES} axes: {signature!r}")
             axis = 0
             for j, letter in enumerate(axes):
                 if letter != "#":
@@ -198,8 +202,10 @@ cdef class Fit:
                     self.multiple[i][axis] = axes[j + 1:j + 2] == "#"
                     axis += 1
         self.kinds, self.letters = tuple(kinds), len(letters)
-        if self.count > MOST_ARRAYS or self.letters > MOST_LETTERS:
-            raise ValueError(f"a signature has at most {MOST_ARRAYS} words and {MOST_LETTERS} letters: {signature!r}")
+        if self.letters > MOST_LETTERS:
+            raise ValueError(f"a signature has at most {MOST_LETTERS} letters: {signature!r}")
+        for i, kind in enumerate(kinds):
+            self.dtypes[i] = <void *>kind  # held by `kinds`
 
     def outputs(self, *given, Py_ssize_t number=0):
         """The outputs for these arrays, given or new; None in place of them where the contract must look."""
@@ -222,6 +228,7 @@ cdef class Fit:
 
     cdef bint _all(self, Taken taken, tuple given, Py_ssize_t number, bint approved) except -1:
         cdef int i
+        cdef bint reads = reads_heads and not approved
         if len(given) != self.count:
             raise TypeError(f"expected {self.count} arrays, got {len(given)}")
         if self.letters:
@@ -242,22 +249,39 @@ cdef class Fit:
                     PyTuple_SetItem(outputs, i - self.inputs, x)
             if x is None and (i >= self.inputs or self.optional[i]):
                 taken.count += 1  # a view of nothing
-            elif not self._accept(taken, i, x, number, approved):
+            elif not (self._read(taken, i, x, number) if reads else
+                      self._accept(taken, i, x, number, approved)):
                 return False
         taken.outputs = outputs
         return True
 
-    cdef bint _accept(self, Taken taken, int i, object x, Py_ssize_t number, bint approved) except -1:
-        """Take the next array if it fits its word and those before."""
+    cdef bint _read(self, Taken taken, int i, object x, Py_ssize_t number) noexcept:
+        """Take the next array where it lies, if it fits its word and those before."""
+        cdef const Head *head = <const Head *><void *>x
         cdef Py_buffer *view = &taken.views[taken.count]
-        cdef Py_ssize_t *length
-        cdef Py_ssize_t wanted, bytes
-        cdef int axis, j
-        cdef bint reads = reads_heads and not approved
+        if type(x) is not Array or not is_plain(x, self.written[i]):
+            return False
+        view.itemsize = self.bytes[i]
+        if view.itemsize == 0:
+            if taken.real == 0:
+                taken.real = 4 if head.dtype == <void *>FLOAT32 else 8
+                taken.kind = FLOAT32 if taken.real == 4 else FLOAT64
+            if head.dtype != <void *>taken.kind:
+                return False
+            view.itemsize = taken.real
+        elif head.dtype != self.dtypes[i]:
+            return False
+        look(x, view)
+        taken.count += 1
+        return self._fits(taken, i, view, number) and (not self.written[i] or self._apart(taken, i, view))
+
+    cdef bint _accept(self, Taken taken, int i, object x, Py_ssize_t number, bint approved) except -1:
+        """The same by the buffer protocol."""
+        cdef Py_buffer *view = &taken.views[taken.count]
+        cdef Py_ssize_t bytes = self.bytes[i]
         if type(x) is not Array and not (approved and isinstance(x, Array)):
             return False
-        expected = self.kinds[i]
-        kind = <object>(<const Head *><void *>x).dtype if reads else x.dtype
+        kind, expected = x.dtype, self.kinds[i]
         if expected is None:
             if taken.kind is None:
                 if kind is not FLOAT32 and kind is not FLOAT64:
@@ -266,21 +290,22 @@ cdef class Fit:
                     kind = FLOAT32 if kind == FLOAT32 else FLOAT64
                 taken.kind, taken.real = kind, 4 if kind is FLOAT32 else 8
             expected, bytes = taken.kind, taken.real
-        else:
-            bytes = self.bytes[i]
         if kind is not expected and not (approved and kind == expected):
             return False
-        if reads:
-            if not is_plain(x, self.written[i]):
-                return False
-            view.itemsize = bytes
-            look(x, view)
-        elif take_buffer(x, view, PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if self.written[i] else 0)) != 0:
+        if take_buffer(x, view, PyBUF_C_CONTIGUOUS | (PyBUF_WRITABLE if self.written[i] else 0)) != 0:
             PyErr_Clear()
             return False
         taken.count += 1
         if view.itemsize != bytes or (<size_t>view.buf & (bytes - 1) and view.len):
             return False
+        return self._fits(taken, i, view, number) and (
+            approved or not self.written[i] or self._apart(taken, i, view))
+
+    cdef bint _fits(self, Taken taken, int i, const Py_buffer *view, Py_ssize_t number) noexcept:
+        """Whether a shape is that of its word, and the letters mean what they meant before."""
+        cdef Py_ssize_t *length
+        cdef Py_ssize_t wanted
+        cdef int axis
         if self.rank[i] >= 0:
             if view.ndim != self.rank[i]:
                 return False
@@ -296,20 +321,23 @@ cdef class Fit:
                 elif length[0] != wanted:
                     return False
         elif self.rank[i] == -1:
-            if not same_shape(view, &taken.views[0]):
-                return False
+            return same_shape(view, &taken.views[0])
         elif self.along >= 0:
             if number < 0:
                 number += view.ndim
             if not 0 <= number < view.ndim:
                 return False
             taken.lengths[self.along] = view.shape[number]
-        if self.written[i] and not approved:
-            for j in range(i):
-                if taken.views[j].buf != NULL and not apart(&taken.views[j], view) and not (
-                        self.inplace[i] and j < self.inputs and taken.views[j].buf == view.buf
-                        and same_shape(&taken.views[j], view)):
-                    return False
+        return True
+
+    cdef bint _apart(self, Taken taken, int i, const Py_buffer *view) noexcept:
+        """Whether what is written shares no memory with another array, or exactly that of an input where it may."""
+        cdef int j
+        for j in range(i):
+            if taken.views[j].buf != NULL and not apart(&taken.views[j], view) and not (
+                    self.inplace[i] and j < self.inputs and taken.views[j].buf == view.buf
+                    and same_shape(&taken.views[j], view)):
+                return False
         return True
 
     cdef object _new(self, Taken taken, int i, Py_ssize_t number):
