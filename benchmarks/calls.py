@@ -5,10 +5,12 @@
 
 One thread, one process, outputs given; rounds are alternated and medians printed, in nanoseconds.
 
-`arithmetic` is a 32nd of what 256 more rows cost. `price` is the rest of the call, which issue 4 bounds
-by 1000 ns: Python's call, arguments and results, what is done per channel, and 50 ns of this command's
-own lambda. `over NumPy` is the median of the paired differences to NumPy's call: at most 300 ns are asked
-where NumPy does the same in one ufunc.
+`arithmetic` is what the kernels themselves take: for products and for batch norm in training, whose work has
+parts that do not grow with the rows, one of 2000 runs within a single call (`fastnn._kernels.program`);
+for the rest a 32nd of what 256 more rows cost. `price` is the rest of the call, which issue 4 bounds by
+1000 ns: Python's call, arguments and results, and 50 ns of this command's own lambda. `over NumPy` is the
+median of the paired differences to NumPy's call: at most 300 ns are asked where NumPy does the same in one
+ufunc.
 """
 
 from __future__ import annotations
@@ -23,10 +25,59 @@ import numpy as np
 
 import fastnn
 from fastnn import functional as F
+from fastnn._kernels import batchnorm, dense
+from fastnn._kernels.program import Program
 
 ROUNDS, CALLS = 41, 400
 ROWS, MORE_ROWS = 8, 256
+STEPS = 2000
 Call = Callable[[], Any]
+
+
+def repeated() -> dict[str, Call]:
+    """By name: STEPS times what a call does on 8 rows of 8, in one call."""
+    rng = np.random.default_rng(0)
+    x, w, dy, saved, y, dx, dw = rng.standard_normal((7, 8, 8)).astype(np.float32)
+    b, gamma, beta, mean, rstd, db, dgamma, dbeta = np.ones((8, 8), np.float32)
+    running_mean, running_var = np.zeros(8, np.float32), np.ones(8, np.float32)
+    none: Any = (None, {})
+    relu: Any = ("relu", {})
+    leaky: Any = ("leaky_relu", {"negative_slope": 0.2})
+
+    def gradients(p: Program) -> None:
+        dense.add_input_gradient(p, "dx", dx, dy, w, none, None)
+        dense.add_weight_gradient(p, "dw", dw, x, dy)
+        dense.add_bias_gradient(p, "db", db, dy)
+
+    def normalise(p: Program, activation: Any, *running: Any) -> None:
+        batchnorm.add_forward(
+            p, "y", x, gamma, beta, *(running or (None, None)), 0.1, 1e-5, activation, y, mean, rstd
+        )
+
+    def undo(p: Program, activation: Any) -> None:
+        batchnorm.add_backward(
+            p, "dx", dy, x, gamma, mean, rstd, None, saved, activation, dx, dgamma, dbeta
+        )
+
+    adds: dict[str, Callable[[Program], Any]] = {
+        "dense_forward": lambda p: dense.add_forward(p, "y", x, w, None, none, y),
+        "dense_forward b, leaky": lambda p: dense.add_forward(p, "y", x, w, b, leaky, y),
+        "dense_backward": gradients,
+        "dense_backward relu": gradients,
+        "batchnorm_forward": lambda p: normalise(p, none, running_mean, running_var),
+        "batchnorm_forward relu": lambda p: normalise(p, relu),
+        "batchnorm_backward": lambda p: undo(p, none),
+        "batchnorm_backward relu": lambda p: undo(p, relu),
+    }
+    return {name: _runs(add) for name, add in adds.items()}
+
+
+def _runs(add: Callable[[Program], Any]) -> Call:
+    program = Program(4, 1)
+    add(program)
+    data, order = np.zeros((1, 1), np.float32), np.zeros(STEPS, np.int64)
+    targets, rates = np.zeros(1, np.int64), np.zeros(STEPS)
+    return lambda: program.run(data, targets, order, 0, STEPS, rates)
 
 
 def calls(rows: int = ROWS) -> dict[str, tuple[Call, Call | None]]:
@@ -152,28 +203,31 @@ def calls(rows: int = ROWS) -> dict[str, tuple[Call, Call | None]]:
     return table
 
 
-def nanoseconds(call: Call) -> float:
+def nanoseconds(call: Call, calls: int = CALLS) -> float:
     """Per call, of one round."""
     started = time.perf_counter_ns()
-    for _ in range(CALLS):
+    for _ in range(calls):
         call()
-    return (time.perf_counter_ns() - started) / CALLS
+    return (time.perf_counter_ns() - started) / calls
 
 
 def main(names: list[str]) -> None:
     fastnn.set_num_threads(1)
     heads = ("call", "arithmetic", "price", "NumPy", "over NumPy")
     print(f"{'8x8 float32, ns':30}" + "".join(f"{head:>12}" for head in heads))
-    many = calls(ROWS + MORE_ROWS)
+    many, bare = calls(ROWS + MORE_ROWS), repeated()
     for name, (ours, theirs) in calls().items():
         if names and not name.startswith(tuple(names)):
             continue
-        rounds = [
-            (nanoseconds(ours), nanoseconds(many[name][0]), nanoseconds(theirs) if theirs else 0.0)
-            for _ in range(ROUNDS)
-        ]
-        call = median(a for a, _, _ in rounds)
-        arithmetic = median(b - a for a, b, _ in rounds) * ROWS / MORE_ROWS
+        rounds = []
+        for _ in range(ROUNDS):
+            here = nanoseconds(ours)
+            if name in bare:
+                alone = nanoseconds(bare[name], 1) / STEPS
+            else:
+                alone = (nanoseconds(many[name][0]) - here) * ROWS / MORE_ROWS
+            rounds.append((here, alone, nanoseconds(theirs) if theirs else 0.0))
+        call, arithmetic = median(a for a, _, _ in rounds), median(b for _, b, _ in rounds)
         line = f"{name:30}{call:12.0f}{arithmetic:12.0f}{call - arithmetic:12.0f}"
         if theirs:
             line += f"{median(c for _, _, c in rounds):12.0f}"
