@@ -124,7 +124,7 @@ def measure_speed(folder: Path, options: argparse.Namespace) -> dict[str, float]
     for turn in range(options.pairs):
         names = list(ways)[turn % len(ways) :] + list(ways)[: turn % len(ways)]
         for name in names:
-            windows._ahead = ahead if "no" not in name else lambda made: made
+            windows._ahead = ahead if "no" not in name else lambda blocks, make: make(blocks)
             seconds, loss = one_epoch(*ways[name], options)
             times[name].append(seconds)
             print(f"  {name:24} {seconds:7.2f} s, loss {loss:.4f}", file=sys.stderr)

@@ -7,14 +7,15 @@ the first layers learn nothing (vanishing) or are thrown about (exploding).
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from . import losses
-from .inputs import check_lengths
+from .inputs import as_rows, check_lengths
+from .norms import norm
+from .twins import twin_of
 
 if TYPE_CHECKING:
     from .losses import Loss
@@ -91,15 +92,19 @@ def gradient_statistics(
     True
     """
     model.flat  # noqa: B018  says what to do where the model is not built
-    # The optimizer's state is as large as the model and not needed: the copy gets none.
-    twin = copy.deepcopy(model, {id(model.optimizer): None, id(model.history): None})
     chosen = losses.get(loss) if loss is not None else model.loss
     if chosen is None:
         raise RuntimeError("the model has no loss yet: give loss=…, or fit the model first")
-    out = twin.forward(x, training=True)
-    check_lengths(out, y, ("x", "y"))
-    targets = chosen.prepare_targets(y, len(out), twin.output_shape, twin.dtype)
-    twin.backward(chosen.forward_backward(out, targets)[1])
+    return gradients_on(twin_of(model, optimizer=False), x, y, chosen)
+
+
+def gradients_on(twin: Sequential, x: Any, y: Any, loss: Loss) -> dict[str, GradientStatistics]:
+    """`gradient_statistics` by means of a copy, which it may do with as it likes."""
+    rows = as_rows(x, twin.dtype, twin.input_shape, "x")
+    check_lengths(rows, y, ("x", "y"))
+    targets = loss.prepare_targets(y, len(rows), twin.output_shape, twin.dtype)
+    out = twin.forward_all(rows, training=True)[-1]
+    twin.backward_all(loss.forward_backward(out, targets)[1], need_dx=False)
     return {
         f"{layer.name}.{name}": _describe(layer.label, gradient)
         for layer in twin.layers
@@ -110,9 +115,9 @@ def gradient_statistics(
 
 def _describe(layer: str, gradient: np.ndarray) -> GradientStatistics:
     flat = gradient.ravel()
-    sample = np.abs(flat[:: -(-flat.size // SAMPLED)], dtype=np.float64)
+    sample = np.abs(flat[:: -(-flat.size // SAMPLED)])
     sample = sample[(sample > 0) & np.isfinite(sample)]
     places = np.clip(np.log10(sample), DECADES[0], DECADES[-1])
-    rms = float(np.sqrt(np.square(flat, dtype=np.float64).mean()))
-    zeros = 1.0 - np.count_nonzero(flat) / flat.size
+    rms = norm(flat) / flat.size**0.5
+    zeros = np.count_nonzero(flat == 0) / flat.size  # of booleans it is quick
     return GradientStatistics(layer, rms, zeros, np.histogram(places, DECADES)[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from .losses import Loss
 from .optimizers import SGD, Optimizer
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from .models import Sequential
 
 #: Of the exponential average that smooths the losses, with its bias taken off.
@@ -24,7 +27,7 @@ EXPLODED = 4.0
 FALL = 0.05
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class RangeTest:
     """What a range test has found.
 
@@ -53,6 +56,9 @@ class RangeTest:
         """A tenth of the rate with the lowest loss."""
         return None if self.lowest is None else self.lowest / 10
 
+    def __repr__(self) -> str:
+        return f"RangeTest({self})"
+
     def __str__(self) -> str:
         tried = (
             f"{len(self.rates)} steps with rates from {self.rates[0]:.1e} to {self.rates[-1]:.1e}"
@@ -64,6 +70,25 @@ class RangeTest:
             f"{tried}: the loss falls fastest at {self.steepest:.1e} and is lowest at "
             f"{self.lowest:.1e}{more}; train with about {self.suggestion:.1e}"
         )
+
+    def plot(
+        self, path: str | os.PathLike[str] | None = None, *, title: str | None = None
+    ) -> Figure:
+        """The losses over the rates; see `fastnn.plots.rate_range`.
+
+        Raises
+        ------
+        ImportError
+            matplotlib is not installed (the `plot` extra).
+        ValueError, OSError
+            `path` does not end in .png, .svg or .pdf, or cannot be written.
+        """
+        from .plots import rate_range, save
+
+        figure = rate_range(self, **({} if title is None else {"title": title}))
+        if path is not None:
+            save(figure, path)
+        return figure
 
 
 def learning_rate_range_test(

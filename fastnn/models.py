@@ -233,8 +233,9 @@ class Sequential(Network):
             Draw a new order of the rows for each epoch; of a source, within windows of its blocks.
         callbacks : sequence of objects
             With any of on_fit_begin, on_epoch_begin, on_batch_end, on_epoch_end and on_fit_end,
-            each called with a `fastnn.training.Training`. Gradients are kept for one that has
-            `on_batch_end`, or an attribute ``needs_gradients = True``.
+            each called with a `fastnn.training.Training`, which says how seldom `on_batch_end` may be
+            called. Gradients are kept for one that has `on_batch_end`, or an attribute
+            ``needs_gradients = True``.
         verbose : bool or "auto"
             A progress bar; "auto" shows it where standard error is a terminal.
 

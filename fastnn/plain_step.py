@@ -6,7 +6,7 @@ against. Both have the same interface, so the training loop does not know which 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -28,8 +28,8 @@ class Outcome:
     ----------
     steps : int
         Updates made.
-    loss : float
-        The sum over them of the mean loss of the batch (the L2 penalty included).
+    losses : list of float
+        Of each of them the mean loss of the batch (the penalties included).
     last_loss : float
         The loss of the last step, also where it was not finite.
     correct : int
@@ -41,7 +41,7 @@ class Outcome:
     """
 
     steps: int = 0
-    loss: float = 0.0
+    losses: list[float] = field(default_factory=list)
     last_loss: float = float("nan")
     correct: int = 0
     failure: str | None = None
@@ -153,7 +153,7 @@ class PlainStep:
             return
         penalties.limit_norms(model)
         outcome.steps += 1
-        outcome.loss += loss
+        outcome.losses.append(loss)
         if self.counts_correct:
             outcome.correct += method(self.loss, "count_correct")(outputs[-1], target)
 

@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .checks import check_integer
-from .gradient_flow import GradientStatistics, gradient_statistics
+from .gradient_flow import GradientStatistics, gradients_on
+from .norms import norm
+from .twins import bring_up_to_date, twin_of
 
 if TYPE_CHECKING:
+    from .models import Sequential
     from .training import Training
 
 # A step is looked at so often that this many are seen, but not more than every one of so many.
-SEEN, FARTHEST = 40, 25
+SEEN, FARTHEST = 40, 50
 
 # Of a larger matrix evenly spaced rows, at least so many, stand for all: about this many elements.
 SAMPLED, FEWEST_ROWS = 50_000, 32
@@ -23,12 +26,13 @@ class Recorder:
     """A callback that records the loss of each step, the size of the updates and the gradients.
 
     Only steps that are looked at cost anything to speak of: the weights are copied before, and
-    compared after. A second `fit` with the same recorder starts it afresh.
+    compared after. All others stay in one call of the compiled step. A second `fit` with the same
+    recorder starts it afresh.
 
     Parameters
     ----------
     every : int, optional
-        Look at the updates of every so many-th step, the first included. By default of every 25th, in
+        Look at the updates of every so many-th step, the first included. By default of every 50th, in
         short runs of as many as give 40.
     probe : (x, y), optional
         One batch; the gradients on it are recorded (`gradient_statistics`) before the first step
@@ -82,7 +86,8 @@ class Recorder:
         self.ratios: dict[str, list[float]] = {}
         self.gradients: dict[int, dict[str, GradientStatistics]] = {}
         self._weights: dict[str, np.ndarray] = {}
-        self._before: dict[str, np.ndarray] = {}
+        self._before: dict[str, tuple[np.ndarray, float]] = {}
+        self._twin: Sequential | None = None
         self._stride = 1
 
     def on_fit_begin(self, training: Training) -> None:
@@ -96,43 +101,59 @@ class Recorder:
             if array.ndim > 1
         }
         self.ratios = {name: [] for name in self._weights}
-        self._before = {name: array.copy() for name, array in self._weights.items()}
+        self._keep_weights()
         self._look_at_gradients(training)
 
+    def next_step(self, training: Training) -> int:
+        """The weights are copied after one step, and compared after the next."""
+        waits = -training.step % self._stride
+        return training.step + (waits or 1)
+
     def on_batch_end(self, training: Training) -> None:
-        self.losses.append(training.loss)
+        self._take_losses(training)
         step = training.step
         if (step - 1) % self._stride == 0:
             self.steps.append(step)
-            for name, before in self._before.items():
-                size = _norm(before)
+            for name, (before, size) in self._before.items():
                 before -= self._weights[name]
-                self.ratios[name].append(_norm(before) / size if size else float("nan"))
+                self.ratios[name].append(norm(before) / size if size else float("nan"))
         if step % self._stride == 0:
-            for name, before in self._before.items():
-                np.copyto(before, self._weights[name])
+            self._keep_weights()
 
     def on_epoch_end(self, training: Training) -> None:
+        self._take_losses(training)
         self.steps_per_epoch = self.steps_per_epoch or training.step
         self._look_at_gradients(training)
 
     def on_fit_end(self, training: Training) -> None:
+        self._take_losses(training)
         self.steps_per_epoch = self.steps_per_epoch or training.step
         self._weights, self._before = {}, {}  # the model may go on without us
+        self._twin = None
+
+    def _take_losses(self, training: Training) -> None:
+        """Those of the steps since the last time, which were in one epoch."""
+        new = training.step - len(self.losses)
+        self.losses += training.losses[len(training.losses) - new :].tolist()
+
+    def _keep_weights(self) -> None:
+        for name, weights in self._weights.items():
+            copied = weights.copy()
+            self._before[name] = copied, norm(copied)
 
     def _look_at_gradients(self, training: Training) -> None:
-        if self.probe is not None:
-            x, y = self.probe
-            self.gradients[training.epoch] = gradient_statistics(training.model, x, y)
+        if self.probe is None:
+            return
+        model, loss = training.model, training.model.loss
+        assert loss is not None
+        if self._twin is None:
+            self._twin = twin_of(model, optimizer=False)
+        else:
+            bring_up_to_date(self._twin, model)
+        self.gradients[training.epoch] = gradients_on(self._twin, *self.probe, loss)
 
 
 def _some_rows(array: np.ndarray) -> np.ndarray:
     """A view of evenly spaced rows."""
     stride = min(-(-array.size // SAMPLED), len(array) // FEWEST_ROWS)
     return array[:: max(1, stride)]
-
-
-def _norm(array: np.ndarray) -> float:
-    # Not np.linalg.norm, which hands large arrays to the threads of a BLAS.
-    flat = array.ravel()
-    return float(np.sqrt(np.einsum("i,i", flat, flat)))

@@ -63,17 +63,36 @@ class Source(ABC):
     def blocks(self, rng: np.random.Generator | None = None) -> Iterator[Block]:
         """One pass over all rows; with `rng` in an order of blocks that it draws, where possible."""
 
-    def first_block(self) -> Block:
-        """A block to learn the shape of the rows from.
+    def counted_blocks(self, rng: np.random.Generator | None = None) -> Iterator[Block]:
+        """`blocks`, which are counted: how fastnn reads all sources.
+
+        Raises
+        ------
+        ValueError
+            There are more rows than `rows` says, or fewer (but some).
+        """
+        seen = 0
+        for block in self.blocks(rng):
+            seen += len(block.x)
+            if self.rows is not None and seen > self.rows:
+                raise ValueError(_MISCOUNTED.format(said=self.rows, gives="more"))
+            yield block
+        if self.rows is not None and 0 < seen < self.rows:
+            raise ValueError(_MISCOUNTED.format(said=self.rows, gives=f"only {seen}"))
+
+    def first_blocks(self, rows: int) -> list[Block]:
+        """The first blocks, with so many rows together or, where there are fewer, all.
 
         Raises
         ------
         ValueError
             There are no rows.
         """
-        for block in self.blocks():
-            return block
-        raise ValueError("the source has no rows")
+        return _first(self.blocks(), rows)
+
+    def first_block(self) -> Block:
+        """A block to learn the shape of the rows from; raises as `first_blocks` does."""
+        return self.first_blocks(1)[0]
 
     def check_passes(self, passes: int) -> None:  # noqa: B027 (most sources can be read for ever)
         """Raise ValueError where the rows cannot be read so many times."""
@@ -251,18 +270,20 @@ class BatchSource(Source):
         items, self._once = self._once, None
         return items
 
-    def first_block(self) -> Block:
+    def first_blocks(self, rows: int) -> list[Block]:
         if self._once is None:
-            return super().first_block()
-        seen = []
-        for item in self._once:
-            seen.append(item)
-            if (block := next(BatchSource([item]).blocks(), None)) is not None:
-                break
-        else:
-            raise ValueError("the source has no rows")
-        self._once = chain(seen, self._once)  # to be read again
-        return block
+            return super().first_blocks(rows)
+        seen: list[Any] = []
+        items = self._once
+
+        def noted() -> Iterator[Any]:
+            for item in items:
+                seen.append(item)
+                yield item
+
+        blocks = _first(BatchSource(noted()).blocks(), rows)
+        self._once = chain(seen, items)  # to be read again
+        return blocks
 
     def check_passes(self, passes: int) -> None:
         if self._start is None and passes > 1:
@@ -279,8 +300,8 @@ class _Transformed(Source):
     def blocks(self, rng: np.random.Generator | None = None) -> Iterator[Block]:
         return map(self._apply, self.source.blocks(rng))
 
-    def first_block(self) -> Block:
-        return self._apply(self.source.first_block())
+    def first_blocks(self, rows: int) -> list[Block]:
+        return [self._apply(block) for block in self.source.first_blocks(rows)]
 
     def check_passes(self, passes: int) -> None:
         self.source.check_passes(passes)
@@ -293,6 +314,22 @@ _ONCE = (
     "an iterator gives them once; pass a function that makes a new one, or an object whose __iter__ "
     "starts from the beginning"
 )
+
+
+_MISCOUNTED = (
+    "the source is said to have {said} rows and gives {gives}: correct its rows=, or leave it out"
+)
+
+
+def _first(blocks: Iterator[Block], rows: int) -> list[Block]:
+    taken: list[Block] = []
+    while sum(len(block.x) for block in taken) < rows:
+        if (block := next(blocks, None)) is None:
+            break
+        taken.append(block)
+    if not taken:
+        raise ValueError("the source has no rows")
+    return taken
 
 
 def _rows(value: Any, name: str) -> int | None:

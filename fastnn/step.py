@@ -238,15 +238,16 @@ class CompiledStep:
         random = [stage for stage in self.stages if isinstance(stage, DropoutStage)]
         for stage in random:
             stage.passes[0] = stage.layer.training_passes
+        losses = np.empty(steps)
         try:
-            done, total, last, correct, stopped = self.program.run(
-                X, y, order, first, steps, lrs, self.optimizer.step_count
+            done, last, correct, stopped = self.program.run(
+                X, y, order, first, steps, lrs, self.optimizer.step_count, losses
             )
         finally:  # also when interrupted
             self.optimizer.step_count += self.program.done
             for stage in random:
                 stage.layer.training_passes += self.program.done
-        outcome = Outcome(done, total, last, correct)
+        outcome = Outcome(done, losses[:done].tolist(), last, correct)
         if stopped is not None:
             for stage in random:
                 stage.layer.training_passes += 1  # its forward pass was made

@@ -20,6 +20,7 @@ import numpy as np
 from ._kernels.machine import interruptible
 from .checks import check_integer
 from .history import History
+from .hooks import Hooks, checked_callbacks, need_gradients
 from .inputs import as_rows, check_finite, check_lengths
 from .losses import Loss
 from .optimizers import Optimizer
@@ -38,8 +39,6 @@ from .windows import Feed, InMemory, Streamed, Stretch, Window, converter
 
 if TYPE_CHECKING:
     from .models import Sequential
-
-HOOKS = ("on_fit_begin", "on_epoch_begin", "on_batch_end", "on_epoch_end", "on_fit_end")
 
 # The steps of one call: long enough that the call costs nothing, short enough for a living bar.
 SECONDS_PER_CALL = 0.1
@@ -73,9 +72,13 @@ def make_step(
 class Training:
     """A running `fit`, as callbacks see it.
 
-    A callback with `on_batch_end` may read `model.gradients()`: the steps of that fit leave them in
-    memory, as they do with `keep_gradients=True`. An attribute `needs_gradients`, True or False, says it
-    for any callback.
+    A callback with `on_batch_end` is called after each step, unless it has a method ``next_step(training)``
+    too: that is asked before the first step and after each call, and returns the step (a `step` of below)
+    after which `on_batch_end` is wanted next, or `math.inf`. The steps until then are one call of the
+    compiled step; the losses of all of them are in `losses`.
+
+    It may read `model.gradients()`: the steps of that fit leave them in memory, as they do with
+    `keep_gradients=True`. An attribute `needs_gradients`, True or False, says it for any callback.
 
     Attributes
     ----------
@@ -88,6 +91,8 @@ class Training:
         The steps done in this fit, over all its epochs.
     loss : float
         In `on_batch_end` the loss of that step; in `on_epoch_end` the mean over the epoch.
+    losses : ndarray of float64
+        Of each step of this epoch so far (8 bytes a step; the next epoch has another array).
     epochs, batch_size : int
     steps_per_epoch, samples : int
         0 in the first epoch on batches of which nobody knows how many there are.
@@ -116,6 +121,7 @@ class Training:
         self.epoch = 0
         self.step = 0
         self.loss = math.nan
+        self._losses, self._steps = np.empty(0), 0  # of this epoch
         self.epochs = epochs
         self.samples = feed.samples
         self.batch_size = feed.batch_size
@@ -125,7 +131,7 @@ class Training:
         self.has_validation = evaluate is not None
         self._feed, self._evaluate = feed, evaluate
         self._rng = model.rng if shuffle else None
-        self._hooks = {name: _hooks(callbacks, name) for name in HOOKS}
+        self._hooks = Hooks(callbacks)
         self._progress = progress
         self._stopped = False
         self._seconds_per_step = math.inf
@@ -137,9 +143,13 @@ class Training:
         """End the fit after the current step; the epoch gets its row in the history."""
         self._stopped = True
 
+    @property
+    def losses(self) -> np.ndarray:
+        return self._losses[: self._steps]
+
     def sample(self, count: int) -> tuple[np.ndarray, ...]:
         """At most `count` rows of the training data and their targets, as the steps take them (copies):
-        evenly spaced, of data that are read from a source in its first block."""
+        evenly spaced, of data that are read from a source in its first blocks."""
         return self._feed.sample(count)
 
     def run(self) -> History:
@@ -147,7 +157,7 @@ class Training:
         self.model.history = self.history
         try:
             with interruptible():
-                self._call("on_fit_begin")
+                self._hooks.begin(self)
                 while self.epoch < self.epochs and not self._stopped:
                     self.epoch += 1
                     self._run_epoch()
@@ -158,26 +168,29 @@ class Training:
             raise
         finally:
             self._progress.close()
-            self._call("on_fit_end")
+            self._hooks.call("on_fit_end", self)
         return self.history
 
     def _run_epoch(self) -> None:
-        self._call("on_epoch_begin")
+        self._losses, self._steps = np.empty(self.steps_per_epoch), 0
+        self._hooks.call("on_epoch_begin", self)
         self._snapshot.take()
         started = time.perf_counter()
-        total, correct, rows, steps = 0.0, 0, 0, 0
+        total, correct, rows = 0.0, 0, 0
         with closing(self._feed.windows(self._rng)) as windows:
             for window, stretch in ((w, stretch) for w in windows for stretch in w.plan):
                 _check_batch_rows(self.model, stretch.rows)
                 step = self.model.step_for(stretch.rows, window.targets)
                 done = 0
                 while done < stretch.steps and not self._stopped:
-                    outcome = self._run_steps(step, window, stretch, done, steps)
+                    outcome = self._run_steps(step, window, stretch, done)
                     done += outcome.steps
-                    steps += outcome.steps
                     rows += outcome.steps * stretch.rows
-                    total += outcome.loss * stretch.rows
                     correct += outcome.correct
+                    for (
+                        loss
+                    ) in outcome.losses:  # one by one: the same bits however steps are called
+                        total += loss * stretch.rows
                 if self._stopped:
                     break
         if self._feed.steps != self.steps_per_epoch:
@@ -186,8 +199,8 @@ class Training:
         seconds = time.perf_counter() - started
         if (where := not_finite(self.model)) is not None:
             self._snapshot.restore()
-            raise parameter_error(where, self.epoch, steps, self._lr)
-        if steps == 0:  # stopped before the first step
+            raise parameter_error(where, self.epoch, self._steps, self._lr)
+        if self._steps == 0:  # stopped before the first step
             return
         self.loss = total / rows
         row = {
@@ -202,17 +215,14 @@ class Training:
         if self._evaluate is not None:
             row.update((f"val_{name}", value) for name, value in self._evaluate().items())
         self.history.append(**row)
-        self._call("on_epoch_end")
+        self._hooks.call("on_epoch_end", self)
 
-    def _run_steps(
-        self, step: Step, window: Window, stretch: Stretch, done: int, before: int
-    ) -> Outcome:
-        """One call of the step: as many steps as about 0.1 s holds, one where callbacks wait."""
-        left = stretch.steps - done
-        if self._hooks["on_batch_end"]:
-            count = 1
-        else:
-            count = max(1, min(left, int(SECONDS_PER_CALL / self._seconds_per_step)))
+    def _run_steps(self, step: Step, window: Window, stretch: Stretch, done: int) -> Outcome:
+        """One call of the step: as many steps as about 0.1 s holds and no callback waits for."""
+        wait = min(
+            SECONDS_PER_CALL / self._seconds_per_step, self._hooks.steps_until_due(self.step)
+        )
+        count = min(stretch.steps - done, max(1, math.ceil(wait)))
         lrs = self._learning_rates(count)
         counted = self.optimizer.step_count
         started = time.perf_counter()
@@ -224,12 +234,20 @@ class Training:
         self.step += outcome.steps
         self._lr = float(lrs[max(0, outcome.steps - 1)])
         self.loss = outcome.last_loss
+        self._note(outcome.losses)
         if outcome.failure is not None:
-            self._fail(outcome, before + outcome.steps + 1)
+            self._fail(outcome, self._steps + 1)
         if self._progress.enabled:
-            self._progress.update(self.epoch, before + outcome.steps, loss=outcome.last_loss)
-        self._call("on_batch_end")
+            self._progress.update(self.epoch, self._steps, loss=outcome.last_loss)
+        self._hooks.after_steps(self)
         return outcome
+
+    def _note(self, losses: list[float]) -> None:
+        done = self._steps + len(losses)
+        if done > self._losses.size:  # an epoch of which nobody knows how many steps it has
+            self._losses = np.concatenate([self.losses, np.empty(max(done, 64))])
+        self._losses[self._steps : done] = losses
+        self._steps = done
 
     def _learning_rates(self, count: int) -> np.ndarray:
         """`Optimizer.learning_rates`, without a new array per epoch where the rate is constant."""
@@ -250,10 +268,6 @@ class Training:
         self._snapshot.restore()
         return True
 
-    def _call(self, hook: str) -> None:
-        for function in self._hooks[hook]:
-            function(self)
-
 
 def fit(
     model: Sequential,
@@ -273,7 +287,7 @@ def fit(
 ) -> History:
     """Check everything, then run; the arguments are those of `Sequential.fit`."""
     epochs = check_integer(epochs, "epochs", 1, 2**31 - 1)
-    callbacks = _checked_callbacks(callbacks)
+    callbacks = checked_callbacks(callbacks)
     if model.built:
         check_parameters(model)
     # Full-batch descent needs all rows of an array in memory; batches cannot give them.
@@ -301,13 +315,8 @@ def fit(
     evaluate = _prepare_validation(model, validation_data, epochs)
     training = Training(model, feed, evaluate, epochs, bool(shuffle), callbacks, progress)
     keeps = model.keep_gradients
-    # a callback between the steps may read gradients, one between epochs says so if it does
-    watched = any(
-        getattr(callback, "needs_gradients", hasattr(callback, "on_batch_end"))
-        for callback in callbacks
-    )
     try:
-        model.compile(keep_gradients=keeps or watched)
+        model.compile(keep_gradients=keeps or need_gradients(callbacks))
         return training.run()
     finally:
         model.compile(keep_gradients=keeps)  # the callbacks are those of this fit only
@@ -391,23 +400,3 @@ def _prepare_validation(
     assert model.loss is not None
     targets = model.loss.prepare_targets(y, len(rows), model.output_shape, model.dtype, names[1])
     return partial(model.evaluate_prepared, rows, targets)
-
-
-def _checked_callbacks(callbacks: Any) -> list[Any]:
-    alone = _is_callback(callbacks) or isinstance(callbacks, type)
-    checked = [callbacks] if alone else list(callbacks or ())
-    for callback in checked:
-        if not _is_callback(callback):
-            raise TypeError(
-                f"the callback {callback!r} has none of the methods {', '.join(HOOKS)}"
-                + (": make an object of this class" if isinstance(callback, type) else "")
-            )
-    return checked
-
-
-def _is_callback(candidate: Any) -> bool:
-    return not isinstance(candidate, type) and any(hasattr(candidate, name) for name in HOOKS)
-
-
-def _hooks(callbacks: Sequence[Any], name: str) -> list[Callable[[Training], object]]:
-    return [getattr(callback, name) for callback in callbacks if hasattr(callback, name)]

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from queue import SimpleQueue
+from threading import Event, Thread
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from .losses import Loss
 
 Rng = np.random.Generator
+
+#: What an epoch that is left early gives its reader: many blocks, and too little for a person to notice.
+SECONDS_TO_LEAVE = 0.1
 
 
 class Stretch(NamedTuple):
@@ -84,7 +89,7 @@ class Feed(Protocol):
         ...
 
     def sample(self, count: int) -> tuple[np.ndarray, ...]:
-        """At most `count` rows and their targets, evenly spaced; of a source, in its first block."""
+        """At most `count` rows and their targets, evenly spaced; of a source, in its first blocks."""
         ...
 
 
@@ -143,16 +148,19 @@ class Streamed:
 
     def windows(self, rng: Rng | None) -> Generator[Window, None, None]:
         if self._at_once:
-            yield from self._windows(self.source.blocks(), rng)
+            yield from self._windows(self.source.counted_blocks(), rng)
             return
         # A stream of its own: how much is drawn from it depends on how far ahead was read.
         own = None if rng is None else np.random.default_rng(rng.integers(2**63))
-        yield from _ahead(self._windows(self.source.blocks(own), own))
+        yield from _ahead(self.source.counted_blocks(own), partial(self._windows, rng=own))
 
     def sample(self, count: int) -> tuple[np.ndarray, ...]:
-        arrays = self._convert(self.source.first_block())
-        rows = evenly(len(arrays[0]), count)
-        return tuple(array[rows] for array in arrays)
+        parts = [self._convert(block) for block in self.source.first_blocks(count)]
+        buffer = _Buffer(sum(len(arrays[0]) for arrays in parts))
+        for arrays in parts:
+            buffer.put(arrays)
+        rows = evenly(buffer.filled, count)
+        return tuple(array[rows] for array in buffer.content())
 
     def _windows(self, blocks: Iterator[Block], rng: Rng | None) -> Iterator[Window]:
         buffer, other = self._buffers
@@ -162,11 +170,6 @@ class Streamed:
             while at < len(arrays[0]):
                 at += buffer.put(arrays, at)
                 if buffer.full:
-                    if buffer.filled < self.window_rows + self.batch_size:
-                        raise ValueError(
-                            f"the source is said to have {self.source.rows} rows and gives more: "
-                            "correct its rows=, or leave it out"
-                        )
                     window = self._window(buffer, self.window_rows, rng)
                     yield window
                     rest = window.order[self.window_rows :]
@@ -191,13 +194,62 @@ class Streamed:
         return Window(X, targets, order, plan_epoch(train, self.batch_size, self.min_rows))
 
 
-def _ahead(windows: Iterator[Window]) -> Iterator[Window]:
-    """The same windows, each made in another thread while the one before it is trained on."""
-    with ThreadPoolExecutor(1, "fastnn-reader") as pool:
-        following = pool.submit(next, windows, None)
-        while (window := following.result()) is not None:
-            following = pool.submit(next, windows, None)
+Make = Callable[[Iterator[Block]], Iterator[Window]]
+
+
+def _ahead(blocks: Iterator[Block], make: Make) -> Iterator[Window]:
+    """What `make` makes of the blocks, each window in another thread while the one before it is trained on.
+
+    An epoch that is left early waits for the thread where that soon comes to the end of a block, but not
+    where an iterator of the user's blocks it: then the thread ends by itself, having asked for nothing more.
+    So it is a daemon, and no executor's, for which Python would wait when it exits.
+    """
+    reader = _Reader(blocks, make)
+    reader.start()
+    try:
+        reader.wanted.put(True)
+        while (window := reader.made()) is not None:
+            reader.wanted.put(True)
             yield window
+    finally:
+        reader.leave()
+
+
+class _Left(Exception):
+    """Nobody waits for the rows any more."""
+
+
+class _Reader(Thread):
+    def __init__(self, blocks: Iterator[Block], make: Make) -> None:
+        super().__init__(name="fastnn-reader", daemon=True)
+        self.wanted: SimpleQueue[bool] = SimpleQueue()
+        self._answers: SimpleQueue[tuple[Window | None, BaseException | None]] = SimpleQueue()
+        self._left = Event()
+        self._windows = make(self._watched(blocks))
+
+    def _watched(self, blocks: Iterator[Block]) -> Iterator[Block]:
+        for block in blocks:
+            if self._left.is_set():
+                raise _Left
+            yield block
+
+    def run(self) -> None:
+        while self.wanted.get():
+            try:
+                self._answers.put((next(self._windows, None), None))
+            except BaseException as error:  # for the thread that waits for the window
+                self._answers.put((None, error))
+
+    def made(self) -> Window | None:
+        window, error = self._answers.get()
+        if error is not None:
+            raise error
+        return window
+
+    def leave(self) -> None:
+        self._left.set()
+        self.wanted.put(False)
+        self.join(SECONDS_TO_LEAVE)
 
 
 #: What a block becomes: rows as a model takes them, and targets where there is a loss.
@@ -234,7 +286,7 @@ def converter(
 def chunks(source: Source, convert: Convert, rows: int) -> Iterator[tuple[np.ndarray, ...]]:
     """All that `convert` makes of a source, in order, so many rows at a time, in arrays that are reused."""
     buffer = _Buffer(rows)
-    for block in source.blocks():
+    for block in source.counted_blocks():
         arrays, at = convert(block), 0
         while at < len(arrays[0]):
             at += buffer.put(arrays, at)

@@ -196,6 +196,17 @@ def test_a_callback_of_functions_has_only_what_it_was_given(noise):
         LambdaCallback(on_epoch_end=3)
 
 
+def test_a_function_after_every_so_many_steps(noise):
+    seen = []
+    callback = LambdaCallback(on_batch_end=lambda training: seen.append(training.step), every=3)
+    for _ in range(2):  # the second fit counts anew
+        fit(noise, [callback], epochs=4)  # of 5 steps
+        assert seen == [3, 6, 9, 12, 15, 18]
+        seen.clear()
+    with pytest.raises(TypeError, match="every says how often on_batch_end"):
+        LambdaCallback(on_epoch_end=print, every=5)
+
+
 def test_the_progress_bar_shows_epochs_and_is_closed_after_an_error(noise):
     shown = io.StringIO()
     bar = ProgressBar(file=shown, desc="noise")

@@ -323,7 +323,7 @@ def test_a_run_on_a_source_is_looked_at_too(digits):
     doctor = fnn.Doctor(every=1, show=None)
     model = fnn.Sequential([D(64, bias_init=-50.0), R(), D(10)], input_dim=64, seed=0)
     model.fit(batches, batch_size=64, epochs=2, callbacks=[doctor])
-    assert "dead_units" in kinds(doctor.findings) and doctor.probes[0].rows == 64
+    assert "dead_units" in kinds(doctor.findings) and doctor.probes[0].rows == 256
 
 
 def test_steps_are_not_made_one_by_one_for_the_doctor(digits):
@@ -336,6 +336,11 @@ def test_steps_are_not_made_one_by_one_for_the_doctor(digits):
     assert shown == [str(finding) for finding in doctor.findings] != []
     assert doctor.probes[0].epoch == 0 and doctor.probes[-1].epoch == 6
     assert doctor.seconds > 0
+
+
+def test_what_shows_findings_is_called():
+    with pytest.raises(TypeError, match="show is 'print', expected a function"):
+        fnn.Doctor(show="print")
 
 
 def test_nothing_to_look_at_is_an_error(digits):

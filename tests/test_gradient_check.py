@@ -456,6 +456,10 @@ def plus(theta):
     [
         (lambda: gradcheck(3), TypeError, "expected a model"),
         (lambda: gradcheck(), TypeError, "expected a model"),
+        (lambda: gradcheck(MODEL), TypeError, r"^gradcheck\(model, x, y\): missing .* 'x'"),
+        (lambda: gradcheck(MODEL, X, Y, sample=3), TypeError, "unexpected .* 'sample'"),
+        (lambda: gradcheck(np.sum, np.ones(2)), TypeError, r"^gradcheck\(f, df, theta\): missing"),
+        (lambda: gradcheck(np.sum, np.ones(2), X, loss="hinge"), TypeError, "unexpected .* 'loss'"),
         (lambda: gradcheck(MODEL, X, Y[:3]), ValueError, "x has 12 rows but y has 3"),
         (lambda: gradcheck(MODEL, X[:0], Y[:0]), ValueError, "x is empty"),
         (lambda: gradcheck(MODEL, X * np.nan, Y), ValueError, "x holds nan"),

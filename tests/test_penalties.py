@@ -83,7 +83,7 @@ def check_the_steps(name, optimizer, keep, data):
         CompiledStep, layers(first, second), data, l2=0.2, optimizer=made(), keep=keep
     )
     assert compiled.steps == plain.steps == STEPS
-    assert compiled.loss == pytest.approx(plain.loss, rel=1e-12)
+    assert compiled.losses == pytest.approx(plain.losses, rel=1e-12)
     for key, value in expected.state().items():
         np.testing.assert_allclose(model.state()[key], value, rtol=0, atol=1e-10, err_msg=key)
     step = model.step_for(ROWS)

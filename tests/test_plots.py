@@ -14,6 +14,7 @@ pytest.importorskip("matplotlib")
 import fastnn as fnn
 from fastnn import plots
 from fastnn.gradient_flow import DECADES, GradientStatistics
+from fastnn.lr_range_test import RangeTest
 from fastnn.plots.confusion import confusion_counts
 from fastnn.plots.weights import geary, weight_images
 
@@ -149,6 +150,20 @@ def test_update_ratios(recorder, tmp_path):
     plots.save(figure, tmp_path / "x.png")
     with pytest.raises(ValueError, match="has seen no update"):
         plots.update_ratios(fnn.Recorder())
+
+
+@pytest.mark.parametrize("last", [3.0, 1e30, np.inf, np.nan])
+def test_a_range_test_shows_all_losses_until_the_lowest(last, tmp_path):
+    rates, losses = np.geomspace(1e-4, 1, 5), np.array([2.5, 2.0, 1.0, 0.9, last])
+    smoothed = np.array([2.5, 2.2, 1.5, 1.1, last])
+    found = RangeTest(rates, losses, smoothed, 1e-2, 0.1)
+    (axes,) = found.plot(tmp_path / "x.png", title="$a").axes
+    low, high = axes.get_ylim()
+    assert 0.5 < low < 0.9 and 2.5 < high < 3.5
+    assert [text.get_text() for text in axes.texts] == ["suggestion 0.01", "lowest 0.1"]
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG")
+    never = RangeTest(rates, losses, smoothed, None, None)
+    assert not plots.rate_range(never).axes[0].texts and "never fell" in repr(never)
 
 
 def test_a_rate_of_zero_leaves_a_gap(tmp_path):

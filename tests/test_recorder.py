@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -65,7 +64,7 @@ def test_some_rows_stand_for_a_large_matrix():
     assert _some_rows(w[:50]).shape == (50, 600) and _some_rows(np.ones((2, 100_000))).shape[0] == 2
 
 
-@pytest.mark.parametrize(("epochs", "steps"), [(1, 6), (40, 40), (400, 96)])
+@pytest.mark.parametrize(("epochs", "steps"), [(1, 6), (40, 40), (400, 48)])
 def test_how_often_it_looks_by_itself(data, epochs, steps):
     recorder = fnn.Recorder()
     network().fit(*data, batch_size=20, epochs=epochs, callbacks=[recorder], verbose=False)
@@ -87,21 +86,47 @@ def test_a_second_fit_starts_afresh_and_a_stopped_one_keeps_what_it_saw(data):
     assert list(recorder.gradients) == [0, 1]
 
 
-def test_an_epoch_of_unknown_length():
-    """As batches from an iterator have it."""
+def test_it_leaves_whole_stretches_of_steps_to_the_step(data):
+    class Calls(fnn.Recorder):
+        def on_batch_end(self, training):
+            steps.append(training.step)
+            super().on_batch_end(training)
 
-    training = SimpleNamespace(
-        model=network(), epochs=5, epoch=0, steps_per_epoch=0, step=0, loss=1.0
-    )
+    steps, recorder = [], Calls(every=7)
+    history = network().fit(*data, batch_size=10, epochs=2, callbacks=[recorder], verbose=False)
+    # copied after 7 and 14, compared after 1, 8 and 15
+    assert steps == [1, 7, 8, 14, 15, 21, 22] and recorder.steps == [1, 8, 15, 22]
+    assert len(recorder.losses) == 24
+    for epoch in range(2):
+        mean = np.mean(recorder.losses[12 * epoch : 12 * epoch + 12])
+        assert history["loss"][epoch] == pytest.approx(mean, rel=1e-12)
+
+
+def test_a_step_that_fails_is_not_among_the_losses(data):
+    recorder, model = fnn.Recorder(every=100), fnn.Sequential([fnn.Dense(1)], seed=0)
+    with pytest.raises(fnn.NonFiniteError) as caught:
+        model.fit(data[0], data[1], loss="mean_squared_error", optimizer=fnn.SGD(1e6), batch_size=20,
+                  epochs=9, callbacks=[recorder], verbose=False)  # fmt: skip
+    done = (caught.value.epoch - 1) * 6 + caught.value.step - 1
+    assert len(recorder.losses) == done > 1 and np.isfinite(recorder.losses).all()
+
+
+def test_an_epoch_of_unknown_length(data):
+    """As batches from an iterator have it."""
+    x, y = data
+    batches = fnn.sources.BatchSource([(x[:60], y[:60]), (x[60:], y[60:])])
     recorder = fnn.Recorder()
-    recorder.on_fit_begin(training)
-    for training.epoch in range(1, 6):
-        for _ in range(6):
-            training.step += 1
-            recorder.on_batch_end(training)
-        recorder.on_epoch_end(training)
-    recorder.on_fit_end(training)
-    assert recorder.steps == [1, 26] and recorder.steps_per_epoch == 6
+    network().fit(batches, batch_size=20, epochs=10, callbacks=[recorder], verbose=False)
+    assert recorder.steps == [1, 51] and recorder.steps_per_epoch == 6
+    assert len(recorder.losses) == 60
+    losses = []
+    for source in (data, (lambda: iter([data]),)):  # 120 steps an epoch, known and not
+        model = fnn.Sequential([fnn.Dense(2)], seed=0)
+        model.fit(
+            *source, batch_size=1, epochs=2, shuffle=False, callbacks=[recorder], verbose=False
+        )
+        losses.append(recorder.losses)
+    assert losses[0] == losses[1] and len(losses[0]) == 240
 
 
 def test_weights_of_zero_have_no_ratio(data):

@@ -41,21 +41,20 @@ def expected(scaler, x, axes=(0,)):
     return (x - mean) / (np.ptp(x) if scaler._extremes else 1.0)
 
 
-def images(dtype, rows=40):
-    return np.random.default_rng(0).integers(3, 250, (rows, 4, 5, 3)).astype(dtype)
+def images(dtype, rows=40, make=None):
+    """With the channels where the scaler that is made has them."""
+    x = np.random.default_rng(0).integers(3, 250, (rows, 4, 5, 3)).astype(dtype)
+    first = make is not None and make().channel_order == "first"
+    return np.ascontiguousarray(x.transpose(0, 3, 1, 2)) if first else x
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int32", "float16", "float32", "float64"])
 def test_images_keep_their_shape(make, dtype):
-    x = images(dtype)
+    x = images(dtype, make=make)
     scaler = make(dtype="float64").fit(x)
     axes = (0,)
     if scaler.channels:
-        axes = (0, 1, 2)
-        if scaler.channel_order == "first":
-            x = np.ascontiguousarray(x.transpose(0, 3, 1, 2))
-            axes = (0, 2, 3)
-            scaler = make(dtype="float64").fit(x)
+        axes = (0, 1, 2) if scaler.channel_order == "last" else (0, 2, 3)
     np.testing.assert_allclose(scaler.transform(x), expected(scaler, x, axes), atol=1e-12)
     flat = make(dtype="float64").fit(x.reshape(len(x), -1))
     np.testing.assert_array_equal(
@@ -66,7 +65,7 @@ def test_images_keep_their_shape(make, dtype):
 def test_batches_give_what_the_array_gives(make, monkeypatch):
     monkeypatch.setattr(scaling, "BLOCK_ELEMENTS", 500)
     monkeypatch.setattr(statistics, "BLOCK_ELEMENTS", 700)
-    x = images("float32")
+    x = images("float32", make=make)
     whole, batches = make(dtype="float64").fit(x), [x[:7], x[7:9], x[9:]]
     scaler = make(dtype="float64").fit(iter(batches))  # one pass is enough
     np.testing.assert_allclose(scaler.transform(x), whole.transform(x), rtol=1e-12, atol=1e-12)
@@ -76,7 +75,7 @@ def test_batches_give_what_the_array_gives(make, monkeypatch):
 
 
 def test_it_comes_back_through_a_model_file(make, tmp_path):
-    x = images("uint8")
+    x = images("uint8", make=make)
     x[0, 0, 0] = 0
     model = fnn.Sequential([fnn.Dense(2)], input_dim=60, seed=0)
     model.preprocessing = make().fit(x)
@@ -87,7 +86,7 @@ def test_it_comes_back_through_a_model_file(make, tmp_path):
 
 
 def test_out_of_any_memory(make, tmp_path):
-    x = images("float32")
+    x = images("float32", make=make)
     scaler = make().fit(x)
     file = np.memmap(tmp_path / "out", np.float32, "w+", shape=x.shape)
     assert scaler.transform(x, out=file) is file
@@ -199,6 +198,21 @@ def test_a_bad_fit_leaves_the_old_one():
             "6 columns cannot be 4 channels",
         ),
         (lambda: Mean(channels=0), ValueError, "channels"),
+        (
+            lambda: Mean(channels=3).fit(np.ones((2, 3, 8, 8))),
+            ValueError,
+            r"\(3, 8, 8\) have 8 channels",
+        ),
+        (
+            lambda: Standardize(channels=3, channel_order="first").fit(np.ones((2, 8, 8, 3))),
+            ValueError,
+            "8 channels in the order 'first', expected 3",
+        ),
+        (
+            lambda: MinMax(channels=3).fit(np.ones((2, 4, 4, 3))).transform(np.ones((2, 3, 4, 4))),
+            ValueError,
+            r"\(3, 4, 4\) have 4 channels",
+        ),
         (lambda: Mean(channel_order="middle"), ValueError, "'last' or 'first'"),
         (lambda: Mean(scale=0.0), ValueError, "above 0"),
         (lambda: MinMax(low=1, high=1), ValueError, "low < high"),

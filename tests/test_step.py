@@ -118,7 +118,7 @@ def test_it_equals_the_plain_step(name, isa, keep, data):
     assert (
         (compiled.steps, compiled.correct) == (plain.steps, plain.correct) == (STEPS, plain.correct)
     )
-    assert compiled.loss == pytest.approx(plain.loss, rel=1e-12)
+    assert compiled.losses == pytest.approx(plain.losses, rel=1e-12)
     for key, value in expected.items():
         np.testing.assert_allclose(got[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
 
@@ -162,7 +162,7 @@ def test_every_optimizer_equals_the_plain_step(name, clipping, wide_data):
             CompiledStep, wide_layers(), wide_data, keep=keep, optimizer=optimizer
         )
         assert (compiled.steps, compiled.correct) == (plain.steps, plain.correct)
-        assert compiled.loss == pytest.approx(plain.loss, rel=1e-11)
+        assert compiled.losses == pytest.approx(plain.losses, rel=1e-11)
         assert optimizer.step_count == made[0].step_count == STEPS
         for key, value in expected.items():
             np.testing.assert_allclose(got[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
@@ -238,9 +238,9 @@ def test_a_gradient_that_is_not_finite_stops_before_a_clipped_update():
         before = model.flat.values.copy()
         outcome = step.run(X, y, order, 0, 2, np.zeros(2))
         assert (outcome.steps, outcome.failure, optimizer.step_count) == (1, "gradient", 1)
-        assert np.isfinite(outcome.last_loss) and outcome.loss < 1e-9 < outcome.last_loss
+        assert np.isfinite(outcome.last_loss) and outcome.losses[0] < 1e-9 < outcome.last_loss
         np.testing.assert_array_equal(model.flat.values, before)
-        results.append(outcome.loss)
+        results.append(outcome.losses)
     assert results[0] == pytest.approx(results[1], abs=1e-5)
 
 
@@ -267,7 +267,7 @@ def test_batch_norm_inside_the_products_equals_the_plain_step(activation, rows, 
     plain, expected = trained(PlainStep, layers(), data)
     compiled, got = trained(CompiledStep, layers(), data)
     assert (compiled.steps, compiled.correct) == (plain.steps, plain.correct)
-    assert compiled.loss == pytest.approx(plain.loss, rel=1e-11)
+    assert compiled.losses == pytest.approx(plain.losses, rel=1e-11)
     for key, value in expected.items():
         np.testing.assert_allclose(got[key], value, rtol=1e-9, atol=1e-9, err_msg=key)
 
@@ -302,7 +302,7 @@ def test_every_loss_equals_the_plain_step(name, isa, data):
         trained(kind, layers(), given, loss=loss, nesterov=True, soft=np.ndim(given[1]) > 1)
         for kind in (PlainStep, CompiledStep)
     )
-    assert compiled.loss == pytest.approx(plain.loss, rel=1e-12)
+    assert compiled.losses == pytest.approx(plain.losses, rel=1e-12)
     assert compiled.correct == plain.correct
     assert (plain.correct > 0) == isinstance(loss, fnn.SoftmaxCrossEntropy | fnn.MulticlassHinge)
     for key, value in expected.items():
@@ -319,7 +319,7 @@ def test_decisions_equal_the_plain_step(outputs, isa, data):
         for kind in (PlainStep, CompiledStep)
     )
     assert ROWS * STEPS > compiled.correct == plain.correct > ROWS * STEPS / 2**outputs
-    assert compiled.loss == pytest.approx(plain.loss, rel=1e-12)
+    assert compiled.losses == pytest.approx(plain.losses, rel=1e-12)
     for key, value in expected.items():
         np.testing.assert_allclose(got[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
 
@@ -535,7 +535,7 @@ def test_the_steps_before_a_failure_count(data):
         X, y, order, 0, 6, np.full(6, 0.05)
     )
     assert (outcome.steps, outcome.failure) == (3, "input")
-    assert np.isfinite(outcome.loss) and not np.isfinite(outcome.last_loss)
+    assert np.isfinite(outcome.losses).all() and not np.isfinite(outcome.last_loss)
     assert isinstance(outcome, Outcome)
 
 
@@ -585,7 +585,7 @@ def test_batch_norm_of_every_width_inside_the_products(width, monkeypatch):
     for dtype, close in (("float64", 1e-9), ("float32", 2e-3)):
         plain, expected = trained(PlainStep, layers(), data, dtype=dtype)
         compiled, got = trained(CompiledStep, layers(), data, dtype=dtype)
-        assert compiled.loss == pytest.approx(plain.loss, rel=close)
+        assert compiled.losses == pytest.approx(plain.losses, rel=close)
         for key, value in expected.items():
             np.testing.assert_allclose(got[key], value, rtol=close, atol=close, err_msg=key)
 
@@ -599,7 +599,7 @@ def test_bias_gradients_summed_by_the_products(rows, isa, monkeypatch):
     layers = lambda: [fnn.Dense(37), fnn.Tanh(), fnn.Dense(300), fnn.Dense(10)]  # noqa: E731
     plain, expected = trained(PlainStep, layers(), data)
     compiled, got = trained(CompiledStep, layers(), data)
-    assert compiled.loss == pytest.approx(plain.loss, rel=1e-12)
+    assert compiled.losses == pytest.approx(plain.losses, rel=1e-12)
     for key, value in expected.items():
         np.testing.assert_allclose(got[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
 

@@ -342,6 +342,70 @@ def test_a_callback_that_reads_gradients_finds_them(route):
     assert len(callback.norms) == 3 and min(callback.norms) > 0
 
 
+class NowAndThen:
+    """Wants to be called after the given steps only."""
+
+    def __init__(self, *steps):
+        self.wanted, self.asked, self.called, self.losses = steps, [], [], []
+
+    def next_step(self, training):
+        self.asked.append(training.step)
+        return min((step for step in self.wanted if step > training.step), default=math.inf)
+
+    def on_batch_end(self, training):
+        self.called.append(training.step)
+        assert training.loss == training.losses[-1]
+        self.losses += [(training.epoch, list(training.losses))]
+
+
+def test_a_callback_says_after_which_step_it_is_called_next(route, monkeypatch):
+    calls = []
+    original = training.Training._run_steps
+
+    def run_steps(self, *arguments):
+        outcome = original(self, *arguments)
+        calls.append(outcome.steps)
+        return outcome
+
+    monkeypatch.setattr(training.Training, "_run_steps", run_steps)
+    monkeypatch.setattr(training, "SECONDS_PER_CALL", 1e9)
+    X, y = blobs(96)
+    one, other, every = NowAndThen(3, 8), NowAndThen(3, 11, 16), Recorder()
+    plan = dict(loss=CE, optimizer="sgd", batch_size=16, epochs=3)  # six steps an epoch
+    mlp().fit(X, y, callbacks=[one, other], **plan)
+    assert calls == [1, 2, 3, 2, 3, 1, 4, 2]  # the first to see how long a step takes
+    assert (one.called, other.called) == ([3, 8], [3, 11, 16])
+    assert (one.asked, other.asked) == ([0, 3, 8], [0, 3, 11, 16])
+    calls.clear()
+    again = NowAndThen(3, 11, 16)
+    mlp().fit(X, y, callbacks=[again, every], **plan)  # which is called after each step
+    assert calls == [1] * 18 and len(every.calls) == 2 + 6 + 18
+    assert again.losses == other.losses  # those of the steps in between, too
+    assert [(epoch, len(losses)) for epoch, losses in again.losses] == [(1, 3), (2, 5), (3, 4)]
+
+
+@pytest.mark.parametrize("answer", [0, math.nan, None, "soon"])
+def test_a_step_that_is_past_or_none_is_refused(answer):
+    class Wrong(Recorder):
+        def next_step(self, training):
+            return answer
+
+    with pytest.raises(ValueError, match=r"next_step of .*Wrong.* after step 0: a later step"):
+        mlp().fit(*blobs(), callbacks=[Wrong()])
+    Wrong.next_step = 7
+    with pytest.raises(TypeError, match=r"next_step of .* is 7, expected a method"):
+        mlp().fit(*blobs(), callbacks=[Wrong()])
+
+
+def test_the_losses_of_a_run_do_not_depend_on_how_its_steps_are_called(route, monkeypatch):
+    histories = []
+    for seconds in (0.0, 1e9):
+        monkeypatch.setattr(training, "SECONDS_PER_CALL", seconds)
+        histories.append(mlp().fit(*blobs(), batch_size=7, epochs=3, optimizer=fnn.SGD(0.3)))
+    assert histories[0]["loss"] == histories[1]["loss"]
+    assert histories[0]["accuracy"] == histories[1]["accuracy"]
+
+
 def test_an_error_in_a_callback_ends_the_fit_in_order():
     class Broken(Recorder):
         def on_epoch_end(self, training):

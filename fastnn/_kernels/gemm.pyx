@@ -40,7 +40,8 @@ cdef Py_ssize_t BLOCK_ROWS = 168     # of C: whole tiles of 14, 12 and 6
 cdef Py_ssize_t BLOCK_BYTES = 1024   # columns of a block: 256 floats, 128 doubles
 cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
 cdef Py_ssize_t PACK_A_STEPS = 96    # steps of k from which packing a column-mode A pays
-cdef Py_ssize_t PACK_A_BYTES = 1024  # and bytes between its rows: short ones are fetched ahead as they lie
+cdef Py_ssize_t PACK_A_BYTES = 1024  # and bytes between its rows: short ones are fetched ahead as they lie,
+cdef Py_ssize_t PACK_A_COLUMNS = 192  # though from so many columns of C half the bytes are enough
 cdef Py_ssize_t PACK_FAR_B_ROWS = 16  # rows of C from which packing a B that does not stay in L2 pays
 cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
 cdef Py_ssize_t NARROW_COLUMNS = 16  # of x.T @ dy that is computed as its transpose, at most
@@ -71,7 +72,7 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     g.kb = KB_BYTES // g.real
     g.mb = ceil_to(BLOCK_ROWS, mr)
     g.nb = ceil_to(widest_block(g.real), nr)
-    g.copy_a = not g.a_columns and (g.a_give != NULL or (g.n > 4 * nr and (g.lda * g.real) % 1024 == 0))
+    g.copy_a = not g.a_columns and (g.a_give != NULL or (g.n >= 4 * nr and (g.lda * g.real) % 1024 == 0))
     if g.nb < g.n <= 2 * g.nb and (g.take != NULL or g.copy_a):
         # an update wants whole rows, which lie together in the weights; rows of A are best made once:
         # wider blocks, but not larger
@@ -129,7 +130,8 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     cdef bint packs_b = (g.b_transposed or g.b_give != NULL or g.m >= PACK_B_ROWS
                          or (g.m >= PACK_FAR_B_ROWS and g.n * g.k * g.real > FAR_BYTES))
     cdef bint packs_a = (not g.flipped and g.a_columns
-                         and (g.a_give != NULL or (g.k >= PACK_A_STEPS and g.n > nr and g.lda * g.real >= PACK_A_BYTES)))
+                         and (g.a_give != NULL or (g.k >= PACK_A_STEPS and g.n > nr
+                              and g.lda * g.real >= (PACK_A_BYTES if g.n < PACK_A_COLUMNS else PACK_A_BYTES // 2))))
     g.pack_b = packs_b and g.row_blocks == 1 and g.b_give == NULL
     if packs_b and not g.pack_b:
         g.panel_bytes = <size_t>(ceil_to(g.n, nr) * g.k * g.real)

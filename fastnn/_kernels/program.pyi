@@ -40,7 +40,8 @@ class Program:
         steps: int,
         rates: Array,
         counted: int = 0,
-    ) -> tuple[int, float, float, int, str | None]: ...
+        losses: Array | None = None,
+    ) -> tuple[int, float, int, str | None]: ...
     def profile(
         self, x: Array, targets: Array, order: Array, rates: Array, repeats: int = 20
     ) -> list[tuple[str, float, float, list[tuple[str, float]]]]: ...

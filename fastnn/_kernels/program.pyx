@@ -135,19 +135,21 @@ cdef class Program:
         return [(name, flops, self.ops[i].blocks)
                 for i, (name, flops) in enumerate(zip(self.op_names, self.op_flops))]
 
-    def run(self, x, targets, order, Py_ssize_t first, int64_t steps, rates, int64_t counted=0):
+    def run(self, x, targets, order, Py_ssize_t first, int64_t steps, rates, int64_t counted=0,
+            losses=None):
         """Run `steps` mini-batches: rows order[first:first + rows], the next rows, and so on.
 
-        `counted` updates were made before: an update may depend on its number.
+        `counted` updates were made before: an update may depend on its number.  `losses`: `steps` float64 that
+        take the loss of each step.
 
-        Returns (steps done, sum of their losses, the last loss, correct rows, stopped), stopped being
+        Returns (steps done, the last loss, correct rows, stopped), stopped being
         None or the name of the operation that found its values not finite: that step did not update.
         """
         cdef State *s = &self.state
         cdef fnn_run run
         cdef int threads = max(1, threads_for(self.flops))
         self.done = 0
-        cdef Arrays arrays = self._prepare(x, targets, order, first, steps, rates, threads)
+        cdef Arrays arrays = self._prepare(x, targets, order, first, steps, rates, threads, losses)
         s.counted = counted
         self.running = True
         with nogil:
@@ -158,7 +160,7 @@ cdef class Program:
             PyErr_CheckSignals()
             raise KeyboardInterrupt
         stopped = self.op_names[run.stopped_at] if run.stop == FNN_STOP_FAILURE else None
-        return self.done, s.loss_sum, s.last_loss, s.correct, stopped
+        return self.done, s.last_loss, s.correct, stopped
 
     def profile(self, x, targets, order, rates, int repeats=20):
         """Where the time of a step goes, on one thread: (name, flops, bytes, parts) of each kernel.
@@ -187,7 +189,8 @@ cdef class Program:
             parts[kernel].append((name, max(0.0, median(seconds) - nothing)))
         return list(zip(self.kernel_names, flops, self.kernel_bytes, parts))
 
-    cdef Arrays _prepare(self, x, targets, order, Py_ssize_t first, int64_t steps, rates, int threads):
+    cdef Arrays _prepare(self, x, targets, order, Py_ssize_t first, int64_t steps, rates, int threads,
+                         losses=None):
         """Check and place what a run reads; the arrays returned must outlive it."""
         cdef Arrays arrays = Arrays()
         cdef State *s = &self.state
@@ -213,11 +216,16 @@ cdef class Program:
         s.rates = <const double *>arrays.any(rates)
         if arrays.last().format == NULL or arrays.last().format[0] != b'd' or arrays.size() < steps:
             raise ValueError(f"rates must be {steps} float64")
+        s.losses = NULL
+        if losses is not None:
+            s.losses = <double *>arrays.any(losses, True)
+            if arrays.last().format == NULL or arrays.last().format[0] != b'd' or arrays.size() < steps:
+                raise ValueError(f"losses must be {steps} float64")
         if self.packed == NULL and self.packed_bytes:
             self.packed = allocate(self.packed_bytes)
             for i in range(self.packer_count):
                 self.packers[i].where[0] = self.packed + self.packers[i].offset
-        s.loss_sum = s.last_loss = 0
+        s.last_loss = 0
         s.correct = 0
         if self.workspace_bytes < self.stride * threads:
             if self.workspace != NULL:
@@ -302,7 +310,8 @@ cdef void judge_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_r
     if not isfinite(loss):
         fnn_fail(run, op)
         return
-    j.state.loss_sum += loss
+    if j.state.losses != NULL:
+        j.state.losses[fnn_round_of(run)] = loss
     j.state.correct += hits
     j.state.last_correct = hits
 

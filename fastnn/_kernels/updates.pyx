@@ -339,8 +339,7 @@ cdef void judge_norm_block(const fnn_op *op, Py_ssize_t block, void *workspace, 
     cdef const Norm *s = <const Norm *>op.args
     cdef double norm = norm_of(s)
     if not isfinite(norm):
-        s.state.loss_sum -= s.state.last_loss  # the step does not count
-        s.state.correct -= s.state.last_correct
+        s.state.correct -= s.state.last_correct  # the step does not count
         fnn_fail(run, op)
         return
     s.state.clip_scale = s.limit / norm if norm > s.limit else 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from ..checks import check_integer
+
 if TYPE_CHECKING:
     from ..training import Training
 
@@ -17,14 +19,19 @@ class LambdaCallback:
     Parameters
     ----------
     on_fit_begin, on_epoch_begin, on_batch_end, on_epoch_end, on_fit_end : callable, optional
-        Called with the `fastnn.training.Training`. With `on_batch_end` steps are made one by one.
+        Called with the `fastnn.training.Training`.
+    every : int
+        `on_batch_end` is called after every so many-th step of the fit; the steps in between are one call of
+        the compiled step.
     needs_gradients : bool, optional
         Whether they read ``training.model.gradients()``; by default where there is an `on_batch_end`.
 
     Raises
     ------
     TypeError
-        One of them cannot be called, or none is given.
+        One of them cannot be called, or none is given, or `every` without `on_batch_end`.
+    ValueError
+        `every` is below 1.
 
     Examples
     --------
@@ -36,6 +43,10 @@ class LambdaCallback:
     >>> history = model.fit(np.eye(3), [0, 1, 1], epochs=3, callbacks=[callback])
     >>> seen
     [1, 2, 3]
+    >>> callback = LambdaCallback(on_batch_end=lambda training: seen.append(training.step), every=4)
+    >>> history = model.fit(np.eye(3), [0, 1, 1], batch_size=1, epochs=3, callbacks=[callback])
+    >>> seen[3:]
+    [4, 8]
     """
 
     def __init__(
@@ -46,6 +57,7 @@ class LambdaCallback:
         on_batch_end: Hook | None = None,
         on_epoch_end: Hook | None = None,
         on_fit_end: Hook | None = None,
+        every: int = 1,
         needs_gradients: bool | None = None,
     ) -> None:
         hooks = {
@@ -62,5 +74,9 @@ class LambdaCallback:
             if not callable(hook):
                 raise TypeError(f"{name} is {hook!r}, expected a function of the training")
             setattr(self, name, hook)  # only these: `fit` calls what is there
+        if check_integer(every, "every", 1, 2**31 - 1) > 1:
+            if on_batch_end is None:
+                raise TypeError("every says how often on_batch_end is called: give one")
+            self.next_step: Callable[[Training], int] = lambda training: training.step + every
         if needs_gradients is not None:
             self.needs_gradients = bool(needs_gradients)

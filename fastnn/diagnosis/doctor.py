@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..checks import check_integer
 from ..progress import write_line
 from ..recovery import NonFiniteError
+from ..twins import twin_of
 from .case import Case, know_targets
 from .finding import Finding
 from .probe import ROWS, Probe, take
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..training import Training
 
 #: The share of the training time that looks between the epochs may take.
-SHARE = 0.01
+SHARE = 0.005
 #: So many epochs have their curves read one by one; reading takes time as long as the curves, and in a run
 #: of thousands of short epochs it has to keep to its share, too.
 EACH = 100
@@ -30,7 +30,7 @@ class Doctor:
     """A callback that prints findings as they appear, each once.
 
     It looks into the model before the first step and when the fit has ended, and in between after an
-    epoch as soon as a look is worth less than 1% of the training time since the last one (or after every
+    epoch as soon as a look is worth less than 0.5% of the training time since the last one (or after every
     `every` epochs). The curves are read after each of the first hundred epochs, then as seldom. Steps are
     not interrupted.
 
@@ -72,6 +72,8 @@ class Doctor:
         rows: int = ROWS,
     ) -> None:
         self.every = None if every is None else check_integer(every, "every", 1, 2**31 - 1)
+        if show is not None and not callable(show):
+            raise TypeError(f"show is {show!r}, expected a function of a text, or None")
         self.show = show
         self.rows = check_integer(rows, "rows", 2, 2**31 - 1)
         self.findings: list[Finding] = []
@@ -87,7 +89,7 @@ class Doctor:
         self._x, self._targets = training.sample(self.rows)
         self._case = Case(history=training.history)
         self.probes = self._case.probes
-        self._twin = copy.deepcopy(model)
+        self._twin = twin_of(model)
         know_targets(self._case, loss, self._targets, model.output_shape)
         self._look(training)
         self._report()

@@ -7,7 +7,6 @@ running statistics, its random streams and its optimizer stay as they are.
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,8 @@ import numpy as np
 
 from ..layers import Activation
 from ..losses import Loss
+from ..norms import norm
+from ..twins import bring_up_to_date, twin_of
 
 if TYPE_CHECKING:
     from ..models import Sequential
@@ -133,9 +134,9 @@ def take(
     if len(x) < need:
         raise ValueError(f"x has {len(x)} rows, a batch norm needs at least {need} to be looked at")
     if twin is None:
-        twin = copy.deepcopy(model)
+        twin = twin_of(model)
     else:
-        _bring_up_to_date(twin, model)
+        bring_up_to_date(twin, model)
     with np.errstate(all="ignore"):
         outputs = twin.forward_all(x, training=True)
         units = _units(twin, outputs)
@@ -147,21 +148,6 @@ def take(
             return Probe(len(x), epoch, fresh, float(value), "loss", units)
         weights = _weights(twin, model, dout)
     return Probe(len(x), epoch, fresh, float(value), None, units, weights)
-
-
-def _bring_up_to_date(twin: Sequential, model: Sequential) -> None:
-    """All that a fit changes in a model, and the settings that may be changed in between."""
-    twin.flat.state[:] = model.flat.state
-    for mine, now in zip(twin.layers, model.layers, strict=True):
-        mine.training_passes = now.training_passes
-        for name in now.adjustable:
-            setattr(mine, name, getattr(now, name))
-    if twin.optimizer is not None and model.optimizer is not None:
-        twin.optimizer.bind(twin.flat)
-        for name, array in model.optimizer.state.items():
-            twin.optimizer.state[name][:] = array
-        settings = {k: v for k, v in vars(model.optimizer).items() if k not in ("state", "_flat")}
-        vars(twin.optimizer).update(settings)
 
 
 def _not_finite(twin: Sequential, x: np.ndarray, outputs: list[np.ndarray]) -> str | None:
@@ -199,8 +185,8 @@ def _weights(twin: Sequential, model: Sequential, dout: np.ndarray) -> list[Weig
         names = [declared.name for declared in layer._declared_parameters if declared.decay]
         if not names:
             continue
-        norm, gradient, update = (
-            _norm(arrays)
+        size, gradient, update = (
+            norm(*arrays)
             for arrays in (
                 [still.parameters[name] for name in names],
                 [layer.gradients[name] for name in names],
@@ -209,7 +195,7 @@ def _weights(twin: Sequential, model: Sequential, dout: np.ndarray) -> list[Weig
         )
         made = update if moved else None
         signal = signals[layer.name]
-        found.append(Weights(layer.name, layer.label, norm, gradient, made, signal))
+        found.append(Weights(layer.name, layer.label, size, gradient, made, signal))
     return found
 
 
@@ -219,13 +205,9 @@ def _backward(twin: Sequential, dy: np.ndarray) -> dict[str, float]:
     passed: np.ndarray | None = dy
     for layer in reversed(twin.layers):
         assert passed is not None
-        signals[layer.name] = _norm([passed]) / len(passed) ** 0.5
+        signals[layer.name] = norm(passed) / len(passed) ** 0.5
         layer.need_dx = layer is not twin.layers[0]
         for gradient in layer.gradients.values():
             gradient.fill(0.0)
         passed = layer.backward(passed)
     return signals
-
-
-def _norm(arrays: list[np.ndarray]) -> float:
-    return float(np.sqrt(sum(np.square(array, dtype=np.float64).sum() for array in arrays)))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, get_overloads, overload
 
 import numpy as np
 
@@ -148,14 +149,26 @@ def gradcheck(*args: Any, **options: Any) -> GradientReport:
     [('theta', (1,), 5.0)]
     """
     first = args[0] if args else options.get("model", options.get("f"))
+    of_model, of_function = get_overloads(gradcheck)
     if isinstance(first, Network):
+        _must_fit("gradcheck(model, x, y)", of_model, args, options)
         return _check_model(*args, **options)
     if callable(first):
+        _must_fit("gradcheck(f, df, theta)", of_function, args, options)
         return _check_function(*args, **options)
     raise TypeError(
         f"gradcheck got {first!r:.60}, expected a model, as in gradcheck(model, x, y), or a function, "
         "as in gradcheck(f, df, theta)"
     )
+
+
+def _must_fit(
+    form: str, signature: Callable[..., Any], args: tuple[Any, ...], options: dict[str, Any]
+) -> None:
+    try:
+        inspect.signature(signature).bind(*args, **options)
+    except TypeError as error:
+        raise TypeError(f"{form}: {error}; help(fastnn.gradcheck) has all arguments") from None
 
 
 def _check_model(

@@ -11,6 +11,7 @@ from fastnn.plots.descent import descent_paths, step_losses
 from fastnn.plots.gradients import gradient_histograms
 from fastnn.plots.histograms import activation_histograms
 from fastnn.plots.predictions import predicted_against_true
+from fastnn.plots.rates import rate_range
 from fastnn.plots.updates import update_ratios
 from fastnn.plots.weights import first_layer_weights
 
@@ -21,6 +22,7 @@ __all__ = [
     "first_layer_weights",
     "gradient_histograms",
     "predicted_against_true",
+    "rate_range",
     "save",
     "step_losses",
     "training_curves",

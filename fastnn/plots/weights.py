@@ -76,7 +76,8 @@ def first_layer_weights(
         if figure is None:
             height, width = sheet.shape[:2]
             panel = min(6.2, 5.2 * width / height)
-            figure = new_figure(panel * len(named) + 0.3, panel * height / width + 1.0)
+            beside = 0.4 + 0.3 * any(named) + 0.4 * bool(title)  # of the height: label and titles
+            figure = new_figure(panel * len(named) + 0.3, panel * height / width + beside)
             grid = np.ravel(figure.subplots(1, len(named), squeeze=False))
         axes = grid[place]
         shown, count = min(units, len(images)), len(images)

@@ -49,7 +49,9 @@ def training_blocks(data: Any, elements: int) -> Iterator[tuple[int, np.ndarray]
     """
     source = as_source(data)
     arrays = (
-        [(0, data)] if source is None else ((block.first, block.x) for block in source.blocks())
+        [(0, data)]
+        if source is None
+        else ((block.first, block.x) for block in source.counted_blocks())
     )
     columns = None
     for first, array in arrays:

@@ -91,9 +91,10 @@ class ColumnScaler(Preprocessor):
             The array does not hold real numbers.
         ValueError
             It is empty, or holds an infinity, or NaN without `impute`, or with `impute` a column of
-            nothing but NaN; its columns cannot be divided into `channels`; the numbers are too
-            large.
+            nothing but NaN; the channels of the images are not `channels`, or not where
+            `channel_order` says; columns cannot be divided into them; the numbers are too large.
         """
+        self._check_channels(data)
         statistics = ColumnStatistics(self.impute, self._extremes, self.dtype).fit(data)
         columns = statistics.mean.size
         if self.channels is not None:
@@ -107,6 +108,19 @@ class ColumnScaler(Preprocessor):
             self.__dict__.update(before)
             raise ValueError(TOO_LARGE)
         return self
+
+    def _check_channels(self, data: Any) -> None:
+        """Of images the shape is known: whether the channels are where they are said to be."""
+        shape = getattr(data, "shape", ())
+        if self.channels is None or len(shape) < 3:
+            return
+        axis = -1 if self.channel_order == "last" else 1
+        if shape[axis] != self.channels:
+            raise ValueError(
+                f"images of the shape {tuple(shape[1:])} have {shape[axis]} channels in the order "
+                f"{self.channel_order!r}, expected {self.channels}: channel_order is 'last' for "
+                "(height, width, channels) and 'first' for (channels, height, width)"
+            )
 
     def _channel_of(self, columns: int) -> np.ndarray:
         assert self.channels is not None
@@ -145,6 +159,7 @@ class ColumnScaler(Preprocessor):
         assert self.columns is not None
         x = matrix(data)
         check_columns(x, self.columns)
+        self._check_channels(x)
         out = result_array(out, x.shape, self.dtype)
         scale = Scale(self._per_column(), x.dtype, self.dtype)
         for rows in blocks(x, BLOCK_ELEMENTS):

@@ -261,11 +261,11 @@ static void FN(stream_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t 
     }
 }
 
-#undef WIDE
+#undef OUTER_VECTORS
 #if FNN_VBYTES == 64 || defined(__aarch64__)
-#define WIDE 8 /* vectors of columns: sums of 3 rows in 24 of 32 registers */
+#define OUTER_VECTORS 8 /* vectors of columns: sums of 3 rows in 24 of 32 registers */
 #else
-#define WIDE 4 /* in 12 of 16 */
+#define OUTER_VECTORS 4 /* in 12 of 16 */
 #endif
 #undef OUTER_ROWS
 #define OUTER_ROWS 3
@@ -278,7 +278,7 @@ static void FN(stream_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t 
 INLINE void FN(outer)(const int rows, const int nv, real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai,
                       ptrdiff_t ap, const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t k,
                       const int last) {
-    vec acc[OUTER_ROWS][WIDE];
+    vec acc[OUTER_ROWS][OUTER_VECTORS];
 #define LOAD(v, at) ((v) < nv - 1 || last == VL ? v_load(at) : v_load_part(at, last))
 #pragma GCC unroll 8
     for (int v = 0; v < nv; v++) {
@@ -308,16 +308,16 @@ INLINE void FN(outer)(const int rows, const int nv, real *restrict c, ptrdiff_t 
 }
 
 /* One or OUTER_ROWS rows of C, n columns. */
-#define OUTER(rows)                                                                                                     \
-    static void FN(outer_##rows)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap,   \
-                                 const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t n,         \
-                                 ptrdiff_t k) {                                                                         \
-        ptrdiff_t j = 0;                                                                                                \
-        for (; j + WIDE * VL <= n; j += WIDE * VL)                                                                      \
-            FN(outer)(rows, WIDE, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);                    \
-        for (; j + 2 * VL <= n; j += 2 * VL)                                                                            \
-            FN(outer)(rows, 2, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);                       \
-        for (; j < n; j += VL)                                                                                          \
+#define OUTER(rows)                                                                                                           \
+    static void FN(outer_##rows)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap,         \
+                                 const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t n,               \
+                                 ptrdiff_t k) {                                                                               \
+        ptrdiff_t j = 0;                                                                                                      \
+        for (; j + OUTER_VECTORS * VL <= n; j += OUTER_VECTORS * VL)                                                          \
+            FN(outer)(rows, OUTER_VECTORS, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);                 \
+        for (; j + 2 * VL <= n; j += 2 * VL)                                                                                  \
+            FN(outer)(rows, 2, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);                             \
+        for (; j < n; j += VL)                                                                                                \
             FN(outer)(rows, 1, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, (int)(n - j < VL ? n - j : VL)); \
     }
 OUTER(1) OUTER(3)
@@ -329,8 +329,8 @@ static void FN(outer_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t s
     real *c = c_;
     const real *a = a_, *b = b_, *bias = bias_;
     const ptrdiff_t ai = column_mode ? 1 : sa, ap = column_mode ? sa : 1;
-    const ptrdiff_t fit = OUTER_BYTES / (ptrdiff_t)sizeof(real) / (k ? k : 1) / (WIDE * VL) * (WIDE * VL);
-    const ptrdiff_t chunk = fit ? fit : WIDE * VL;
+    const ptrdiff_t fit = OUTER_BYTES / (ptrdiff_t)sizeof(real) / (k ? k : 1) / (OUTER_VECTORS * VL) * (OUTER_VECTORS * VL);
+    const ptrdiff_t chunk = fit ? fit : OUTER_VECTORS * VL;
     for (ptrdiff_t j = 0; j < n; j += chunk) {
         const ptrdiff_t width = n - j < chunk ? n - j : chunk;
         ptrdiff_t i = 0;
