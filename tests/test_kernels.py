@@ -9,7 +9,8 @@ that is not part of its arrays. Run under tests/sanitize.sh this is also what Ad
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from fastnn._kernels import (
     softmax,
     updates,
 )  # fmt: skip
-from fastnn._kernels.arguments import Fit
+from fastnn._kernels.arguments import Fit, read_heads
 
 Call = tuple[Callable[..., Any], dict[str, Any]]
 RELU: Any = ("relu", {})
@@ -289,7 +290,15 @@ def test_hostile_runs_of_a_program(arguments: tuple[Any, ...]) -> None:
 # --- Fit ---------------------------------------------------------------------------------------
 
 
-def test_fit_gives_outputs_or_leaves_it_to_the_contract() -> None:
+@pytest.fixture(params=["heads", "buffers"])
+def way_in(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Arrays read where they lie, as with every NumPy so far, or by the buffer protocol, as with others."""
+    assert read_heads(request.param == "heads") == (request.param == "heads")
+    yield request.param
+    assert read_heads()
+
+
+def test_fit_gives_outputs_or_leaves_it_to_the_contract(way_in: str) -> None:
     fit = Fit("nd dh h? -> nh")
     x, w, b, y = (np.ones(s, np.float32) for s in ((3, 4), (4, 5), (5,), (3, 5)))
     assert fit.outputs(x, w, b, y) == (y,) and fit.outputs(x, w, None, y)[0] is y
@@ -306,11 +315,55 @@ def test_fit_gives_outputs_or_leaves_it_to_the_contract() -> None:
         (x[:, ::2], w[:2], b, y),
         (np.ma.MaskedArray(x), w, b, y),
         (x, w, b, np.broadcast_to(b, (3, 5))),
+        (x, w, b, locked(y)),
+        (x.astype(x.dtype.newbyteorder()), w, b, y),
+        (x, w, unaligned(b), y),
+        (x, np.asfortranarray(w), b, y),
+        (x, w.T, b, y),
+        (x.tolist(), w, b, y),
     ):
         assert fit.outputs(*arrays) is None
+    assert fit.outputs(locked(x), w, b, y) == (y,)
 
 
-def test_fit_knows_what_may_overlap() -> None:
+def locked(x: np.ndarray) -> np.ndarray:
+    x = x.copy()
+    x.flags.writeable = False
+    return x
+
+
+def unaligned(x: np.ndarray) -> np.ndarray:
+    return np.zeros(x.nbytes + 1, np.uint8)[1:].view(x.dtype).reshape(x.shape)
+
+
+def test_fit_warns_as_numpy_does_of_writing_to_a_broadcast(way_in: str) -> None:
+    out, _ = np.broadcast_arrays(np.ones(1, np.float32), np.ones((1, 1), np.float32))
+    with pytest.warns(DeprecationWarning, match="broadcast"):
+        functional.relu(np.ones((1, 1), np.float32), out=out)
+
+
+def test_fit_keeps_no_array_and_holds_each_in_the_call(way_in: str) -> None:
+    fit = Fit("nd dh h? -> nh nh")
+    x, w, y = (np.ones(s, np.float32) for s in ((3, 4), (4, 5), (3, 5)))
+    before = [sys.getrefcount(a) for a in (x, w, y)]
+    for _ in range(5):
+        fit.outputs(x, w, None, y, None)
+        fit.outputs(x, w, x, y, None)
+        functional.dense_forward(x, w, out=y)
+    assert [sys.getrefcount(a) for a in (x, w, y)] == before
+
+
+def test_fit_has_room_for_so_many_words_and_letters() -> None:
+    for signature, what in (
+        ("a " * 11, "10 words"),
+        ("abcde -> a", "4 axes"),
+        ("abcd efg -> ab", "6 letters"),
+    ):
+        with pytest.raises(ValueError, match=what):
+            Fit(signature)
+
+
+def test_fit_knows_what_may_overlap(way_in: str) -> None:
     block = np.ones(40, np.float32)
     x, shifted, small = block[:12].reshape(3, 4), block[2:14].reshape(3, 4), block[:4]
     assert Fit("nc -> nc=").outputs(x, x) == (x,)
@@ -325,7 +378,7 @@ def test_fit_knows_what_may_overlap() -> None:
         Fit("nc -> nc").outputs(x)
 
 
-def test_fit_knows_types_multiples_and_axes() -> None:
+def test_fit_knows_types_multiples_and_axes(way_in: str) -> None:
     x, which = np.ones((3, 8), np.float32), np.zeros((3, 4), np.uint8)
     narrow, same = Fit("nh# -> nh nh:uint8").outputs(x, None, which, number=2)
     assert narrow.shape == (3, 4) and same is which

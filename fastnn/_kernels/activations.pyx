@@ -44,7 +44,18 @@ cdef int parse(object activation, int *kind, double *params) except -1:
     return 0
 
 
-_PLAIN = {name: checks.parse_activation(name) for name in checks.ACTIVATIONS}
+cdef dict plain_names():
+    """The index and the parameter that a name alone stands for."""
+    cdef int kind
+    cdef double params[2]
+    found = {}
+    for name in checks.ACTIVATIONS:
+        parse(checks.parse_activation(name), &kind, params)
+        found[name] = kind, params[0]
+    return found
+
+
+cdef dict PLAIN = plain_names()
 
 
 cdef int understand(object spec, int *kind, double *params) except -1:
@@ -52,14 +63,18 @@ cdef int understand(object spec, int *kind, double *params) except -1:
     if spec is None:
         kind[0], params[0], params[1] = 0, 0.0, 0.0
         return 0
+    if type(spec) is str:
+        found = PLAIN.get(spec)
+        if found is not None:
+            kind[0], params[0], params[1] = (<tuple>found)[0], (<tuple>found)[1], 0.0
+            return 0
     if type(spec) is tuple and len(<tuple>spec) == 2 and type((<tuple>spec)[1]) is dict:
         name, given = <tuple>spec
         key = PARAMETERS.get(name) if type(name) is str else None
         if key is not None and len(<dict>given) == 1 and key in <dict>given:
             kind[0], params[0], params[1] = NAMES[name], positive(given[key], key), 0.0
             return 0
-    found = _PLAIN.get(spec) if type(spec) is str else None
-    return parse(checks.parse_activation(spec) if found is None else found, kind, params)
+    return parse(checks.parse_activation(spec), kind, params)
 
 
 # --- on arrays -------------------------------------------------------------------------------------

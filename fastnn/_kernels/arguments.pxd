@@ -7,6 +7,7 @@ cdef class Taken:
     cdef Py_buffer views[MOST_ARRAYS]           # in the order of the signature; without memory where not given
     cdef Py_ssize_t lengths[MOST_LETTERS]       # by letter, in the order of their first use; -1 not known
     cdef int count
+    cdef tuple given                            # holds the inputs
     cdef Py_ssize_t real                        # bytes of the float type
     cdef object kind                            # the float type
     cdef object output                          # the one given, or a new one; or, where there are more,
@@ -21,13 +22,17 @@ cdef class Fit:
     cdef bint multiple[MOST_ARRAYS][MOST_AXES]  # ... times the number given with the call
     cdef int along                              # the letter for an axis of the first array, or -1
     cdef tuple kinds                            # None: the float type
-    cdef Py_ssize_t bytes[MOST_ARRAYS]          # of an element of another type
+    cdef void *dtypes[MOST_ARRAYS]              # the same
+    cdef Py_ssize_t bytes[MOST_ARRAYS]          # of an element of another type; 0: the float type
     cdef bint optional[MOST_ARRAYS]
     cdef bint written[MOST_ARRAYS]
     cdef bint inplace[MOST_ARRAYS]
     cdef Taken take(self, tuple given, Py_ssize_t number=*)
     cdef Taken insist(self, tuple given, Py_ssize_t number=*)
+    cdef bint _read(self, Taken taken, int i, object x, Py_ssize_t number) noexcept
     cdef bint _accept(self, Taken taken, int i, object x, Py_ssize_t number, bint approved) except -1
+    cdef bint _fits(self, Taken taken, int i, const Py_buffer *view, Py_ssize_t number) noexcept
+    cdef bint _apart(self, Taken taken, int i, const Py_buffer *view) noexcept
     cdef object _new(self, Taken taken, int i, Py_ssize_t number)
     cdef bint _all(self, Taken taken, tuple given, Py_ssize_t number, bint approved) except -1
 

@@ -29,6 +29,7 @@ ctypedef struct ColumnSums:
     char *out
 
 cdef Py_ssize_t SUM_COLS = 64
+cdef enum: FEW_BYTES = 4096  # of a dz that needs no memory of its own
 
 
 cdef void sums_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -271,18 +272,21 @@ def dense_backward(dy, x, w, *, y=None, activation=None, need_dx=True, need_dw=T
         if kind and (y is None or needs_input(kind)):
             raise TypeError("the activation does not fit the kernel")
     cdef Elementwise e
-    cdef char *dz = NULL
+    cdef char few[FEW_BYTES]
+    cdef char *dz = few
     if kind == 0:
         run_backward(a, a.data(0))
         return a.outputs
     e.real, e.n, e.kind, e.params[0], e.params[1] = a.real, a.size(), kind, params[0], params[1]
-    dz = allocate(e.n * e.real + 1)
+    if e.n * e.real > FEW_BYTES:
+        dz = allocate(e.n * e.real)
     try:
         e.out, e.x, e.saved = dz, a.data(0), a.data(3)
         run_elementwise(&e, True)
         run_backward(a, dz)
     finally:
-        release(dz)
+        if dz != few:
+            release(dz)
     return a.outputs
 
 

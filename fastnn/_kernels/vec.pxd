@@ -77,8 +77,6 @@ cdef extern from "vec/table.h" nogil:
             const void *saved, Py_ssize_t lds, const void *mean, const void *scale, const void *shift,
             const void *c_g, const void *c_x, const void *c_1, Py_ssize_t rows, Py_ssize_t channels,
             Py_ssize_t inner, const double *params) noexcept nogil
-        void (*stream_rows)(void *out, Py_ssize_t ld, const void *data, Py_ssize_t rows,
-                            Py_ssize_t cols) noexcept nogil
         void (*softmax_forward)(void *y, Py_ssize_t ldy, const void *x, Py_ssize_t ldx, Py_ssize_t rows,
                                 Py_ssize_t cols, int logarithm) noexcept nogil
         void (*softmax_backward)(void *dx, Py_ssize_t lddx, const void *dy, Py_ssize_t lddy, const void *y,

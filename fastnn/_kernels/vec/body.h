@@ -41,7 +41,6 @@
         .batchnorm_run_apply = {FNN_ACTIVATION_LIST(FNN_BN_RUN_APPLY_##type)},                       \
         .batchnorm_run_backward_sums = {FNN_ACTIVATION_LIST(FNN_BN_RUN_SUMS_##type)},                \
         .batchnorm_run_backward_apply = {FNN_ACTIVATION_LIST(FNN_BN_RUN_BACKWARD_##type)},           \
-        .stream_rows = stream_rows_##type,                                                           \
         .softmax_forward = softmax_forward_##type, .softmax_backward = softmax_backward_##type,      \
         .softmax_cross_entropy = softmax_cross_entropy_##type,                                       \
         .maxout_forward = maxout_forward_##type, .maxout_backward = maxout_backward_##type,          \

@@ -9,7 +9,6 @@
 #include "batchnorm.h"
 #include "batchnorm_runs.h"
 #include "batchnorm_long.h"
-#include "stream.h"
 #include "gemm.h"
 #include "skinny.h"
 #include "updates.h"

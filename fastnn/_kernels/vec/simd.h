@@ -14,7 +14,6 @@
  *   v_lost(a, b, p)       a * b - p exactly, for p within some roundings of a * b
  *   v_fused(a, b, c)     a * b + c for |c| below |a * b|, in one rounding (but for a trifle) on every target
  *   v_near_reciprocal(a)  1 / a for a >= 1, to 2^-14 (float) or 2^-27 (double) at least
- *   v_stream(p, v)        store at an aligned address, past the caches; v_streamed() after the last one
  *   v_scale(a, n)         a 2^n for whole n up to +-1000 or so: rounds once, through the subnormals
  *   v_power(n)            2^n for whole n in the normal range
  *   v_wide(p)             WIDE reals from p on, as doubles (gcc 12 takes a conversion of vectors apart)
@@ -82,8 +81,6 @@ INLINE vec FN(v_set1)(real a) { return a - (vec){0}; }
 #define v_power FN(v_power)
 #define v_permute FN(v_permute)
 #define v_wide FN(v_wide)
-#define v_stream FN(v_stream)
-#define v_streamed FN(v_streamed)
 
 /* Adding `whole_magic` to a whole number leaves it in the low bits of the sum. */
 #undef FNN_BIAS
@@ -283,22 +280,6 @@ INLINE real v_highest(vec a) {
 
 #if FNN_VBYTES != 64
 INLINE vec v_fma_from(const real *a, vec b, vec c) { return v_fma(v_set1(*a), b, c); }
-#endif
-
-/* Stores that do not read the line first and do not keep it.  They are ordered by the fence alone. */
-#if defined(__SSE2__)
-#if FNN_VBYTES == 64
-INLINE void v_stream(real *p, vec v) { _mm512_stream_si512((void *)p, (__m512i)v); }
-#elif FNN_VBYTES == 32
-INLINE void v_stream(real *p, vec v) { _mm256_stream_si256((__m256i *)p, (__m256i)v); }
-#else
-INLINE void v_stream(real *p, vec v) { _mm_stream_si128((__m128i *)p, (__m128i)v); }
-#endif
-INLINE void v_streamed(void) { _mm_sfence(); }
-#else
-INLINE void v_stream(real *p, vec v) { v_store(p, v); }
-INLINE void v_streamed(void) {}
-
 #endif
 
 INLINE vec v_fused(vec a, vec b, vec c) {
