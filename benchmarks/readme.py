@@ -53,7 +53,7 @@ def table(document: dict[str, Any]) -> Iterator[str]:
         cells += [_ratio(result["peers"].get(peer, {})) for peer in peers]
         yield f"| {network} | {' | '.join(cells)} |"
     yield ""
-    yield _image("speed.png", "Times of training steps, and the kernels under the roofline")
+    yield _image("speed.png", "Times of training steps, in steps of fastnn")
     yield ""
     yield from _conditions(document)
 
