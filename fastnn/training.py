@@ -187,9 +187,7 @@ class Training:
                     done += outcome.steps
                     rows += outcome.steps * stretch.rows
                     correct += outcome.correct
-                    for (
-                        loss
-                    ) in outcome.losses:  # one by one: the same bits however steps are called
+                    for loss in outcome.losses:  # the same bits, however many steps a call has
                         total += loss * stretch.rows
                 if self._stopped:
                     break
