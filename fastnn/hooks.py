@@ -61,12 +61,13 @@ class _Watcher:
             self.due = training.step + 1
             return
         due = self.ask(training)
-        if not isinstance(due, numbers.Real) or not float(due) > training.step:
+        is_number = isinstance(due, numbers.Real)
+        if not is_number or not due > training.step:
             raise ValueError(
                 f"next_step of {self.callback!r} returned {due!r} after step {training.step}: "
                 "a later step is expected, or math.inf for none"
             )
-        self.due = float(due)
+        self.due = float(due) if due < 2**53 else math.inf
 
 
 def checked_callbacks(callbacks: Any) -> list[Any]:

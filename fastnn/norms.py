@@ -1,4 +1,4 @@
-"""The Euclidean norm of an array, quick and for numbers of any size."""
+"""The Euclidean norm of an array, quick, and for float32 numbers of any size."""
 
 from __future__ import annotations
 

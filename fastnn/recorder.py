@@ -9,7 +9,7 @@ import numpy as np
 from .checks import check_integer
 from .gradient_flow import GradientStatistics, gradients_on
 from .norms import norm
-from .twins import bring_up_to_date, twin_of
+from .twins import twin_again
 
 if TYPE_CHECKING:
     from .models import Sequential
@@ -146,10 +146,7 @@ class Recorder:
             return
         model, loss = training.model, training.model.loss
         assert loss is not None
-        if self._twin is None:
-            self._twin = twin_of(model, optimizer=False)
-        else:
-            bring_up_to_date(self._twin, model)
+        self._twin = twin_again(self._twin, model, optimizer=False)
         self.gradients[training.epoch] = gradients_on(self._twin, *self.probe, loss)
 
 

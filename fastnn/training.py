@@ -74,8 +74,8 @@ class Training:
 
     A callback with `on_batch_end` is called after each step, unless it has a method ``next_step(training)``
     too: that is asked before the first step and after each call, and returns the step (a `step` of below)
-    after which `on_batch_end` is wanted next, or `math.inf`. The steps until then are one call of the
-    compiled step; the losses of all of them are in `losses`.
+    after which `on_batch_end` is wanted next, or `math.inf`. The steps until then need no Python between
+    them; `losses` has those of the epoch so far.
 
     It may read `model.gradients()`: the steps of that fit leave them in memory, as they do with
     `keep_gradients=True`. An attribute `needs_gradients`, True or False, says it for any callback.

@@ -219,19 +219,21 @@ class _Left(Exception):
     """Nobody waits for the rows any more."""
 
 
+def _watched(blocks: Iterator[Block], left: Event) -> Iterator[Block]:
+    # knows no more of the reader: windows and the user's iterator go with the reader, in no cycle
+    for block in blocks:
+        if left.is_set():
+            raise _Left
+        yield block
+
+
 class _Reader(Thread):
     def __init__(self, blocks: Iterator[Block], make: Make) -> None:
         super().__init__(name="fastnn-reader", daemon=True)
         self.wanted: SimpleQueue[bool] = SimpleQueue()
         self._answers: SimpleQueue[tuple[Window | None, BaseException | None]] = SimpleQueue()
         self._left = Event()
-        self._windows = make(self._watched(blocks))
-
-    def _watched(self, blocks: Iterator[Block]) -> Iterator[Block]:
-        for block in blocks:
-            if self._left.is_set():
-                raise _Left
-            yield block
+        self._windows = make(_watched(blocks, self._left))
 
     def run(self) -> None:
         while self.wanted.get():
@@ -242,8 +244,11 @@ class _Reader(Thread):
 
     def made(self) -> Window | None:
         window, error = self._answers.get()
-        if error is not None:
-            raise error
+        try:
+            if error is not None:
+                raise error
+        finally:
+            del error  # its traceback holds this frame
         return window
 
     def leave(self) -> None:

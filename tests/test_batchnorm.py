@@ -235,9 +235,9 @@ def test_results_beyond_the_caches(
 
 #: More columns than a piece of batchnorm_long.h, more rows than it is high, longer runs, many short runs.
 PIECES = {
-    "wide rows": ((11, 2500), 1),
+    "wide rows": ((41, 2500), 1),  # this and the long runs are work enough for two threads
     "narrow rows": ((600, 3), 1),
-    "long runs": ((2, 3, 45, 50), 1),
+    "long runs": ((8, 3, 60, 75), 1),
     "short runs": ((3, 700, 3), 1),
 }
 

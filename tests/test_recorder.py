@@ -102,6 +102,28 @@ def test_it_leaves_whole_stretches_of_steps_to_the_step(data):
         assert history["loss"][epoch] == pytest.approx(mean, rel=1e-12)
 
 
+def test_gradients_are_those_of_a_layer_of_ones_own_as_it_is_now(data):
+    class Scale(fnn.Layer):
+        def __init__(self):
+            self.factor = 1.0
+
+        def forward(self, x, training=True):
+            return self.factor * x
+
+        def backward(self, dy):
+            return self.factor * dy
+
+    scale = Scale()
+    model = fnn.Sequential([fnn.Dense(2), scale], input_dim=6, seed=0)
+    recorder = fnn.Recorder(probe=data)
+    shrink = fnn.callbacks.LambdaCallback(
+        on_epoch_begin=lambda training: setattr(scale, "factor", 1e-3)
+    )
+    model.fit(*data, batch_size=20, epochs=2, loss=LOSS, callbacks=[shrink, recorder])
+    seen, now = recorder.gradients[2]["0.weight"], fnn.gradient_statistics(model, *data)["0.weight"]
+    assert seen.rms == now.rms < 0.01 * recorder.gradients[0]["0.weight"].rms
+
+
 def test_a_step_that_fails_is_not_among_the_losses(data):
     recorder, model = fnn.Recorder(every=100), fnn.Sequential([fnn.Dense(1)], seed=0)
     with pytest.raises(fnn.NonFiniteError) as caught:

@@ -238,3 +238,10 @@ def test_a_file_of_the_first_version_is_read():
     arrays = {"mean": np.array([1.0, 2.0]), "scale": np.array([4.0])}
     old = from_state("center", json.loads('{"impute": false, "dtype": "float32"}'), arrays)
     assert old.transform(np.array([[5.0, 2.0]])).tolist() == [[1, 0]]
+
+
+def test_grey_images_have_no_axis_of_channels():
+    images = np.random.default_rng(0).random((10, 28, 27), dtype=np.float32)
+    for order in ("last", "first"):
+        scaler = Standardize(channels=1, channel_order=order).fit(images)
+        assert scaler.transform(images).mean() == pytest.approx(0, abs=1e-6)

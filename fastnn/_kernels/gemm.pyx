@@ -51,13 +51,9 @@ cdef Py_ssize_t FAR_BYTES = 1 << 19  # of an A that is fetched ahead, as it does
 cdef double BLOCK_FLOPS = 1e6        # blocks are not cut below this
 
 
-cdef Py_ssize_t ceil_to(Py_ssize_t x, Py_ssize_t step) noexcept nogil:
-    return (x + step - 1) // step * step
-
-
 cdef Py_ssize_t widest_block(Py_ssize_t real) noexcept nogil:
     """Columns of the widest block of C."""
-    return BLOCK_BYTES // real
+    return quotient(BLOCK_BYTES, real)
 
 
 cdef void plan_gemm(Gemm *g) noexcept nogil:
@@ -69,7 +65,7 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
         flip(g)
         plan_packing(g)
         return
-    g.kb = KB_BYTES // g.real
+    g.kb = quotient(KB_BYTES, g.real)
     g.mb = ceil_to(BLOCK_ROWS, mr)
     g.nb = ceil_to(widest_block(g.real), nr)
     g.copy_a = not g.a_columns and (g.a_give != NULL or (g.n >= 4 * nr and (g.lda * g.real) % 1024 == 0))
@@ -78,14 +74,14 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
         # wider blocks, but not larger
         g.nb, g.kb, g.mb = 2 * g.nb, g.kb // 2, ceil_to(BLOCK_ROWS // 2, mr)
     # even chunks, a quarter longer at most: 784 is 2 x 392, not 512 + 272, and 600 is one
-    chunks = max(1, (g.k + g.kb - g.kb // 4 - 1) // g.kb)
-    g.kb = max(1, ceil_to((g.k + chunks - 1) // chunks, 4))
+    chunks = max(1, quotient(g.k + g.kb - g.kb // 4 - 1, g.kb))
+    g.kb = max(1, ceil_to(share(g.k, chunks), 4))
     g.mb = min(g.mb, ceil_to(max(g.m, 1), mr))
     g.nb = min(g.nb, ceil_to(max(g.n, 1), nr))
     # enough blocks for many threads, while they are worth handing out
     while True:
-        g.row_blocks = max(1, (g.m + g.mb - 1) // g.mb)
-        g.col_blocks = max(1, (g.n + g.nb - 1) // g.nb)
+        g.row_blocks = max(1, share(g.m, g.mb))
+        g.col_blocks = max(1, share(g.n, g.nb))
         if g.row_blocks * g.col_blocks >= MOST_BLOCKS // 2 or 2.0 * g.mb * g.nb * g.k < 2 * BLOCK_FLOPS:
             break
         if g.row_blocks > 1 and g.mb > 2 * mr:  # the chunk of B that stays in L2 keeps its width
@@ -120,7 +116,7 @@ cdef void flip(Gemm *g) noexcept nogil:
     g.kb = FLIPPED_STEPS
     g.mb, g.row_blocks = ceil_to(max(g.m, 1), g.kernels.mr), 1
     g.nb = min(2 * ceil_to(widest_block(g.real), g.kernels.nr), ceil_to(max(g.n, 1), g.kernels.nr))
-    g.col_blocks = max(1, (g.n + g.nb - 1) // g.nb)
+    g.col_blocks = max(1, share(g.n, g.nb))
 
 
 cdef void plan_packing(Gemm *g) noexcept nogil:
@@ -135,13 +131,13 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     g.pack_b = packs_b and g.row_blocks == 1 and g.b_give == NULL
     if packs_b and not g.pack_b:
         g.panel_bytes = <size_t>(ceil_to(g.n, nr) * g.k * g.real)
-        g.pack_b_blocks = (g.n + nr - 1) // nr if g.b_transposed else (g.k + PACK_GROUP - 1) // PACK_GROUP
+        g.pack_b_blocks = share(g.n, nr) if g.b_transposed else share(g.k, PACK_GROUP)
     if packs_a:
         g.tile_bytes = <size_t>((ceil_to(g.m, mr) * g.k + kn.lanes) * g.real)
-        g.pack_a_blocks = (g.k + PACK_GROUP - 1) // PACK_GROUP
+        g.pack_a_blocks = share(g.k, PACK_GROUP)
     elif g.copied_a:
-        g.tile_bytes = <size_t>(ceil_to(g.m, mr) * ((g.k + g.kb - 1) // g.kb) * copied_stride(g) * g.real)
-        g.pack_a_blocks = (g.m + PACK_GROUP - 1) // PACK_GROUP
+        g.tile_bytes = <size_t>(ceil_to(g.m, mr) * share(g.k, g.kb) * copied_stride(g) * g.real)
+        g.pack_a_blocks = share(g.m, PACK_GROUP)
     if g.pack_b:
         g.own_panels = to_lines(g.kb * g.nb * g.real)
     elif not packs_b:  # the last panel of a B that is used as it lies
@@ -161,12 +157,12 @@ cdef size_t to_lines(size_t bytes) noexcept nogil:
 
 cdef inline Py_ssize_t scratch_stride(const Gemm *g) noexcept nogil:
     """Elements between rows of scratch: GIVE_BYTES and a line, lest the rows share cache sets."""
-    return (GIVE_BYTES + 64) // g.real
+    return quotient(GIVE_BYTES + 64, g.real)
 
 
 cdef inline Py_ssize_t copied_stride(const Gemm *g) noexcept nogil:
     """Elements between rows of a copied A: a chunk of k and a line, likewise."""
-    return g.kb + 64 // g.real
+    return g.kb + quotient(64, g.real)
 
 
 cdef double gemm_flops(const Gemm *g) noexcept nogil:
@@ -175,7 +171,7 @@ cdef double gemm_flops(const Gemm *g) noexcept nogil:
 
 cdef inline Py_ssize_t chunk_at(const Gemm *g, Py_ssize_t p) noexcept nogil:
     """The first step of the chunk of k that p belongs to."""
-    return p // g.kb * g.kb
+    return quotient(p, g.kb) * g.kb
 
 
 cdef void pack_b_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -183,7 +179,7 @@ cdef void pack_b_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
     begins at p times the padded width of B."""
     cdef const Gemm *g = <const Gemm *>op.args
     cdef Py_ssize_t nr = g.kernels.nr, width = ceil_to(g.n, nr), j = 0, p = 0, end = g.k, chunk, kk, rows
-    cdef Py_ssize_t cols = g.n, ld = scratch_stride(g), most = GIVE_BYTES // g.real, q, n
+    cdef Py_ssize_t cols = g.n, ld = scratch_stride(g), most = quotient(GIVE_BYTES, g.real), q, n
     cdef char *panel
     if g.b_transposed:
         j = block * nr
@@ -268,10 +264,10 @@ cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a,
         g.kernels.gemm_block(c, ldc, a, sa, columns, tile_stride, b, sb, panel_stride, bias, m, n, kk, start,
                              next, NULL, mr * sa * g.real)
         return
-    count = (m + mr - 1) // mr
+    count = share(m, mr)
     for t in range(count):
-        first = m * t // count
-        rows = m * (t + 1) // count - first
+        first = quotient(m * t, count)
+        rows = quotient(m * (t + 1), count) - first
         if g.a_give != NULL:
             g.a_give(g.a_giver, scratch, ld, i0 + first, p, rows, kk, half_scratch(scratch), run)
             if g.a_memory != NULL:
@@ -290,7 +286,8 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
     cdef const Gemm *g = <const Gemm *>op.args
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr, real = g.real
-    cdef Py_ssize_t i0 = block % g.row_blocks * g.mb, j0 = block // g.row_blocks * g.nb
+    cdef Py_ssize_t column = quotient(block, g.row_blocks)
+    cdef Py_ssize_t i0 = (block - column * g.row_blocks) * g.mb, j0 = column * g.nb
     cdef Py_ssize_t m = min(g.mb, g.m - i0), n = min(g.nb, g.n - j0)
     cdef Py_ssize_t width = ceil_to(g.n, nr), height = ceil_to(g.m, mr), p = 0, kk, full, sa, tile_stride, i
     cdef const char *a
@@ -324,7 +321,7 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
             multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, panels, nr, kk * nr, bias, i0, p, m, n, kk,
                      start, scratch, run)
         else:
-            full = n // nr * nr
+            full = quotient(n, nr) * nr
             if full:
                 multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, g.b + (p * g.ldb + j0) * real, g.ldb, nr,
                          bias, i0, p, m, full, kk, start, scratch, run)

@@ -14,7 +14,7 @@ outers   along n, for few steps of k: the rows of C, each a sum of a few rows of
          other.  A B that lies in rows of k is transposed first.
 """
 from fastnn._kernels.gemm cimport (
-    BLOCK_FLOPS, MOST_BLOCKS, Gemm, ceil_to, epilogue, gemm_flops, swap, to_lines, turn,
+    BLOCK_FLOPS, MOST_BLOCKS, Gemm, ceil_to, epilogue, gemm_flops, quotient, share, swap, to_lines, turn,
 )
 from fastnn._kernels.vec cimport fnn_op, fnn_run
 
@@ -28,6 +28,7 @@ cdef Py_ssize_t FLIPPED_STEPS = 16    # of k from which turning C round pays
 cdef Py_ssize_t OUTER_STEPS = 16      # of k at most, for writing C row after row
 cdef Py_ssize_t OUTER_COLUMNS = 64    # of C at least
 cdef Py_ssize_t OUTER_ROWS = 2        # likewise
+cdef Py_ssize_t OUTER_BYTES = 1 << 19 # of B at most, where few rows read it: it goes past, shared by columns
 cdef Py_ssize_t TURNED_ROWS = 16      # likewise, where B is to be transposed first
 cdef Py_ssize_t STREAM_BYTES = 2048   # of a row of B in a block: shorter pieces are fetched ahead less well
 
@@ -37,7 +38,8 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
     cdef bint plain = g.bias == NULL and not g.activation
     if g.a_give != NULL or g.b_give != NULL or g.take != NULL or g.finish != NULL:
         return False
-    if (g.k <= OUTER_STEPS and g.n >= OUTER_COLUMNS and g.m >= (TURNED_ROWS if g.b_transposed else OUTER_ROWS)):
+    if (g.k <= OUTER_STEPS and g.n >= OUTER_COLUMNS and g.m >= (TURNED_ROWS if g.b_transposed else OUTER_ROWS)
+            and (g.m > STREAM_ROWS or g.n * g.k * g.real <= OUTER_BYTES)):
         plan_outer(g)
         return True
     if g.a_columns:
@@ -79,9 +81,9 @@ cdef Py_ssize_t blocks_for(const Gemm *g, Py_ssize_t most) noexcept nogil:
 cdef void plan_dot(Gemm *g) noexcept nogil:
     cdef Py_ssize_t blocks = blocks_for(g, g.m)
     g.multiply, g.pack = dot_block, transpose_b
-    g.mb = ceil_to(max(1, (g.m + blocks - 1) // blocks), 16)
+    g.mb = ceil_to(max(1, share(g.m, blocks)), 16)
     g.nb, g.kb = g.n, g.k
-    g.row_blocks, g.col_blocks = max(1, (g.m + g.mb - 1) // g.mb), 1
+    g.row_blocks, g.col_blocks = max(1, share(g.m, g.mb)), 1
     if not g.b_transposed:
         g.panel_bytes, g.pack_b_blocks = to_lines(g.n * g.k * g.real), 1
 
@@ -114,11 +116,11 @@ cdef void dot_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run
 
 
 cdef void plan_stream(Gemm *g) noexcept nogil:
-    cdef Py_ssize_t piece = STREAM_BYTES // g.real, blocks = blocks_for(g, (g.n + piece - 1) // piece)
+    cdef Py_ssize_t piece = quotient(STREAM_BYTES, g.real), blocks = blocks_for(g, share(g.n, piece))
     g.multiply = stream_block
-    g.nb = ceil_to((g.n + blocks - 1) // blocks, piece) if blocks > 1 else max(1, g.n)
+    g.nb = ceil_to(share(g.n, blocks), piece) if blocks > 1 else max(1, g.n)
     g.mb, g.kb = g.m, g.k
-    g.row_blocks, g.col_blocks = 1, max(1, (g.n + g.nb - 1) // g.nb)
+    g.row_blocks, g.col_blocks = 1, max(1, share(g.n, g.nb))
     if g.flipped:
         g.workspace = to_lines(g.m * g.nb * g.real)
 
@@ -141,9 +143,9 @@ cdef void stream_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
 cdef void plan_outer(Gemm *g) noexcept nogil:
     cdef Py_ssize_t blocks = blocks_for(g, g.m)
     g.multiply, g.pack = outer_block, transpose_b
-    g.mb = ceil_to(max(1, (g.m + blocks - 1) // blocks), 3)
+    g.mb = ceil_to(max(1, share(g.m, blocks)), 3)
     g.nb, g.kb = g.n, g.k
-    g.row_blocks, g.col_blocks = max(1, (g.m + g.mb - 1) // g.mb), 1
+    g.row_blocks, g.col_blocks = max(1, share(g.m, g.mb)), 1
     if g.b_transposed:
         g.panel_bytes, g.pack_b_blocks = to_lines(g.n * g.k * g.real), 1
 

@@ -15,7 +15,7 @@ import numpy as np
 from ..layers import Activation
 from ..losses import Loss
 from ..norms import norm
-from ..twins import bring_up_to_date, twin_of
+from ..twins import twin_again
 
 if TYPE_CHECKING:
     from ..models import Sequential
@@ -133,10 +133,7 @@ def take(
     need = max(layer.min_rows for layer in model.layers)
     if len(x) < need:
         raise ValueError(f"x has {len(x)} rows, a batch norm needs at least {need} to be looked at")
-    if twin is None:
-        twin = twin_of(model)
-    else:
-        bring_up_to_date(twin, model)
+    twin = twin_again(twin, model)
     with np.errstate(all="ignore"):
         outputs = twin.forward_all(x, training=True)
         units = _units(twin, outputs)

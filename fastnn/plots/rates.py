@@ -55,10 +55,11 @@ def rate_range(found: RangeTest, *, title: str = "Loss by learning rate") -> Fig
     axes.plot(found.rates, losses, color=COLOURS[0], lw=1.0, alpha=0.35)
     axes.plot(found.rates, smoothed, color=COLOURS[0], lw=2.2)
     # All until the lowest is shown; a last loss of 1e10 would make a flat line of all others.
-    best = int(np.nanargmin(smoothed))
-    low, high = np.nanmin(losses), np.nanmax([*losses[: best + 1], *smoothed[:-1]])
-    room = (high - low) or 1.0
-    axes.set_ylim(low - 0.06 * room, high + 0.06 * room)
+    if np.isfinite(smoothed).any():
+        best = int(np.nanargmin(smoothed))
+        low, high = np.nanmin(losses), np.nanmax([*losses[: best + 1], *smoothed[:-1]])
+        room = max(high - low, 1e-6 * abs(high)) or 1.0
+        axes.set_ylim(low - 0.06 * room, high + 0.06 * room)
     for rate, name in ((found.suggestion, "suggestion"), (found.lowest, "lowest")):
         if rate is not None:
             axes.axvline(rate, color=COLOURS[1], lw=1.4, ls="-" if name == "suggestion" else ":")

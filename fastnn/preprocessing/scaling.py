@@ -110,9 +110,9 @@ class ColumnScaler(Preprocessor):
         return self
 
     def _check_channels(self, data: Any) -> None:
-        """Of images the shape is known: whether the channels are where they are said to be."""
+        """Where images have an axis of channels: whether it is where it is said to be."""
         shape = getattr(data, "shape", ())
-        if self.channels is None or len(shape) < 3:
+        if self.channels is None or len(shape) < 4:
             return
         axis = -1 if self.channel_order == "last" else 1
         if shape[axis] != self.channels:
