@@ -318,7 +318,7 @@ def test_wheel_is_small_and_holds_no_sources(wheel_without_openmp):
     with zipfile.ZipFile(wheel_without_openmp) as wheel:
         names = [name for name in wheel.namelist() if ".dist-info/" not in name]
     kinds = {re.sub(r".*\.", ".", name) for name in names}
-    assert kinds <= {".py", ".pyi", ".typed", ".so", ".pyd"}, sorted(names)
+    assert kinds <= {".py", ".pyi", ".typed", ".html", ".so", ".pyd"}, sorted(names)
     assert {"fastnn/py.typed", "fastnn/__init__.pyi", "fastnn/cli/__init__.py"} <= set(names)
 
 
