@@ -130,14 +130,24 @@ INLINE vec FN(silu_grad)(vec dy, vec x, act_params p) {
 
 /* gelu(x) = x P(X <= x) = max(x, 0) - |x| P(X > |x|) for a normal X (Hendrycks and Gimpel 2016): two
  * products, each with what it lost.  dx = dy (P(X <= x) + x density(x)). */
-INLINE vec FN(gelu)(vec x, act_params p) {
-    (void)p;
+INLINE vec FN(gelu_far)(vec x) {
     const FN(normal) t = FN(normal_tail)(v_abs(x));
     const vec aq = t.a * t.q, aqw = aq * t.w;
     const vec aq_low = v_fma(t.a, t.q_low, v_lost(t.a, t.q, aq));
     const vec low = v_fma(aq_low, t.w, v_fma(aqw, t.more, v_lost(aq, t.w, aqw)));
     const vec product = aqw + v_fma(aqw, t.p, v_fma(low, t.p, low)); /* (aqw + low) (1 + p) */
     return FN(cut_below)(x, 0) - v_scale(product, t.n);
+}
+INLINE vec FN(gelu)(vec x, act_params p) {
+    (void)p;
+#if FNN_TABLES /* and the other way only for what is below -5.5, if anything is */
+    const vec a = v_min(v_set1(NORMAL_NEAR), v_abs(x)); /* above, P(X > a) x is nothing beside x */
+    const vec y = v_fma(-a, FN(normal_near)(a), FN(cut_below)(x, 0));
+    const vmask far = v_lt(x, v_set1(-NORMAL_NEAR));
+    return __builtin_expect(v_any(far), 0) ? v_sel(far, FN(gelu_far)(x), y) : y;
+#else
+    return FN(gelu_far)(x);
+#endif
 }
 INLINE vec FN(gelu_grad)(vec dy, vec x, act_params p) {
     (void)p;
@@ -209,6 +219,18 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
 #undef AT_ONCE
 #define AT_ONCE(name) (FNN_VBYTES < 64 ? 3 : FNN_ACT_##name == FNN_ACT_gelu ? 2 : 4)
 
+/* Where the chains are long, what is read is asked for a page ahead: the hardware's own prefetching ends with each page
+ * and is not begun again in time (in memory up to 1.2 times as fast; the short ones lose 5% in L2). */
+#undef ASK
+#undef IS_LONG
+#undef IS_LONG_BACK
+#define ASK(is_long, p)                                                             \
+    if (is_long)                                                                    \
+        _Pragma("GCC unroll 4") for (int b = 0; b < many * FNN_VBYTES; b += 64)     \
+            __builtin_prefetch((const char *)(p) + 4096 + b)
+#define IS_LONG(kind) (((kind) >= FNN_ACT_elu && (kind) <= FNN_ACT_softplus) || IS_LONG_BACK(kind))
+#define IS_LONG_BACK(kind) ((kind) >= FNN_ACT_silu && (kind) <= FNN_ACT_gelu_tanh)
+
 #define X(name, saves)                                                                                \
     MIXED static void FN(name##_forward)(void *y_, const void *x_, ptrdiff_t n, const double *params) { \
         real *y = y_;                                                                                 \
@@ -218,6 +240,7 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
         enum { many = AT_ONCE(name) };                                                                \
         for (; i + many * VL <= n; i += many * VL) {                                                  \
             vec v[many];                                                                              \
+            ASK(IS_LONG(FNN_ACT_##name), x + i);                                                       \
             EACH v[j] = FN(name)(v_load(x + i + j * VL), p);                                          \
             EACH v_store(y + i + j * VL, v[j]);                                                       \
         }                                                                                             \
@@ -233,6 +256,8 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
         enum { many = AT_ONCE(name) };                                                                \
         for (; i + many * VL <= n; i += many * VL) {                                                  \
             vec v[many];                                                                              \
+            ASK(IS_LONG_BACK(FNN_ACT_##name), dy + i);                                                 \
+            ASK(IS_LONG_BACK(FNN_ACT_##name), saved + i);                                              \
             EACH v[j] = FN(name##_grad)(v_load(dy + i + j * VL), v_load(saved + i + j * VL), p);      \
             EACH v_store(dx + i + j * VL, v[j]);                                                      \
         }                                                                                             \

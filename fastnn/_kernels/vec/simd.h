@@ -18,6 +18,7 @@
  *   v_power(n)            2^n for whole n in the normal range
  *   v_wide(p)             WIDE reals from p on, as doubles (gcc 12 takes a conversion of vectors apart)
  *   v_permute(a, i)       lane q is lane i[q] of a
+ *   v_lookup(t, i)        lane q is t[i[q] mod 32], t aligned, where FNN_TABLES says that this is one instruction
  * and, whatever the float type,
  *   fnn_u64               a vector of 64-bit lanes
  *   fnn_product(a, b)     of the lower halves of the lanes
@@ -80,7 +81,12 @@ INLINE vec FN(v_set1)(real a) { return a - (vec){0}; }
 #define v_scale FN(v_scale)
 #define v_power FN(v_power)
 #define v_permute FN(v_permute)
+#define v_lookup FN(v_lookup)
+#define v_any FN(v_any)
 #define v_wide FN(v_wide)
+
+#undef FNN_TABLES
+#define FNN_TABLES (FNN_VBYTES == 64 && FNN_REAL_BITS == 32)
 
 /* Adding `whole_magic` to a whole number leaves it in the low bits of the sum. */
 #undef FNN_BIAS
@@ -129,6 +135,10 @@ INLINE vec v_sqrt(vec a) { return (vec)P(sqrt)(a); }
 INLINE vec v_lost(vec a, vec b, vec p) { return (vec)P(fmsub)(a, b, p); }
 INLINE vec v_scale(vec a, vec n) { return (vec)P(scalef)(a, n); }
 INLINE vec v_permute(vec a, ivec i) { return (vec)P(permutexvar)((__m512i)i, a); }
+#if FNN_TABLES
+INLINE vec v_lookup(const real *t, ivec i) { return (vec)P(permutex2var)(P(load)(t), (__m512i)i, P(load)(t + VL)); }
+INLINE int v_any(vmask m) { return m != 0; }
+#endif
 INLINE vec v_near_reciprocal(vec a) {
     const vec y = (vec)P(rcp14)(a);
     return FNN_REAL_BITS == 32 ? y : (vec)P(fmadd)(y, (vec)P(fnmadd)(a, y, v_set1(1)), y);
