@@ -468,6 +468,11 @@ An error of 0.5 ulp (units in the last place of the true value) is the best that
 are the 4,294,967,296 numbers of float32, NaN, infinities and subnormals among them; the float64 numbers
 lie, for the larger part, close to where methods change or results do. exp has no name in
 `fastnn.functional`: it is measured as softmax uses it. The derivatives are products of these values.
+
+Nor has erf, and no kernel computes it: 1 + erf(x / sqrt(2)) cancels where x is negative, so GELU is made
+of the tail of the normal distribution, P(X > |x|) = erfc(|x| / sqrt(2)) / 2, which keeps its digits until
+it underflows. For a negative x, gelu(x) is -|x| times that tail: its rows are what stands for the error
+of erf.
 """
 
 

@@ -174,6 +174,36 @@ def test_it_is_torchs(layout: str, training: bool, activation: str | None) -> No
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * max(1, np.abs(theirs).max()))
 
 
+# --- infinities ----------------------------------------------------------------------------------
+
+
+@each_dtype
+@pytest.mark.parametrize("layout", ["matrix", "channels first", "runs of three", "channels last"])
+@pytest.mark.parametrize("activation", [None, "relu", "sigmoid", "hard_swish"])
+def test_frozen_statistics_take_nothing_from_an_infinite_input(
+    activation: str | None, layout: str, dtype: Any, isa: str
+) -> None:
+    """dx = gamma rstd dz: x stands in dgamma alone, and in what an activation is differentiated from."""
+    _, axis = LAYOUTS[layout]
+    shape = tuple(min(size, 21) for size in LAYOUTS[layout][0])
+    rng = np.random.default_rng(0)
+    x, dy = (rng.standard_normal(shape).astype(dtype) for _ in range(2))
+    x.flat[:: x.size // 7], dy.flat[5], dy.flat[-1] = np.inf, np.inf, -np.inf
+    gamma, beta, mean, rstd = (0.5 + rng.random((4, shape[axis]))).astype(dtype)
+    kept: dict[str, Any] = {"beta": beta}
+    if activation in ("relu", "sigmoid"):
+        z = (x - spread_over(mean, x, axis)) * spread_over(gamma * rstd, x, axis)
+        kept["y"] = getattr(functional, activation)(z + spread_over(beta, x, axis))
+    options: Any = {"training": False, "activation": activation, "axis": axis, **kept}
+    with np.errstate(invalid="ignore"):  # inf - inf in the sums
+        expected = reference.batchnorm_backward(dy, x, gamma, mean, rstd, **options)
+    assert np.isfinite(expected[0]).sum() >= x.size - 9  # the test has something to see
+    for got, true in zip(
+        functional.batchnorm_backward(dy, x, gamma, mean, rstd, **options), expected, strict=True
+    ):
+        np.testing.assert_allclose(got, true, rtol=2e-4, atol=1e-4, err_msg=isa)
+
+
 # --- results beyond the caches -------------------------------------------------------------------
 
 #: More than 6 MiB of float32, in rows and runs that fill the stage, do not, and do not fit into it.

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -355,6 +356,28 @@ def test_activation_of_special_values(activation: Activation, dtype: Any) -> Non
             truth = case.results(reference, truth_from)
             for _ in every_isa():
                 assert_close(case, case.results(functional, a), truth, a, dtype)
+
+
+@each_dtype
+@pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.name)
+def test_an_element_does_not_know_its_neighbours(activation: Activation, dtype: Any) -> None:
+    """The bits of a result depend on its own input alone, also where another method takes over."""
+    rng = np.random.default_rng(0)
+    x = (rng.standard_normal(331) * np.repeat([1, 5], [200, 131])).astype(dtype)
+    alone = np.sort(x)  # among others of their size; and in lengths that no vector divides
+    for parameters, forward, backward in each_activation(activation):
+        for _ in every_isa():
+            apply = partial(getattr(functional, forward), **parameters)
+            back = partial(getattr(functional, backward), **parameters)
+            expected = dict(zip(x.tolist(), apply(x).tolist(), strict=True))
+            assert apply(alone).tolist() == [expected[v] for v in alone.tolist()]
+            assert [apply(x[i : i + 1]).item() for i in range(0, x.size, 7)] == apply(x)[
+                ::7
+            ].tolist()
+            saved = x if activation.saved == "x" else apply(x)
+            dx = back(x, saved)
+            order = np.argsort(saved, kind="stable")
+            np.testing.assert_array_equal(back(x[order], saved[order]), dx[order])
 
 
 @each_dtype

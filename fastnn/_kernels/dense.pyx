@@ -215,11 +215,15 @@ def bias_gradient(db, dy):
 
 cdef int run_sums(ColumnSums *s) except -1:
     cdef fnn_op op
+    cdef int threads = threads_for(16.0 * s.rows * s.cols)
     s.kernels = kernels_for(s.real)
     if s.cols == 0:
         return 0
+    if threads == 0:  # the cheapest way in
+        s.kernels.column_sums(s.sums, s.x, s.ld, s.rows, s.cols)
+        return 0
     set_op(&op, sums_block, s, (s.cols + SUM_COLS - 1) // SUM_COLS)
-    return run_now(&op, 1, threads_for(16.0 * s.rows * s.cols), NULL, 0)
+    return run_now(&op, 1, threads, NULL, 0)
 
 
 # --- the public operations: documented at their twins in `fastnn.reference` ------------------------

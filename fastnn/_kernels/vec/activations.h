@@ -1,7 +1,7 @@
 /* Activations: the point functions, and the loops over arrays that they share.
  *
  * To add one: its two point functions here, its line in FNN_ACTIVATION_LIST (table.h) and in the lists of
- * batchnorm_long.h, its name in activations.pyx, its twin in reference, its line in tests/cases.py.
+ * batchnorm.h or batchnorm_long.h, its name in activations.pyx, its twin in reference, its line in tests/cases.py.
  *   <name>(x, p)           y = f(x)
  *   <name>_grad(dy, s, p)  dx = dy f'(x), from the saved s: y (OUTPUT) or x (INPUT), as the list says
  * p: the parameters of the activation, each already spread over a vector.
@@ -128,8 +128,8 @@ INLINE vec FN(silu_grad)(vec dy, vec x, act_params p) {
     return dy * FN(times_gate)(FN(times_other)(c, s) + 1, s);
 }
 
-/* gelu(x) = x P(X <= x) = max(x, 0) - |x| P(X > |x|) for a normal X (Hendrycks and Gimpel 2016): two
- * products, each with what it lost.  dx = dy (P(X <= x) + x density(x)). */
+/* gelu(x) = x P(X <= x) = max(x, 0) - |x| P(X > |x|) for a normal X (Hendrycks and Gimpel 2016).
+ * dx = dy (P(X <= x) + x density(x)).  gelu_far is right everywhere: two products, each with what it lost. */
 INLINE vec FN(gelu_far)(vec x) {
     const FN(normal) t = FN(normal_tail)(v_abs(x));
     const vec aq = t.a * t.q, aqw = aq * t.w;

@@ -4,7 +4,7 @@
  * Backward, with g = dy act'(z) and xh = (x - mean) rstd:
  *   dbeta = sum(g), dgamma = sum(g xh)
  *   training:  dx = gamma rstd (g - dbeta / N - xh dgamma / N)     inference:  dx = gamma rstd g
- * written per channel as dx = c_g g + c_x (x - mean) + c_1.
+ * written per channel as dx = c_g g + c_x (x - mean) + c_1, where a c_x of 0 takes nothing from an infinite x.
  * Saved: mean and rstd alone; xh is recomputed.  y may be x, dx may be dy.
  *
  * Accuracy: x - mean is taken before anything is multiplied (never E[x^2] - E[x]^2, never a x + b with
@@ -268,8 +268,9 @@ FNN_SHORT_FORWARD_LIST(X)
         (void)s, (void)lds, (void)scale, (void)shift;                                                \
         EACH_VECTOR(FN(lead_of)(dx, cols), const vec m = GET(mean); const vec a = GET(c_g); const vec b = GET(c_x);         \
                     const vec c = GET(c_1); vec v[MOST_ABREAST];                                       \
+                    const vmask none = v_eq(b, (vec){0});                                            \
                     for (int r = 0; r < rows; r++) {                                                 \
-                        const vec xc = GET(x + r * ldx) - m;                                         \
+                        const vec xc = v_sel(none, b, GET(x + r * ldx) - m);                         \
                         const vec g = FN(name##_grad)(GET(dy + r * lddy), GET(s + r * lds), p);      \
                         v[r] = v_fma(g, a, v_fma(xc, b, c));                                         \
                     } for (int r = 0; r < rows; r++) PUT(dx + r * lddx, v[r]););                     \

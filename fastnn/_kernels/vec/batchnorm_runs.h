@@ -110,15 +110,15 @@ static void FN(batchnorm_run_statistics)(double *mean, double *m2, const void *x
         double *sum_g, double *sum_gx, const void *dy_, ptrdiff_t lddy, const void *x_, ptrdiff_t ldx, \
         const void *saved_, ptrdiff_t lds, const void *mean_, const void *scale_, const void *shift_, \
         ptrdiff_t all_rows, ptrdiff_t channels, ptrdiff_t run, const double *params) {               \
-        const real *mean = mean_, *scale = scale_, *shift = shift_;                                  \
+        const real *mean = mean_;                                                                    \
+        (void)scale_, (void)shift_;                                                                  \
         const act_params p = FN(spread)(params);                                                     \
         const ptrdiff_t together = FN(rows_together)(run);                                           \
         for (ptrdiff_t c = 0; c < channels; c++) sum_g[c] = sum_gx[c] = 0;                           \
         for (ptrdiff_t i0 = 0; i0 < all_rows; i0 += together)                                        \
             for (ptrdiff_t c = 0; c < channels; c++) {                                               \
                 const ptrdiff_t rows = all_rows - i0 < together ? all_rows - i0 : together;          \
-                const vec m = v_set1(mean[c]), a = v_set1(scale[c]), b = v_set1(shift[c]);           \
-                (void)a, (void)b;                                                                    \
+                const vec m = v_set1(mean[c]);                                                       \
                 for (ptrdiff_t k0 = 0; k0 < run; k0 += LONG) {                                       \
                     const ptrdiff_t inner = run - k0 < LONG ? run - k0 : LONG;                       \
                     const real *dy = (const real *)dy_ + i0 * lddy + c * run + k0;                   \
@@ -139,8 +139,8 @@ static void FN(batchnorm_run_statistics)(double *mean, double *m2, const void *x
         const void *saved_, ptrdiff_t lds, const void *mean_, const void *scale_, const void *shift_, \
         const void *c_g_, const void *c_x_, const void *c_1_, ptrdiff_t all_rows, ptrdiff_t channels, \
         ptrdiff_t inner, const double *params) {                                                     \
-        const real *mean = mean_, *scale = scale_, *shift = shift_;                                  \
-        const real *c_g = c_g_, *c_x = c_x_, *c_1 = c_1_;                                            \
+        const real *mean = mean_, *c_g = c_g_, *c_x = c_x_, *c_1 = c_1_;                             \
+        (void)scale_, (void)shift_;                                                                  \
         const act_params p = FN(spread)(params);                                                     \
         const ptrdiff_t rows = 1;                                                                    \
         for (ptrdiff_t row = 0; row < all_rows; row++)                                               \
@@ -149,11 +149,12 @@ static void FN(batchnorm_run_statistics)(double *mean, double *m2, const void *x
                 const real *dy = (const real *)dy_ + row * lddy + c * inner;                         \
                 const real *x = (const real *)x_ + row * ldx + c * inner;                            \
                 const real *s = (const real *)saved_ + row * lds + c * inner;                        \
-                const vec m = v_set1(mean[c]), a = v_set1(scale[c]), b = v_set1(shift[c]);           \
+                const vec m = v_set1(mean[c]);                                                       \
                 const vec by_g = v_set1(c_g[c]), by_x = v_set1(c_x[c]), by_1 = v_set1(c_1[c]);       \
                 const int lead = inner < 8 * VL ? 0 : FN(lead_of)(dx, inner);                        \
-                (void)a, (void)b, (void)s;                                                           \
-                EACH_VECTOR(lead, const vec xc = GET(x, 0) - m;                                      \
+                const vmask none = v_first(c_x[c] == 0 ? VL : 0);                                    \
+                (void)s;                                                                             \
+                EACH_VECTOR(lead, const vec xc = v_sel(none, by_x, GET(x, 0) - m);                   \
                             const vec g = FN(name##_grad)(GET(dy, 0), GET(s, 0), p);                 \
                             PUT(dx, v_fma(g, by_g, v_fma(xc, by_x, by_1)));)                         \
             }                                                                                        \

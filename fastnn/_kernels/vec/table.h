@@ -152,7 +152,6 @@ typedef struct {
         ptrdiff_t lds, const void *mean, const void *scale, const void *shift, const void *c_g, const void *c_x,
         const void *c_1, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t inner, const double *params);
 
-
     /* softmax.h */
     void (*softmax_forward)(void *y, ptrdiff_t ldy, const void *x, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t cols,
                             int logarithm);

@@ -1,5 +1,5 @@
 /* Elementary functions of vectors.  Each opens with its method, its domain and its worst error: in ulp of
- * the result, as measured on avx512 / avx2 / baseline by benchmarks/accuracy.py.
+ * the result, of float / double on the worst instruction set, as measured by benchmarks/accuracy.py (docs/accuracy.md).
  *
  * What makes an error of one ulp possible without a second precision: sums are kept as a rounded value and
  * what it lost (Fast2Sum: for |a| >= |b|, s = a + b has lost exactly b - (s - a)), products likewise
@@ -89,7 +89,8 @@ INLINE vec FN(exp_reduced_low)(vec x, vec low, vec *n, vec *lost) {
     return p;
 }
 
-/* exp(x) for every x: NaN stays, overflow gives infinity, underflow passes through the subnormals to 0. */
+/* exp(x) for every x: NaN stays, overflow gives infinity, underflow passes through the subnormals to 0.
+ * 0.81 / 0.89 ulp. */
 #if FNN_REAL_BITS == 32
 #define LOWEST -104.0f /* exp is 0 below, infinity above HIGHEST, whatever the rounding */
 #define HIGHEST 89.0f
@@ -107,7 +108,7 @@ INLINE vec v_exp(vec x) {
 
 /* exp(x) - 1 for x <= 0 (and NaN; above, some number or other), without cancellation:
  * 2^n (exp(r) - 1) + (2^n - 1), in which the second part is exact down to where the result is -1; `lost` is
- * what their sum has lost. */
+ * what their sum has lost.  As ELU 0.93 / 1.17 ulp. */
 INLINE vec FN(expm1_down_low)(vec x, vec *lost) {
     vec n;
     x = v_max(v_set1(FNN_REAL_BITS == 32 ? (real)-30 : (real)-50), x);
@@ -126,7 +127,8 @@ INLINE vec v_expm1_down(vec x) {
  *
  * Method: exp(-x) = 2^k (1 + p).  For k > 0 the gate is 2^-k / (2^-k + 1 + p), else 1 / (1 + 2^k (1 + p)):
  * with s = 2^-|k| either way a power of two over d = 1 + (s + q p), q = 1 or s.  What d lost by rounding
- * goes into one Newton step for 1 / d, so that p's error and one rounding are all that is left. */
+ * goes into one Newton step for 1 / d, so that p's error and one rounding are all that is left.
+ * As sigmoid 1.16 / 1.10 ulp. */
 typedef struct {
     vec gate, other, n;
     vmask low; /* where the gate is the smaller one */
@@ -190,7 +192,7 @@ INLINE vec v_log(vec x) {
  * Method: e = exp(-a) = 2^n (1 + p) is in [0, 1], where log(1 + e) = e (1 - 3/8 e - e R(e)); R is minimax to
  * 2^-29 / 2^-58 of the result, in powers of e - centre (those of e would cancel; the centre is one that
  * rounds the coefficients well).  1 + p and 1 - 3/8 e are each a rounded value and what it lost, and
- * 2^n is left to the caller. */
+ * 2^n is left to the caller.  As softplus 1.31 / 1.38 ulp. */
 INLINE vec FN(log1p_exp_from)(vec p, vec n) { /* of exp(-a) = 2^n (1 + p) */
 #if FNN_REAL_BITS == 32
     const real centre = 0.4921875f;
@@ -214,7 +216,7 @@ INLINE vec FN(log1p_exp_from)(vec p, vec n) { /* of exp(-a) = 2^n (1 + p) */
 }
 #if FNN_TABLES
 /* The same for one function alone, half the work: with a = n ln2 + r, |r| <= ln2 / 2, 2^n log(1 + exp(-a)) is a
- * polynomial in r for each n, minimax to 2^-25, and exp(-r) from n = 24 on. */
+ * polynomial in r for each n, minimax to 2^-25, and exp(-r) from n = 24 on.  As softplus 1.33 ulp. */
 INLINE vec FN(log1p_exp)(vec a, vec *n) {
     /* column j: n = -j mod 32; powers of r upwards */
     static const real c[7][32] __attribute__((aligned(64))) = {
@@ -270,7 +272,7 @@ INLINE vec FN(log1p_exp)(vec a, vec *n) {
  * Method: below 0.65, |x| + |x|^3 P(x^2), P minimax to 2^-27 / 2^-60; above, 1 - 2 / (1 + exp(2|x|)), in
  * which the error of the second term counts at most 0.43.  exp(2|x|) = 2^n (1 + p) as in exp_reduced, with
  * r = |x| - n ln2 / 2 and the powers of 2 in the coefficients (one part of ln2 will do: the second
- * term is below 2^(1 - n)). */
+ * term is below 2^(1 - n)).  1.16 / 1.46 ulp. */
 INLINE vec FN(v_tanh)(vec x) {
 #if FNN_REAL_BITS == 32
     const real most = 9.5f, twice_log2e = 2.88539008f, half_ln2 = 0.346573591f;
@@ -301,7 +303,8 @@ INLINE vec FN(v_tanh)(vec x) {
  * P(X > a) = (q + q_low) w 2^n (1 + p + more) and exp(-a^2 / 2) = 2^n (1 + p).
  * Method: exp(-a^2 / 2) by exp_reduced, a^2 as its rounded value and what that lost, since exp magnifies it;
  * exp(a^2 / 2) P(X > a) = w Q(w), w = 1 / (1 + a / 4), Q minimax to 2^-29 / 2^-59 in powers of w - centre.
- * What w lost goes into `more`, times how fast w Q(w) grows, to which 3/4 + 2.4 w comes within 4%. */
+ * What w lost goes into `more`, times how fast w Q(w) grows, to which 3/4 + 2.4 w comes within 4%.
+ * As GELU 1.75 / 1.88 ulp. */
 typedef struct {
     vec a, q, q_low, w, p, more, n; /* a: as it was given, cut where a P(X > a) is 0 */
 } FN(normal);
@@ -345,7 +348,7 @@ INLINE FN(normal) FN(normal_tail)(vec a) {
 /* P(X > a) for 0 <= a <= NORMAL_NEAR, in a tenth of the instructions.
  * Method: in 32 intervals, number k where a (2 + 0.68 a) rounds to k (so they narrow as a grows, by which the logarithm
  * falls ever faster), a polynomial in a - centre, minimax to 2^-25 of the result.  The centres are such that the
- * first coefficient is nearly a float. */
+ * first coefficient is nearly a float.  As GELU 1.71 ulp. */
 #define NORMAL_NEAR 5.499f
 INLINE vec FN(normal_near)(vec a) {
     /* the centres, then powers of a - centre upwards */
