@@ -101,13 +101,13 @@ def test_examples_run(module: str) -> None:
     ids=lambda value: getattr(value, "name", None) or "+".join(map(str, value.values())),
 )
 def test_activation_is_torchs(
-    torch: Any, activation: Activation, parameters: dict[str, Any]
+    torch: Any, module: Any, activation: Activation, parameters: dict[str, Any]
 ) -> None:
     x = np.concatenate([rng().normal(size=500) * scale for scale in (0.1, 1, 5, 50)])
     dy = rng(1).normal(size=x.shape)
-    y = getattr(reference, activation.name)(x, **parameters)
+    y = getattr(module, activation.name)(x, **parameters)
     saved = x if activation.saved == "x" else y
-    dx = getattr(reference, f"{activation.name}_backward")(dy, saved, **parameters)
+    dx = getattr(module, f"{activation.name}_backward")(dy, saved, **parameters)
     their_x = leaf(torch, x)
     if activation.torch is not None:
         their_y = activation.torch(torch.nn.functional, their_x)
@@ -116,6 +116,24 @@ def test_activation_is_torchs(
     their_y.backward(torch.tensor(dy))
     assert_same(y, their_y)
     assert_same(dx, their_x.grad)
+
+
+@pytest.mark.parametrize("activation", [None, "relu", "tanh"])
+@pytest.mark.parametrize("shape", [(7, 5, 3), (64, 33, 40), (1, 20, 1)])
+def test_dense_is_torchs(
+    torch: Any, module: Any, shape: tuple[int, int, int], activation: str | None
+) -> None:
+    n, d, h = shape
+    x, w, b, dy = (rng(i).normal(size=size) for i, size in enumerate([(n, d), (d, h), h, (n, h)]))
+    y = module.dense_forward(x, w, b, activation=activation)
+    gradients = module.dense_backward(dy, x, w, y=y, activation=activation)
+    leaves = [leaf(torch, v) for v in (x, w, b)]
+    their_y = leaves[0] @ leaves[1] + leaves[2]
+    if activation is not None:
+        their_y = getattr(torch, activation)(their_y)
+    their_y.backward(torch.tensor(dy))
+    for ours, theirs in zip((y, *gradients), (their_y, *(v.grad for v in leaves)), strict=True):
+        assert_same(ours, theirs)
 
 
 @pytest.mark.parametrize("name", ["softmax", "log_softmax"])
