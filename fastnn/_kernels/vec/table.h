@@ -83,6 +83,8 @@ typedef struct {
     int lanes; /* of one vector */
     int mr;    /* rows of a register tile */
     int nr;    /* columns of a register tile, and of a packed panel of B */
+    int edge;  /* columns past the last whole vector that gemm_block computes otherwise, at most, */
+    int edge_steps; /* from so many steps of k on: these, too, it reads from a B in place */
 
     /* gemm.h */
     void (*pack_b)(void *panels, ptrdiff_t panel_stride, const void *b, ptrdiff_t ld, int transposed, ptrdiff_t k, ptrdiff_t n);
