@@ -126,7 +126,7 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     cdef bint packs_b = (g.b_transposed or g.b_give != NULL or g.m >= PACK_B_ROWS
                          or (g.m >= PACK_FAR_B_ROWS and g.n * g.k * g.real > FAR_BYTES))
     cdef bint packs_a = (not g.flipped and g.a_columns
-                         and (g.a_give != NULL or (g.k >= PACK_A_STEPS and g.n > nr
+                         and (g.a_give != NULL or (g.k >= (16 if g.n >= 4 * nr and g.lda * g.real % 1024 == 0 else PACK_A_STEPS) and g.n > nr
                               and g.lda * g.real >= (PACK_A_BYTES if g.n < PACK_A_COLUMNS else PACK_A_BYTES // 2))))
     g.pack_b = packs_b and g.row_blocks == 1 and g.b_give == NULL
     if packs_b and not g.pack_b:

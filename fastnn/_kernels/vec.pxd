@@ -30,6 +30,9 @@ cdef extern from "vec/table.h" nogil:
         void (*outer_block)(void *c, Py_ssize_t ldc, const void *a, Py_ssize_t sa, int column_mode, const void *b,
                             Py_ssize_t ldb, const void *bias, Py_ssize_t m, Py_ssize_t n,
                             Py_ssize_t k) noexcept nogil
+        void (*narrow_block)(void *c, Py_ssize_t ldc, const void *a, Py_ssize_t sa, int column_mode, const void *b,
+                             Py_ssize_t bp, Py_ssize_t bj, const void *bias, Py_ssize_t m, Py_ssize_t n,
+                             Py_ssize_t k) noexcept nogil
         void (*transpose)(void *out, Py_ssize_t ldo, const void *x, Py_ssize_t ldx, Py_ssize_t rows,
                           Py_ssize_t cols) noexcept nogil
         void (*column_sums)(void *sums, const void *x, Py_ssize_t ld, Py_ssize_t rows,

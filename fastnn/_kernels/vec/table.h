@@ -100,6 +100,8 @@ typedef struct {
                          const void *bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k);
     void (*outer_block)(void *c, ptrdiff_t ldc, const void *a, ptrdiff_t sa, int column_mode, const void *b, ptrdiff_t ldb,
                         const void *bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k);
+    void (*narrow_block)(void *c, ptrdiff_t ldc, const void *a, ptrdiff_t sa, int column_mode, const void *b, ptrdiff_t bp,
+                         ptrdiff_t bj, const void *bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k);
     void (*transpose)(void *out, ptrdiff_t ldo, const void *x, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t cols);
     /* gemm.h, for what stands around a product */
     void (*column_sums)(void *sums, const void *x, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t cols);
