@@ -65,10 +65,13 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
         flip(g)
         plan_packing(g)
         return
+    g.copy_a = not g.a_columns and (g.a_give != NULL or (g.n >= 4 * nr and (g.lda * g.real) % 1024 == 0))
+    if is_one_block(g):
+        plan_packing(g)
+        return
     g.kb = quotient(KB_BYTES, g.real)
     g.mb = ceil_to(BLOCK_ROWS, mr)
     g.nb = ceil_to(widest_block(g.real), nr)
-    g.copy_a = not g.a_columns and (g.a_give != NULL or (g.n >= 4 * nr and (g.lda * g.real) % 1024 == 0))
     if g.nb < g.n <= 2 * g.nb and (g.take != NULL or g.copy_a):
         # an update wants whole rows, which lie together in the weights; rows of A are best made once:
         # wider blocks, but not larger
@@ -95,6 +98,16 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     if g.copy_a and g.a_give == NULL and g.col_blocks > 2:
         g.copy_a, g.copied_a = False, True
     plan_packing(g)
+
+
+cdef inline bint is_one_block(Gemm *g) noexcept nogil:
+    """What the rest of the plan comes to for a small product, without its divisions, which are a part of its call."""
+    if g.m > BLOCK_ROWS or g.n * g.real > BLOCK_BYTES or g.k * g.real > KB_BYTES:
+        return False
+    g.kb = max(1, (g.k + 3) & ~3)
+    g.mb, g.nb = ceil_to(max(g.m, 1), g.kernels.mr), ceil_to(max(g.n, 1), g.kernels.nr)
+    g.row_blocks = g.col_blocks = 1
+    return g.mb * g.nb * g.k < BLOCK_FLOPS
 
 
 cdef inline bint is_narrow(const Gemm *g) noexcept nogil:
