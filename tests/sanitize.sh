@@ -36,8 +36,10 @@ stage "build (log: $work/build.log)"
 
 export LD_PRELOAD="$(cc -print-file-name=libasan.so) $(cc -print-file-name=libubsan.so)"
 # Python itself leaks what it keeps to its end; its small blocks are to come from malloc, which is watched.
-export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=0
-export UBSAN_OPTIONS=print_stacktrace=1
+# Reports go into files: pytest holds back what is printed, and ends with the process.
+export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:detect_stack_use_after_return=0:log_path=$work/report
+export UBSAN_OPTIONS=print_stacktrace=1:log_path=$work/report
+rm -f "$work"/report.*
 export PYTHONMALLOC=malloc PYTHONPATH=$work PYTHONDONTWRITEBYTECODE=1
 sets=$("$python" -c 'import fastnn; print(*fastnn.available_isas())')
 stage "tests: $sets"
@@ -47,5 +49,9 @@ if [ $# -eq 0 ]; then
         -k "not threads and not fork and not beyond_the_caches"
     if "$python" -c 'import xdist' 2>/dev/null; then set -- "$@" -n "$(nproc)"; fi
 fi
-"$python" -m pytest -q -p no:cacheprovider -p no:faulthandler "$@"
-stage "no finding"
+"$python" -m pytest -v -p no:cacheprovider -p no:faulthandler "$@" >"$work/tests.log" 2>&1 || {
+    tail -n 20 "$work/tests.log" # the last line names the test
+    cat "$work"/report.* 2>/dev/null || true
+    exit 1
+}
+stage "no finding; $(tail -n 1 "$work/tests.log")"
