@@ -8,7 +8,7 @@ Environment: FASTNN_NO_OPENMP=1 builds without OpenMP (one thread); FASTNN_CFLAG
 a sanitizer, say, or -g, which also keeps the symbols for a debugger or a profiler; FASTNN_OBJECTS names
 a folder where several builds share the compiled vector code; FASTNN_ABI3=1 builds for the limited C API
 of Python 3.11, so that one wheel serves all later ones. That is no default: Cython has no fast calls there
-before 3.12, and a call on a small array takes up to 30% longer (benchmarks/builds.py measures it).
+before 3.12, and a call on a small array takes up to 1.7 times as long (benchmarks/builds.py measures it).
 
 What is built depends on nothing but the sources and the tools: two builds give the same bytes.
 """
