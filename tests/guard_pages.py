@@ -11,6 +11,7 @@ import ctypes
 import faulthandler
 import mmap
 import sys
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ from fastnn import functional
 from fastnn._kernels import machine
 
 PAGE = mmap.PAGESIZE
+SIDES = 1, 5, 10, 17, 33, 40, 66, 100  # of products, all three of which no case of the list has
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 
@@ -47,6 +49,17 @@ def run(case: Case, shape: tuple[int, ...], dtype: Any, at_end: bool) -> None:
     case.call(functional, a, **dict(zip(case.outs, outs, strict=True)))
 
 
+def run_dense(shape: tuple[int, int, int], dtype: Any, at_end: bool) -> None:
+    n, d, h = shape
+    x, w, b, dy, y, dx, dw, db = (
+        fenced(np.ones(side, dtype), at_end)
+        for side in ((n, d), (d, h), h, (n, h), (n, h), (n, d), (d, h), h)
+    )
+    functional.dense_forward(x, w, b, out=y)
+    functional.dense_backward(dy, x, w, dx_out=dx, dw_out=dw, db_out=db)
+    assert (y == d + 1).all() and (dx == h).all() and (dw == n).all() and (db == n).all()
+
+
 def main(isa: str) -> None:
     faulthandler.enable()
     machine.use_isa(isa)
@@ -61,6 +74,11 @@ def main(isa: str) -> None:
                 for at_end in (True, False):
                     print(case, shape, dtype.__name__, "end" if at_end else "start", flush=True)
                     run(case, shape, dtype, at_end)
+    for shape in product(SIDES, repeat=3):
+        for dtype in DTYPES:
+            for at_end in (True, False):
+                print("dense", shape, dtype.__name__, "end" if at_end else "start", flush=True)
+                run_dense(shape, dtype, at_end)
 
 
 if __name__ == "__main__":

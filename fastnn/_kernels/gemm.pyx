@@ -126,7 +126,7 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     cdef bint packs_b = (g.b_transposed or g.b_give != NULL or g.m >= PACK_B_ROWS
                          or (g.m >= PACK_FAR_B_ROWS and g.n * g.k * g.real > FAR_BYTES))
     cdef bint packs_a = (not g.flipped and g.a_columns
-                         and (g.a_give != NULL or (g.k >= PACK_A_STEPS and g.n > nr
+                         and (g.a_give != NULL or (g.k >= (16 if g.n >= 4 * nr and g.lda * g.real % 1024 == 0 else PACK_A_STEPS) and g.n > nr
                               and g.lda * g.real >= (PACK_A_BYTES if g.n < PACK_A_COLUMNS else PACK_A_BYTES // 2))))
     g.pack_b = packs_b and g.row_blocks == 1 and g.b_give == NULL
     if packs_b and not g.pack_b:
@@ -140,8 +140,8 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
         g.pack_a_blocks = share(g.m, PACK_GROUP)
     if g.pack_b:
         g.own_panels = to_lines(g.kb * g.nb * g.real)
-    elif not packs_b:  # the last panel of a B that is used as it lies
-        g.own_panels = to_lines(g.kb * nr * g.real)
+    elif not packs_b:  # the last rows of a B that is used as it lies
+        g.own_panels = to_lines(kn.lanes * nr * g.real)
     if g.finish != NULL or g.copy_a:
         g.own_scratch = 2 * SCRATCH_ROWS * GIVE_BYTES
     if g.take != NULL or g.flipped:
@@ -281,6 +281,21 @@ cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a,
                              rows, n, kk, start, next, beside, mr * g.a_memory_ld * g.real)
 
 
+cdef inline Py_ssize_t whole_panels(const Gemm *g, Py_ssize_t n, Py_ssize_t kk) noexcept nogil:
+    """Of n columns of a B that is used as it lies, those whose vectors end with its rows, and an edge."""
+    cdef Py_ssize_t left = n - quotient(n, g.kernels.lanes) * g.kernels.lanes
+    if left == 0 or (left <= g.kernels.edge and kk >= g.kernels.edge_steps):
+        return n
+    return quotient(n, g.kernels.nr) * g.kernels.nr
+
+
+cdef inline Py_ssize_t inner_steps(const Gemm *g, Py_ssize_t p, Py_ssize_t j, Py_ssize_t n, Py_ssize_t kk) noexcept nogil:
+    """Of the rows of B from p on, those whose vectors from column j on may be read whole, as more of B follows;
+    what the lanes past n then hold is nowhere written to."""
+    cdef Py_ssize_t inside = (g.k - 1 - p) * g.ldb + g.n - j - ceil_to(n, g.kernels.lanes)
+    return min(kk, quotient(inside, g.ldb) + 1) if inside >= 0 else 0
+
+
 cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     """One block of C, through all of k, and its epilogue."""
     cdef const Gemm *g = <const Gemm *>op.args
@@ -289,8 +304,9 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
     cdef Py_ssize_t column = quotient(block, g.row_blocks)
     cdef Py_ssize_t i0 = (block - column * g.row_blocks) * g.mb, j0 = column * g.nb
     cdef Py_ssize_t m = min(g.mb, g.m - i0), n = min(g.nb, g.n - j0)
-    cdef Py_ssize_t width = ceil_to(g.n, nr), height = ceil_to(g.m, mr), p = 0, kk, full, sa, tile_stride, i
+    cdef Py_ssize_t width = ceil_to(g.n, nr), height = ceil_to(g.m, mr), p = 0, kk, full, steps, sa, tile_stride, i
     cdef const char *a
+    cdef const char *bias_left
     cdef const char *bias = g.bias + j0 * real if g.bias != NULL else NULL
     cdef Py_ssize_t ldc = g.ldc
     cdef char *panels = <char *>workspace
@@ -321,15 +337,22 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
             multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, panels, nr, kk * nr, bias, i0, p, m, n, kk,
                      start, scratch, run)
         else:
-            full = quotient(n, nr) * nr
+            full = whole_panels(g, n, kk)
             if full:
                 multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, g.b + (p * g.ldb + j0) * real, g.ldb, nr,
                          bias, i0, p, m, full, kk, start, scratch, run)
-            if full < n:  # the last panel, packed: a row of B may end before its vectors do
-                kn.pack_b(panels, 0, g.b + (p * g.ldb + j0 + full) * real, g.ldb, 0, kk, n - full)
-                multiply(g, c + full * real, ldc, a, sa, g.a_columns, tile_stride, panels, nr, 0,
-                         bias + full * real if bias != NULL else NULL, i0, p, m, n - full, kk, start, scratch,
-                         run)
+            if full < n:  # of its last rows, the last vector may end past the end of B: those are copied
+                bias_left = bias + full * real if bias != NULL else NULL
+                steps = inner_steps(g, p, j0 + full, n - full, kk)
+                if steps or not kk:
+                    multiply(g, c + full * real, ldc, a, sa, g.a_columns, tile_stride,
+                             g.b + (p * g.ldb + j0 + full) * real, g.ldb, nr, bias_left, i0, p, m, n - full, steps,
+                             start, scratch, run)
+                if steps < kk:
+                    kn.pack_b(panels, 0, g.b + ((p + steps) * g.ldb + j0 + full) * real, g.ldb, 0, kk - steps, n - full)
+                    multiply(g, c + full * real, ldc, a + steps * (sa if g.a_columns else 1) * real, sa, g.a_columns,
+                             tile_stride, panels, nr, 0, bias_left, i0, p + steps, m, n - full, kk - steps,
+                             FNN_FROM_C if steps else start, scratch, run)
         p += kk
         if p >= g.k:
             break

@@ -10,6 +10,7 @@ dots     along k, for few columns: each element of C is the dot product of two r
          written turned round.
 streams  along n, for few rows: all of B goes past, a few rows at a time, and is added up in C.  Few columns
          of x.T @ dy are few rows of its transpose, which is made in the workspace and turned round.
+narrows  along m, for very few columns: they are interleaved at the end.
 outers   along n, for few steps of k: the rows of C, each a sum of a few rows of B, are written one after the
          other.  A B that lies in rows of k is transposed first.
 """
@@ -30,6 +31,11 @@ cdef Py_ssize_t OUTER_COLUMNS = 64    # of C at least
 cdef Py_ssize_t OUTER_ROWS = 2        # likewise
 cdef Py_ssize_t OUTER_BYTES = 1 << 19 # of B at most, where few rows read it: it goes past, shared by columns
 cdef Py_ssize_t TURNED_ROWS = 16      # likewise, where B is to be transposed first
+cdef Py_ssize_t NARROW_COLUMNS = 4    # of C at most
+cdef Py_ssize_t NARROW_ROWS = 32      # of C at least
+cdef Py_ssize_t NARROW_STEPS = 48     # of k at most, where A is to be turned; four times as many where it is not,
+cdef Py_ssize_t FAR_STEPS = 512       # or so many, where twice as many rows share them: then A goes past
+cdef Py_ssize_t TURNED_STEPS = 8      # of k at most, for one column from rows of A
 cdef Py_ssize_t STREAM_BYTES = 2048   # of a row of B in a block: shorter pieces are fetched ahead less well
 
 
@@ -41,6 +47,15 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
     if (g.k <= OUTER_STEPS and g.n >= OUTER_COLUMNS and g.m >= (TURNED_ROWS if g.b_transposed else OUTER_ROWS)
             and (g.m > STREAM_ROWS or g.n * g.k * g.real <= OUTER_BYTES)):
         plan_outer(g)
+        return True
+    if g.a_columns and g.m == 1 and g.lda == 1:  # or the other way round
+        g.a_columns, g.lda = False, g.k
+    if g.b_transposed and g.m == 1 and g.n >= NARROW_ROWS and g.k <= TURNED_STEPS and g.bias == NULL:
+        swap(g)
+        plan_narrow(g)
+        return True
+    if g.n <= NARROW_COLUMNS and g.m >= NARROW_ROWS and is_narrow(g):
+        plan_narrow(g)
         return True
     if g.a_columns:
         if g.m <= min(g.n, STREAM_ROWS):
@@ -57,7 +72,7 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
         if g.n == 1 or (g.n <= min(g.m, DOT_SIDE) and g.k >= DOT_STEPS):
             plan_dot(g)
             return True
-        if g.m <= DOT_SIDE and g.k >= DOT_STEPS and g.bias == NULL:
+        if g.m <= DOT_SIDE and (g.k >= DOT_STEPS or g.m == 1) and g.bias == NULL:
             swap(g)
             plan_dot(g)
             return True
@@ -65,10 +80,19 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
     if g.m <= STREAM_ROWS:
         plan_stream(g)
         return True
-    if g.n <= DOT_COLUMNS and g.k >= COLUMN_STEPS * g.n:
+    if g.k >= COLUMN_STEPS * g.n and (g.n <= DOT_COLUMNS or (g.n <= DOT_SIDE and g.m >= 64 and (g.lda * g.real) % 1024 == 0)):
         plan_dot(g)
         return True
     return False
+
+
+cdef inline bint is_narrow(const Gemm *g) noexcept nogil:
+    if g.n == 1:
+        return not g.a_columns and g.k <= TURNED_STEPS
+    if not g.a_columns:
+        return g.k <= NARROW_STEPS
+    # long rows of A are not left again before they end, lest memory be read in pieces: those are streamed
+    return g.k <= 4 * NARROW_STEPS or (g.k <= FAR_STEPS and g.m >= 2 * NARROW_ROWS)
 
 
 cdef Py_ssize_t blocks_for(const Gemm *g, Py_ssize_t most) noexcept nogil:
@@ -138,6 +162,32 @@ cdef void stream_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
         turn(g, c, 0, j, g.m, n)
     elif not g.flipped:
         epilogue(g, c, 0, j, g.m, n)
+
+
+# --- lanes along m ------------------------------------------------------------------------------
+
+
+cdef void plan_narrow(Gemm *g) noexcept nogil:
+    cdef Py_ssize_t blocks = blocks_for(g, g.m)
+    g.multiply = narrow_block
+    g.mb = ceil_to(max(1, share(g.m, blocks)), 64)
+    g.nb, g.kb = g.n, g.k
+    g.row_blocks, g.col_blocks = max(1, share(g.m, g.mb)), 1
+
+
+cdef void narrow_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const Gemm *g = <const Gemm *>op.args
+    cdef Py_ssize_t i = block * g.mb, m = min(g.mb, g.m - i)
+    cdef Py_ssize_t ldc = 1 if g.flipped else g.ldc  # only a row of C is turned round
+    cdef char *c = g.c + i * ldc * g.real
+    if m <= 0:
+        return
+    g.kernels.narrow_block(c, ldc, g.a + (i if g.a_columns else i * g.lda) * g.real, g.lda, g.a_columns, g.b,
+                           1 if g.b_transposed else g.ldb, g.ldb if g.b_transposed else 1, g.bias, m, g.n, g.k)
+    if g.flipped:
+        epilogue(g, c, 0, i, g.n, m)
+    else:
+        epilogue(g, c, i, 0, m, g.n)
 
 
 cdef void plan_outer(Gemm *g) noexcept nogil:

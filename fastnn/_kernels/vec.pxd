@@ -13,7 +13,7 @@ cdef extern from "vec/table.h" nogil:
         double clip_scale[2]
         double decay, pull, keep, lr, momentum, rho, root, eps
     ctypedef struct fnn_kernels:
-        int lanes, mr, nr
+        int lanes, mr, nr, edge, edge_steps
         void (*pack_b)(void *panels, Py_ssize_t panel_stride, const void *b, Py_ssize_t ld, int transposed, Py_ssize_t k,
                        Py_ssize_t n) noexcept nogil
         void (*pack_a)(void *tiles, Py_ssize_t tile_stride, const void *a, Py_ssize_t ld, Py_ssize_t m,
@@ -30,6 +30,9 @@ cdef extern from "vec/table.h" nogil:
         void (*outer_block)(void *c, Py_ssize_t ldc, const void *a, Py_ssize_t sa, int column_mode, const void *b,
                             Py_ssize_t ldb, const void *bias, Py_ssize_t m, Py_ssize_t n,
                             Py_ssize_t k) noexcept nogil
+        void (*narrow_block)(void *c, Py_ssize_t ldc, const void *a, Py_ssize_t sa, int column_mode, const void *b,
+                             Py_ssize_t bp, Py_ssize_t bj, const void *bias, Py_ssize_t m, Py_ssize_t n,
+                             Py_ssize_t k) noexcept nogil
         void (*transpose)(void *out, Py_ssize_t ldo, const void *x, Py_ssize_t ldx, Py_ssize_t rows,
                           Py_ssize_t cols) noexcept nogil
         void (*column_sums)(void *sums, const void *x, Py_ssize_t ld, Py_ssize_t rows,

@@ -24,9 +24,11 @@
 #define FNN_KERNELS(type)                                                                            \
     {                                                                                                \
         .lanes = FNN_VBYTES / (int)sizeof(type##_t), .mr = MR, .nr = NV *FNN_VBYTES / (int)sizeof(type##_t), \
+        .edge = FNN_VBYTES / (int)sizeof(type##_t) / 8, .edge_steps = EDGE_STEPS,                    \
         .pack_b = pack_b_##type, .pack_a = pack_a_##type, .gemm_block = gemm_block_##type,           \
         .dot_block = dot_block_##type, .stream_block = stream_block_##type,                          \
-        .outer_block = outer_block_##type, .transpose = transpose_matrix_##type,                     \
+        .outer_block = outer_block_##type, .narrow_block = narrow_block_##type,                      \
+        .transpose = transpose_matrix_##type,                                                        \
         .column_sums = column_sums_##type, .gather_rows = gather_rows_##type,                        \
         .activation_forward = {FNN_ACTIVATION_LIST(FNN_FORWARD_##type)},                             \
         .activation_backward = {FNN_ACTIVATION_LIST(FNN_BACKWARD_##type)},                           \

@@ -9,7 +9,7 @@
 #include "batchnorm.h"
 #include "batchnorm_runs.h"
 #include "batchnorm_long.h"
-#include "gemm.h"
 #include "skinny.h"
+#include "gemm.h"
 #include "updates.h"
 #include "peak.h"

@@ -10,12 +10,13 @@
  * 39 instructions and 23 loads for 28 multiply-adds instead of 46 and 16, both below what a core can
  * issue in 14 cycles, so that one whose sibling thread is busy still has room: 4 to 6% there, nothing
  * alone.  (All rows: 30 loads do not fit, and 8% are lost.)
- * The edge of C in n is a masked store; the edge in m is a tile with fewer rows (every height has
- * a kernel of its own, so no lane computes what nobody needs).
+ * The edge of C in n is a masked store, or, where it is a column or a few, computed with the lanes laid
+ * otherwise (below); the edge in m is a tile with fewer rows (every height has a kernel of its own, so no
+ * lane computes what nobody needs).
  *
  * Alignment: none needed.  Aliasing: C must not overlap A, B or bias.
- * Order of summation: k ascending, one accumulator per element: the same bits whatever the
- * split of m and n, hence for any number of threads.
+ * Order of summation: k ascending, one accumulator per element (a few in those columns): the same bits
+ * whatever the split of m and n, hence for any number of threads.
  * Method: Goto and van de Geijn, "Anatomy of high-performance matrix multiplication" (2008).
  */
 #undef MR
@@ -179,15 +180,21 @@ static void FN(pack_b)(void *panels_, ptrdiff_t panel_stride, const void *b_, pt
     if (!transposed) {
         for (ptrdiff_t p0 = 0; p0 < k; p0 += SWEEP) {
             const ptrdiff_t end = k - p0 < SWEEP ? k : p0 + SWEEP;
-            for (ptrdiff_t j = 0, at = 0; j < n; j += NR, at += panel_stride)
-                for (ptrdiff_t p = p0; p < end; p++)
+            real *restrict to = panels + p0 * NR;
+            for (ptrdiff_t j = 0; j < n; j += NR, to += panel_stride) {
+                const real *from = b + p0 * ld + j;
+                int left[NV]; /* lanes of each vector that there are */
+                for (int v = 0; v < NV; v++) left[v] = n - j - v * VL >= VL ? VL : n - j - v * VL > 0 ? (int)(n - j - v * VL) : 0;
+                if (left[NV - 1] == VL)
+                    for (ptrdiff_t p = 0; p < end - p0; p++)
 #pragma GCC unroll 4
-                    for (int v = 0; v < NV; v++) {
-                        const ptrdiff_t j0 = j + v * VL, left = n - j0;
-                        v_store(panels + at + p * NR + v * VL, left >= VL ? v_load(b + p * ld + j0)
-                                                               : left > 0 ? v_load_part(b + p * ld + j0, (int)left)
-                                                                          : (vec){0});
-                    }
+                        for (int v = 0; v < NV; v++) v_store(to + p * NR + v * VL, v_load(from + p * ld + v * VL));
+                else
+                    for (ptrdiff_t p = 0; p < end - p0; p++)
+#pragma GCC unroll 4
+                        for (int v = 0; v < NV; v++)
+                            v_store(to + p * NR + v * VL, left[v] ? v_load_part(from + p * ld + v * VL, left[v]) : (vec){0});
+            }
         }
         return;
     }
@@ -243,10 +250,56 @@ static void FN(pack_a)(void *tiles_, ptrdiff_t tile_stride, const void *a_, ptrd
     }
 }
 
+/* The columns that are left past the last whole vector of C, where they are few: a tile would spend a vector
+ * on each step of k for them, nearly as long as two.  Lanes along k, or along the rows of a column-mode A,
+ * take a sixteenth of that: 33 columns no longer cost as many as 48. */
+#undef EDGE
+#define EDGE (VL / 8) /* columns at most: with four of sixteen nothing is won */
+#undef EDGE_STEPS
+#define EDGE_STEPS 32 /* of k at least: else the sums across lanes take as long */
+#undef EDGE_CHUNK
+#define EDGE_CHUNK 512
+#undef EDGE_ROWS
+#define EDGE_ROWS 64
+
+/* Row mode: C (m, n <= EDGE).  Column p of B's edge is turned round first. */
+static void FN(edge_rows)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa, const real *restrict b,
+                          ptrdiff_t sb, const real *restrict bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start) {
+    real turned[(EDGE ? EDGE : 1) * EDGE_CHUNK], sums[(EDGE ? EDGE : 1) * EDGE_ROWS];
+    for (ptrdiff_t p = 0, steps; p < k; p += steps, start = FNN_FROM_C) {
+        steps = k - p < EDGE_CHUNK ? k - p : EDGE_CHUNK;
+        for (ptrdiff_t q = 0; q < steps; q++)
+            for (ptrdiff_t j = 0; j < n; j++) turned[j * steps + q] = b[(p + q) * sb + j];
+        for (ptrdiff_t i0 = 0; i0 < m; i0 += EDGE_ROWS) {
+            const ptrdiff_t rows = m - i0 < EDGE_ROWS ? m - i0 : EDGE_ROWS;
+            FN(dot_block)(sums, n, 1, a + i0 * sa + p, sa, turned, steps, start == FNN_FROM_BIAS ? bias : NULL, rows, n, steps);
+            for (ptrdiff_t i = 0; i < rows; i++)
+                for (ptrdiff_t j = 0; j < n; j++)
+                    c[(i0 + i) * ldc + j] = sums[i * n + j] + (start == FNN_FROM_C ? c[(i0 + i) * ldc + j] : 0);
+        }
+    }
+}
+
+/* Column mode: the rows of a tile, C (m <= MR, n <= EDGE), as rows of C.T = B.T @ A.T. */
+static void FN(edge_columns)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa, const real *restrict b,
+                             ptrdiff_t sb, const real *restrict bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start) {
+    real sums[(EDGE ? EDGE : 1) * 2 * VL];
+    for (ptrdiff_t i0 = 0; i0 < m; i0 += 2 * VL) {
+        const ptrdiff_t rows = m - i0 < 2 * VL ? m - i0 : 2 * VL;
+        for (int q = 0; q < EDGE * 2 * VL; q++) sums[q] = 0;
+        FN(streams)[1][n - 1](sums, 2 * VL, b, sb, a + i0, sa, rows, k);
+        for (ptrdiff_t i = 0; i < rows; i++)
+            for (ptrdiff_t j = 0; j < n; j++) {
+                real *to = c + (i0 + i) * ldc + j;
+                *to = sums[j * 2 * VL + i] + (start == FNN_FROM_C ? *to : start == FNN_FROM_BIAS ? bias[j] : 0);
+            }
+    }
+}
+
 /* C (m, n) from A (m, k) and B (k, n), all of which the caller has cut to fit the caches: a tile of A
  * stays in L1 while the panels of B stream past it from L2.
  * Tile t of A begins at a + t * tile_stride where A is packed (tile_stride > 0), else in place.
- * Panel j of B begins at b + j * panel_stride; B in place wants n to be a multiple of NR.
+ * Panel j of B begins at b + j * panel_stride; B in place wants whole vectors of columns, but for an edge.
  * Row mode: `next` is memory that the tiles to come read, next_bytes for each tile, to be fetched ahead, and
  * next_beside is another such matrix, or NULL; next NULL: none. */
 static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa, int column_mode,
@@ -254,8 +307,11 @@ static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa
                            const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start,
                            const void *next, const void *next_beside, ptrdiff_t next_bytes) {
     real *c = c_;
-    const real *a = a_, *b = b_, *bias = bias_;
+    const real *a = a_, *b = b_, *bias = start == FNN_FROM_BIAS ? bias_ : NULL;
     const FN(fnn_cut) cut = FN(cut_rows)(m);
+    const ptrdiff_t edge = n % VL <= EDGE && k >= EDGE_STEPS ? n % VL : 0, at_edge = n - edge;
+    const real *edge_b = b + at_edge / NR * panel_stride + at_edge % NR;
+    n = at_edge;
     for (ptrdiff_t t = 0, i = 0, rows; t < cut.count; t++, i += rows) {
         rows = cut.rows + (t < cut.longer);
         const real *at = tile_stride ? a + t * tile_stride : column_mode ? a + i : a + i * sa;
@@ -264,11 +320,14 @@ static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa
             const int width = n - j >= NR ? NR : (int)(n - j), which = next_beside && p % 2;
             const char *ahead = next ? (const char *)(which ? next_beside : next) + t * next_bytes + fetched[which] : NULL;
             FN(tiles)[rows - 1][column_mode][(width + VL - 1) / VL - 1](
-                c + i * ldc + j, ldc, at, sa, b + p * panel_stride, sb,
-                start == FNN_FROM_BIAS ? bias + j : bias, k, width, start, ahead);
+                c + i * ldc + j, ldc, at, sa, b + p * panel_stride, sb, bias ? bias + j : NULL, k, width, start, ahead);
             if (fetched[which] + 2 * k * AHEAD <= next_bytes) fetched[which] += k * AHEAD;
         }
+        if (edge && column_mode)
+            FN(edge_columns)(c + i * ldc + n, ldc, at, sa, edge_b, sb, bias ? bias + n : NULL, rows, edge, k, start);
     }
+    if (edge && !column_mode)
+        FN(edge_rows)(c + n, ldc, a, sa, edge_b, sb, bias ? bias + n : NULL, m, edge, k, start);
 }
 
 /* sums (cols) = x.sum(axis=0), x (rows, cols): the gradient of a bias.  Sums of 64 rows are taken in

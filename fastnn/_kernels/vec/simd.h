@@ -339,43 +339,72 @@ INLINE FN(fnn_wide) FN(v_wide)(const real *p) {
 #if FNN_VBYTES * 8 / FNN_REAL_BITS == 16
 #define LOW 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
 #define HIGH 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14, 16, 18, 20, 22, 24, 26, 28, 30
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31
 #elif FNN_VBYTES * 8 / FNN_REAL_BITS == 8
 #define LOW 0, 8, 1, 9, 2, 10, 3, 11
 #define HIGH 4, 12, 5, 13, 6, 14, 7, 15
+#define EVEN 0, 2, 4, 6, 8, 10, 12, 14
+#define ODD 1, 3, 5, 7, 9, 11, 13, 15
 #elif FNN_VBYTES * 8 / FNN_REAL_BITS == 4
 #define LOW 0, 4, 1, 5
 #define HIGH 2, 6, 3, 7
+#define EVEN 0, 2, 4, 6
+#define ODD 1, 3, 5, 7
 #else
 #define LOW 0, 2
 #define HIGH 1, 3
+#define EVEN 0, 2
+#define ODD 1, 3
 #endif
 #ifdef __clang__
 #define SHUFFLE(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
 #else
 #define SHUFFLE(a, b, ...) __builtin_shuffle(a, b, (ivec){__VA_ARGS__})
 #endif
-INLINE void FN(shuffle_stage)(vec *restrict out, const vec *restrict r) {
+INLINE void FN(shuffle_stage)(vec *restrict out, const vec *restrict r, const int count) {
 #pragma GCC unroll 8
-    for (int i = 0; i < VL / 2; i++) {
-        out[2 * i] = SHUFFLE(r[i], r[i + VL / 2], LOW);
-        out[2 * i + 1] = SHUFFLE(r[i], r[i + VL / 2], HIGH);
+    for (int i = 0; i < count / 2; i++) {
+        out[2 * i] = SHUFFLE(r[i], r[i + count / 2], LOW);
+        out[2 * i + 1] = SHUFFLE(r[i], r[i + count / 2], HIGH);
     }
 }
 INLINE void FN(transpose)(vec *r) {
     vec s[VL];
-    FN(shuffle_stage)(s, r);
+    FN(shuffle_stage)(s, r, VL);
     if (VL == 2) {
         memcpy(r, s, sizeof s);
         return;
     }
-    FN(shuffle_stage)(r, s);
+    FN(shuffle_stage)(r, s, VL);
     if (VL == 4) return;
-    FN(shuffle_stage)(s, r);
+    FN(shuffle_stage)(s, r, VL);
     if (VL == 8) {
         memcpy(r, s, sizeof s);
         return;
     }
-    FN(shuffle_stage)(r, s);
+    FN(shuffle_stage)(r, s, VL);
+}
+/* The lanes of `count` vectors, 1, 2 or 4, in turn: r[0][0], r[1][0], ... then those of the next lane. */
+INLINE void FN(interleave)(vec *r, const int count) {
+    vec s[4];
+    if (count == 1) return;
+    FN(shuffle_stage)(s, r, count);
+    if (count == 2) memcpy(r, s, 2 * sizeof(vec));
+    else FN(shuffle_stage)(r, s, count);
+}
+/* And back. */
+INLINE void FN(deinterleave)(vec *r, const int count) {
+    for (int rest = count; rest > 1; rest /= 2) {
+        vec s[4];
+#pragma GCC unroll 2
+        for (int i = 0; i < count / 2; i++) {
+            s[i] = SHUFFLE(r[2 * i], r[2 * i + 1], EVEN);
+            s[i + count / 2] = SHUFFLE(r[2 * i], r[2 * i + 1], ODD);
+        }
+#pragma GCC unroll 4
+        for (int i = 0; i < count; i++) r[i] = s[i];
+    }
 }
 /* Lane q = the sum of the lanes of r[q], for VL vectors, which are overwritten: each step adds the upper
  * half of the lanes to the lower, of two vectors at once. */
@@ -388,3 +417,5 @@ INLINE vec FN(sums_of)(vec *r) {
 }
 #undef LOW
 #undef HIGH
+#undef EVEN
+#undef ODD

@@ -3,6 +3,7 @@
  *   dot_block     lanes along k: few columns (or few rows, turned round), both operands read along k
  *   stream_block  lanes along n: few rows; B goes past in the order it lies in, C stays in L1
  *   outer_block   lanes along n: few steps of k; B stays in L1, C is written row after row
+ *   narrow_block  lanes along m: few columns; C stays in registers, and its columns are interleaved at the end
  * and transpose, which brings an operand into the order that dot_block reads.
  *
  * Alignment: none needed.  Aliasing: C must not overlap the others.
@@ -338,5 +339,106 @@ static void FN(outer_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t s
             FN(outer_3)(c + i * ldc + j, ldc, a + i * ai, ai, ap, b + j, ldb, bias ? bias + j : NULL, width, k);
         for (; i < m; i++)
             FN(outer_1)(c + i * ldc + j, ldc, a + i * ai, ai, ap, b + j, ldb, bias ? bias + j : NULL, width, k);
+    }
+}
+
+#undef TALL
+#if FNN_VBYTES == 64 || defined(__aarch64__)
+#define TALL 4 /* vectors of rows: sums of 4 columns in 16 of 32 registers */
+#else
+#define TALL 2 /* in 8 of 16 */
+#endif
+
+/* A (VL rows, k <= VL), read by rows that are sa apart, turned: vector p holds column p. */
+INLINE void FN(turn_rows)(vec *restrict r, const real *restrict a, ptrdiff_t sa, int rows, int k) {
+    if (sa == k && rows == VL && (k == 4 || k == 2)) { /* whole vectors of them */
+#pragma GCC unroll 4
+        for (int p = 0; p < 4; p++) r[p] = p < k ? v_load(a + p * VL) : (vec){0};
+        if (k == 4) FN(deinterleave)(r, 4);
+        else FN(deinterleave)(r, 2);
+        return;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < VL; i++) r[i] = i < rows ? v_load_part(a + i * sa, k) : (vec){0};
+    FN(transpose)(r);
+}
+
+/* C (rows, cols) of tall vectors of rows, the last one of `last` lanes; A[i][p] = a[i + p * sa] if column_mode, else
+ * a[i * sa + p], with tall 1; B[p][j] = b[p * bp + j * bj]. */
+INLINE void FN(narrow)(const int tall, const int cols, const int column_mode, real *restrict c, ptrdiff_t ldc,
+                       const real *restrict a, ptrdiff_t sa, const real *restrict b, ptrdiff_t bp, ptrdiff_t bj,
+                       const real *restrict bias, int last, ptrdiff_t k) {
+    vec acc[TALL][4];
+#pragma GCC unroll 4
+    for (int v = 0; v < tall; v++)
+#pragma GCC unroll 4
+        for (int j = 0; j < cols; j++) acc[v][j] = v_set1(bias ? bias[j] : 0);
+    if (column_mode) {
+#define STEP(LAST)                                                                                               \
+    do {                                                                                                         \
+        vec av[TALL];                                                                                            \
+        _Pragma("GCC unroll 4") for (int v = 0; v < tall; v++) av[v] = v < tall - 1 ? v_load(a + v * VL) : LAST; \
+        _Pragma("GCC unroll 4") for (int j = 0; j < cols; j++) {                                                 \
+            const vec bv = v_set1(b[j * bj]);                                                                    \
+            _Pragma("GCC unroll 4") for (int v = 0; v < tall; v++) acc[v][j] = v_fma(av[v], bv, acc[v][j]);      \
+        }                                                                                                        \
+    } while (0)
+        if (last == VL)
+            for (ptrdiff_t p = 0; p < k; p++, a += sa, b += bp) STEP(v_load(a + (tall - 1) * VL));
+        else
+            for (ptrdiff_t p = 0; p < k; p++, a += sa, b += bp) STEP(v_load_part(a + (tall - 1) * VL, last));
+#undef STEP
+    } else {
+        for (ptrdiff_t p0 = 0; p0 < k; p0 += VL, a += VL) {
+            vec r[VL];
+            const int steps = k - p0 < VL ? (int)(k - p0) : VL;
+            FN(turn_rows)(r, a, sa, last, steps);
+            for (int p = 0; p < steps; p++, b += bp)
+#pragma GCC unroll 4
+                for (int j = 0; j < cols; j++) acc[0][j] = v_fma(r[p], v_set1(b[j * bj]), acc[0][j]);
+        }
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < tall; v++, c += VL * ldc) {
+        FN(interleave)(acc[v], cols);
+        if (ldc == cols && (v < tall - 1 || last == VL)) {
+#pragma GCC unroll 4
+            for (int j = 0; j < cols; j++) v_store(c + j * VL, acc[v][j]);
+        } else {
+            real rows[4 * VL];
+#pragma GCC unroll 4
+            for (int j = 0; j < cols; j++) v_store(rows + j * VL, acc[v][j]);
+            for (int i = 0; i < (v < tall - 1 ? VL : last); i++)
+                for (int j = 0; j < cols; j++) c[i * ldc + j] = rows[i * cols + j];
+        }
+    }
+}
+
+#define NARROW_COLUMNS(cols)                                                                                                \
+    static void FN(narrow_##cols)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa, int column_mode,   \
+                                  const real *restrict b, ptrdiff_t bp, ptrdiff_t bj, const real *restrict bias,            \
+                                  ptrdiff_t m, ptrdiff_t k) {                                                               \
+        ptrdiff_t i = 0;                                                                                                    \
+        if (!column_mode)                                                                                                   \
+            for (; i < m; i += VL)                                                                                          \
+                FN(narrow)(1, cols, 0, c + i * ldc, ldc, a + i * sa, sa, b, bp, bj, bias, m - i < VL ? (int)(m - i) : VL, k); \
+        for (; i + TALL * VL <= m; i += TALL * VL)                                                                          \
+            FN(narrow)(TALL, cols, 1, c + i * ldc, ldc, a + i, sa, b, bp, bj, bias, VL, k);                                 \
+        for (; i < m; i += VL)                                                                                              \
+            FN(narrow)(1, cols, 1, c + i * ldc, ldc, a + i, sa, b, bp, bj, bias, m - i < VL ? (int)(m - i) : VL, k);        \
+    }
+NARROW_COLUMNS(1) NARROW_COLUMNS(2) NARROW_COLUMNS(4)
+#undef NARROW_COLUMNS
+
+/* C (m, n) = A (m, k) @ B (k, n) [+ bias]; A[i][p] = a[i + p * sa] if column_mode, else a[i * sa + p];
+ * B[p][j] = b[p * bp + j * bj]. */
+static void FN(narrow_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa, int column_mode, const void *b_,
+                             ptrdiff_t bp, ptrdiff_t bj, const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
+    real *c = c_;
+    const real *b = b_, *bias = bias_;
+    for (ptrdiff_t j = 0, cols; j < n; j += cols) {
+        cols = n - j >= 4 ? 4 : n - j >= 2 ? 2 : 1;
+        (cols == 4 ? FN(narrow_4) : cols == 2 ? FN(narrow_2) : FN(narrow_1))(c + j, ldc, a_, sa, column_mode, b + j * bj, bp, bj,
+                                                                              bias ? bias + j : NULL, m, k);
     }
 }

@@ -83,6 +83,8 @@ typedef struct {
     int lanes; /* of one vector */
     int mr;    /* rows of a register tile */
     int nr;    /* columns of a register tile, and of a packed panel of B */
+    int edge;  /* columns past the last whole vector that gemm_block computes otherwise, at most, */
+    int edge_steps; /* from so many steps of k on: these, too, it reads from a B in place */
 
     /* gemm.h */
     void (*pack_b)(void *panels, ptrdiff_t panel_stride, const void *b, ptrdiff_t ld, int transposed, ptrdiff_t k, ptrdiff_t n);
@@ -98,6 +100,8 @@ typedef struct {
                          const void *bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k);
     void (*outer_block)(void *c, ptrdiff_t ldc, const void *a, ptrdiff_t sa, int column_mode, const void *b, ptrdiff_t ldb,
                         const void *bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k);
+    void (*narrow_block)(void *c, ptrdiff_t ldc, const void *a, ptrdiff_t sa, int column_mode, const void *b, ptrdiff_t bp,
+                         ptrdiff_t bj, const void *bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k);
     void (*transpose)(void *out, ptrdiff_t ldo, const void *x, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t cols);
     /* gemm.h, for what stands around a product */
     void (*column_sums)(void *sums, const void *x, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t cols);
