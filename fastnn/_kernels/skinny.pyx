@@ -33,8 +33,8 @@ cdef Py_ssize_t OUTER_BYTES = 1 << 19 # of B at most, where few rows read it: it
 cdef Py_ssize_t TURNED_ROWS = 16      # likewise, where B is to be transposed first
 cdef Py_ssize_t NARROW_COLUMNS = 4    # of C at most
 cdef Py_ssize_t NARROW_ROWS = 32      # of C at least
-cdef Py_ssize_t NARROW_STEPS = 48     # of k at most, where A is to be turned; four times as many where it is not,
-cdef Py_ssize_t FAR_STEPS = 512       # or so many, where twice as many rows share them: then A goes past
+cdef Py_ssize_t NARROW_STEPS = 200    # of k at most, where A lies in columns,
+cdef Py_ssize_t FAR_STEPS = 512       # or so many, where twice as many rows share them: beyond, A goes past
 cdef Py_ssize_t TURNED_STEPS = 8      # of k at most, for one column from rows of A
 cdef Py_ssize_t STREAM_BYTES = 2048   # of a row of B in a block: shorter pieces are fetched ahead less well
 
@@ -44,7 +44,7 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
     cdef bint plain = g.bias == NULL and not g.activation
     if g.a_give != NULL or g.b_give != NULL or g.take != NULL or g.finish != NULL:
         return False
-    if (g.k <= OUTER_STEPS and g.n >= OUTER_COLUMNS and g.m >= (TURNED_ROWS if g.b_transposed else OUTER_ROWS)
+    if (g.k <= most_outers(g) and g.n >= OUTER_COLUMNS and g.m >= (TURNED_ROWS if g.b_transposed else OUTER_ROWS)
             and (g.m > STREAM_ROWS or g.n * g.k * g.real <= OUTER_BYTES)):
         plan_outer(g)
         return True
@@ -86,13 +86,20 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
     return False
 
 
+cdef inline Py_ssize_t most_outers(const Gemm *g) noexcept nogil:
+    """Steps of k up to which rows of C are written one after the other: more for a few rows, which share B."""
+    if g.m == 2:
+        return 3 * g.kernels.lanes
+    return 8 * g.kernels.lanes if g.m <= STREAM_ROWS else OUTER_STEPS
+
+
 cdef inline bint is_narrow(const Gemm *g) noexcept nogil:
     if g.n == 1:
-        return not g.a_columns and g.k <= TURNED_STEPS
+        return not g.a_columns and g.k <= TURNED_STEPS and g.kernels.lanes >= 8
     if not g.a_columns:
-        return g.k <= NARROW_STEPS
+        return 2 * g.n <= g.kernels.lanes and g.k <= 3 * g.kernels.lanes
     # long rows of A are not left again before they end, lest memory be read in pieces: those are streamed
-    return g.k <= 4 * NARROW_STEPS or (g.k <= FAR_STEPS and g.m >= 2 * NARROW_ROWS)
+    return g.k <= NARROW_STEPS or (g.k <= FAR_STEPS and g.m >= 2 * NARROW_ROWS)
 
 
 cdef Py_ssize_t blocks_for(const Gemm *g, Py_ssize_t most) noexcept nogil:

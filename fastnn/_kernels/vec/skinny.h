@@ -80,6 +80,10 @@ INLINE void FN(dots)(const int rows, const int cols, real *restrict c, ptrdiff_t
         for (int q = 0; q < rows; q += VL) v_store(c + q, FN(sums_of)(acc + q) + start);
         return;
     }
+    if (rows * cols == VL && ci == cols && cj == 1 && !bias) { /* the elements follow each other */
+        v_store(c, FN(sums_of)(acc));
+        return;
+    }
     real sums[DOTS];
 #pragma GCC unroll 4
     for (int q = 0; q < rows * cols; q += VL) v_store(sums + q, FN(sums_of)(acc + q));
@@ -122,9 +126,10 @@ static void FN(dot_block)(void *c_, ptrdiff_t ci, ptrdiff_t cj, const void *a_, 
         const int log_cols = n - j >= 4 ? 2 : n - j >= 2 ? 1 : 0;
         int log_rows = 0;
         while ((DOTS >> log_cols) >> (log_rows + 1) && m >> (log_rows + 1)) log_rows++;
-        const ptrdiff_t rows = (ptrdiff_t)1 << log_rows;
-        for (ptrdiff_t i = 0; i < m; i += rows) {
-            const ptrdiff_t at = i + rows <= m ? i : m - rows; /* the last tile overlaps the one before */
+        for (ptrdiff_t i = 0, rows; i < m; i += rows) {
+            while (log_rows && m - i <= (ptrdiff_t)1 << (log_rows - 1)) log_rows--;
+            rows = (ptrdiff_t)1 << log_rows;
+            const ptrdiff_t at = i + rows <= m ? i : m - rows; /* the last tile may overlap the one before */
             FN(dots_of)[log_cols][log_rows](c + at * ci + j * cj, ci, cj, a + at * lda, lda, b + j * ldb, ldb,
                                             bias ? bias + j : NULL, k);
         }
@@ -264,12 +269,12 @@ static void FN(stream_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t 
 
 #undef OUTER_VECTORS
 #if FNN_VBYTES == 64 || defined(__aarch64__)
-#define OUTER_VECTORS 8 /* vectors of columns: sums of 3 rows in 24 of 32 registers */
+#define OUTER_VECTORS(rows) ((rows) < 4 ? 8 : 6) /* of columns: sums of 3 or 4 rows in 24 of 32 registers */
 #else
-#define OUTER_VECTORS 4 /* in 12 of 16 */
+#define OUTER_VECTORS(rows) ((rows) < 4 ? 4 : 3) /* in 12 of 16 */
 #endif
 #undef OUTER_ROWS
-#define OUTER_ROWS 3
+#define OUTER_ROWS 3 /* at a time, but for the last: a fourth, left alone, would have B go past again */
 #undef OUTER_BYTES
 #define OUTER_BYTES 16384 /* of B that stay in L1 */
 
@@ -279,28 +284,28 @@ static void FN(stream_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t 
 INLINE void FN(outer)(const int rows, const int nv, real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai,
                       ptrdiff_t ap, const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t k,
                       const int last) {
-    vec acc[OUTER_ROWS][OUTER_VECTORS];
+    vec acc[4][OUTER_VECTORS(1)];
 #define LOAD(v, at) ((v) < nv - 1 || last == VL ? v_load(at) : v_load_part(at, last))
 #pragma GCC unroll 8
     for (int v = 0; v < nv; v++) {
         vec s = {0};
         if (bias) s = LOAD(v, bias + v * VL);
-#pragma GCC unroll 3
+#pragma GCC unroll 4
         for (int i = 0; i < rows; i++) acc[i][v] = s;
     }
     for (ptrdiff_t p = 0; p < k; p++, a += ap, b += ldb) {
-        vec av[OUTER_ROWS];
-#pragma GCC unroll 3
+        vec av[4];
+#pragma GCC unroll 4
         for (int i = 0; i < rows; i++) av[i] = v_set1(a[i * ai]);
 #pragma GCC unroll 8
         for (int v = 0; v < nv; v++) {
             const vec bv = LOAD(v, b + v * VL);
-#pragma GCC unroll 3
+#pragma GCC unroll 4
             for (int i = 0; i < rows; i++) acc[i][v] = v_fma(av[i], bv, acc[i][v]);
         }
     }
 #undef LOAD
-#pragma GCC unroll 3
+#pragma GCC unroll 4
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
         for (int v = 0; v < nv; v++)
@@ -308,21 +313,24 @@ INLINE void FN(outer)(const int rows, const int nv, real *restrict c, ptrdiff_t 
             else v_store_part(c + i * ldc + v * VL, acc[i][v], last);
 }
 
-/* One or OUTER_ROWS rows of C, n columns. */
+/* A few rows of C, n columns. */
 #define OUTER(rows)                                                                                                           \
     static void FN(outer_##rows)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap,         \
                                  const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t n,               \
                                  ptrdiff_t k) {                                                                               \
         ptrdiff_t j = 0;                                                                                                      \
-        for (; j + OUTER_VECTORS * VL <= n; j += OUTER_VECTORS * VL)                                                          \
-            FN(outer)(rows, OUTER_VECTORS, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);                 \
+        for (; j + OUTER_VECTORS(rows) * VL <= n; j += OUTER_VECTORS(rows) * VL)                                              \
+            FN(outer)(rows, OUTER_VECTORS(rows), c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);           \
         for (; j + 2 * VL <= n; j += 2 * VL)                                                                                  \
             FN(outer)(rows, 2, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);                             \
         for (; j < n; j += VL)                                                                                                \
             FN(outer)(rows, 1, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, (int)(n - j < VL ? n - j : VL)); \
     }
-OUTER(1) OUTER(3)
+OUTER(1) OUTER(2) OUTER(3) OUTER(4)
 #undef OUTER
+typedef void FN(outer_fn)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap,
+                          const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t n, ptrdiff_t k);
+static FN(outer_fn) *const FN(outers)[4] = {FN(outer_1), FN(outer_2), FN(outer_3), FN(outer_4)}; /* [rows - 1] */
 
 /* C (m, n) = A (m, k) @ B (k, n) [+ bias]; A[i][p] = a[i + p * sa] if column_mode, else a[i * sa + p]. */
 static void FN(outer_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa, int column_mode, const void *b_,
@@ -330,15 +338,15 @@ static void FN(outer_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t s
     real *c = c_;
     const real *a = a_, *b = b_, *bias = bias_;
     const ptrdiff_t ai = column_mode ? 1 : sa, ap = column_mode ? sa : 1;
-    const ptrdiff_t fit = OUTER_BYTES / (ptrdiff_t)sizeof(real) / (k ? k : 1) / (OUTER_VECTORS * VL) * (OUTER_VECTORS * VL);
-    const ptrdiff_t chunk = fit ? fit : OUTER_VECTORS * VL;
+    const ptrdiff_t whole = 3 * OUTER_VECTORS(1) * VL; /* a multiple of OUTER_VECTORS(4), too */
+    const ptrdiff_t fit = OUTER_BYTES / (ptrdiff_t)sizeof(real) / (k ? k : 1) / whole * whole;
+    const ptrdiff_t chunk = fit ? fit : whole;
     for (ptrdiff_t j = 0; j < n; j += chunk) {
         const ptrdiff_t width = n - j < chunk ? n - j : chunk;
-        ptrdiff_t i = 0;
-        for (; i + OUTER_ROWS <= m; i += OUTER_ROWS)
-            FN(outer_3)(c + i * ldc + j, ldc, a + i * ai, ai, ap, b + j, ldb, bias ? bias + j : NULL, width, k);
-        for (; i < m; i++)
-            FN(outer_1)(c + i * ldc + j, ldc, a + i * ai, ai, ap, b + j, ldb, bias ? bias + j : NULL, width, k);
+        for (ptrdiff_t i = 0, rows; i < m; i += rows) {
+            rows = m - i <= 4 ? m - i : OUTER_ROWS;
+            FN(outers)[rows - 1](c + i * ldc + j, ldc, a + i * ai, ai, ap, b + j, ldb, bias ? bias + j : NULL, width, k);
+        }
     }
 }
 
