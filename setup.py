@@ -8,7 +8,7 @@ Environment: FASTNN_NO_OPENMP=1 builds without OpenMP (one thread); FASTNN_CFLAG
 a sanitizer, say, or -g, which also keeps the symbols for a debugger or a profiler; FASTNN_OBJECTS names
 a folder where several builds share the compiled vector code; FASTNN_ABI3=1 builds for the limited C API
 of Python 3.11, so that one wheel serves all later ones. That is no default: Cython has no fast calls there
-before 3.12, and a call on a small array takes up to 30% longer (benchmarks/builds.py measures it).
+before 3.12, and a call on a small array takes up to 1.7 times as long (benchmarks/builds.py measures it).
 
 What is built depends on nothing but the sources and the tools: two builds give the same bytes.
 """
@@ -25,6 +25,7 @@ import sysconfig
 import tarfile
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -53,11 +54,13 @@ VEC = KERNELS / "vec"
 # -g0: many Pythons hand down a -g of their own, which makes the kernels ten times as large.
 FLAGS = [
     "-std=c11", "-g0", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math", "-fvisibility=hidden",
+    "-fwrapv",
 ]  # fmt: skip
 
-# Nothing is thrown through the vector code, and Python ends no thread in it: this saves 35 kB of the wheel.
+# Nothing is thrown through this code, and Python ends no thread in it: this saves 75 kB of the wheel.
 # A debugger finds its way with FASTNN_CFLAGS=-g, which brings tables of its own. Windows cannot do without.
-VECTOR_FLAGS = ["-fno-asynchronous-unwind-tables"] if sys.platform == "linux" else []
+if sys.platform == "linux":
+    FLAGS.append("-fno-asynchronous-unwind-tables")
 
 # What dispatch.c asks the CPU for is what the compiler may use: keep the two together.
 VARIANTS = {
@@ -190,8 +193,8 @@ class BuildExt(build_ext):
     def _vector_objects(self, extra: list[str]) -> list[str]:
         """Compile the variants side by side: they are most of the build's time.
 
-        They know nothing of Python, so an object is kept under what it depends on (compiler, flags,
-        sources) and serves every build that needs the same one.
+        They know nothing of Python and are compiled without its flags, so an object is kept under what
+        it depends on (compiler, flags, sources) and serves every Python that is built for.
         """
         jobs = {f"isa_{name}.c": ["-O3", *flags] for name, flags in variants().items()}
         jobs["dispatch.c"] = ["-O2"]
@@ -199,15 +202,20 @@ class BuildExt(build_ext):
         kept = Path(os.environ.get("FASTNN_OBJECTS", "build/vec"))
         kept.mkdir(parents=True, exist_ok=True)
 
+        compiler = copy(self.compiler)
+        if sys.platform == "linux":  # elsewhere these flags may name the architecture
+            of_python = (sysconfig.get_config_var("CFLAGS") or "").split()
+            compiler.compiler_so = [f for f in compiler.compiler_so if f not in of_python]
+        command = compiler.cc if self.clang_cl else compiler.compiler_so
+
         def compile_one(name: str) -> str:
-            flags = [*FLAGS, *VECTOR_FLAGS, "-Wall", "-Wextra", *jobs[name], *extra]
+            flags = [*FLAGS, "-Wall", "-Wextra", *jobs[name], *extra]
             flags = self._flags(flags)
-            compiler = self.compiler.cc if self.clang_cl else self.compiler.compiler_so
-            recipe = repr((compiler, flags, sources)).encode()
-            suffix = self.compiler.obj_extension
+            recipe = repr((command, flags, sources)).encode()
+            suffix = compiler.obj_extension
             target = kept / f"{Path(name).stem}-{sha256(recipe).hexdigest()[:16]}{suffix}"
             if not target.exists():
-                (made,) = self.compiler.compile(
+                (made,) = compiler.compile(
                     [str(VEC / name)], output_dir=self.build_temp, extra_preargs=flags
                 )
                 partial = target.with_suffix(f".{os.getpid()}")

@@ -33,7 +33,7 @@ def test_command_measures_time_and_memory(
     pytest.importorskip("matplotlib")
     few = [(n, Workload(f"batch {n}", n, (6, 5, 3), lr=growth.SLOW)) for n in (1, 16)]
     monkeypatch.setattr(growth, "points", lambda axis, cores: few)
-    arguments = ["--growth", "batch", "--peers", "numpy", "--seconds", "1", "--dtype", "float64"]
+    arguments = ["--growth", "batch", "--peers", "numpy", "--seconds", "5", "--dtype", "float64"]
     assert cli.main(["bench", *arguments, "--out", str(tmp_path)]) == 0
     content = json.loads((tmp_path / "growth-batch.json").read_text())
     assert [record["value"] for record in content["results"]] == [1, 16]
@@ -71,8 +71,7 @@ def test_memory_is_the_peak_since_it_was_last_asked() -> None:
         worker.build(Workload("big", 4000, (1000, 10)))
         grown = worker.ask("memory", reset=True)["peak"]
         assert grown - before > 4000 * 1000 * 4
-        worker.build(Workload("small", 4, (10, 10)))
-        worker.ask("memory", reset=True)
+        worker.ask("memory", reset=True)  # which lets go of what was built
         if Path("/proc/self/clear_refs").exists():
             assert worker.ask("memory")["peak"] < grown - 4000 * 1000 * 4
 

@@ -104,6 +104,21 @@ def test_neither_crashes_nor_changes_a_bit(library: str, first: str, alone: str)
     assert printed(code, PYTHONWARNINGS="ignore", JAX_PLATFORMS="cpu") == alone
 
 
+def test_threadpoolctl_lists_the_pool() -> None:
+    pytest.importorskip("threadpoolctl")
+    code = """
+        from fastnn._kernels import machine
+        from threadpoolctl import threadpool_info, threadpool_limits
+
+        pools = [pool for pool in threadpool_info() if pool["user_api"] == "openmp"]
+        assert len(pools) == bool(machine.openmp()), threadpool_info()
+        before = machine.get_num_threads()
+        with threadpool_limits(1):  # of the library, not of fastnn: docs/interoperability.md
+            assert machine.get_num_threads() == before
+    """
+    printed(code, FASTNN_NUM_THREADS="2")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("library", THEIRS)

@@ -19,7 +19,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from fastnn.preprocessing.columns import unknown
 
@@ -48,6 +48,17 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Refuse here what is left over: the parser above does not know a command's options."""
+        parsed, left = super().parse_known_args(args, namespace)
+        if left and left[0].startswith("-"):
+            names = [name for action in self._actions for name in action.option_strings]
+            known = [name for name in names if name.startswith("--")]
+            self.error(unknown("option", left[0].partition("=")[0], known))
+        if left:
+            self.error(f"one argument too many: {left[0]!r}")
+        return parsed, left
 
 
 def main(argv: Sequence[str] | None = None) -> int:
