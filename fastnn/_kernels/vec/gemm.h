@@ -323,10 +323,10 @@ static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa
                 c + i * ldc + j, ldc, at, sa, b + p * panel_stride, sb, bias ? bias + j : NULL, k, width, start, ahead);
             if (fetched[which] + 2 * k * AHEAD <= next_bytes) fetched[which] += k * AHEAD;
         }
-        if (edge && column_mode)
+        if (edge > 0 && column_mode)
             FN(edge_columns)(c + i * ldc + n, ldc, at, sa, edge_b, sb, bias ? bias + n : NULL, rows, edge, k, start);
     }
-    if (edge && !column_mode)
+    if (edge > 0 && !column_mode)
         FN(edge_rows)(c + n, ldc, a, sa, edge_b, sb, bias ? bias + n : NULL, m, edge, k, start);
 }
 

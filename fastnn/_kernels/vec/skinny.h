@@ -359,13 +359,20 @@ static void FN(outer_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t s
 
 /* A (VL rows, k <= VL), read by rows that are sa apart, turned: vector p holds column p. */
 INLINE void FN(turn_rows)(vec *restrict r, const real *restrict a, ptrdiff_t sa, int rows, int k) {
-    if (sa == k && rows == VL && (k == 4 || k == 2)) { /* whole vectors of them */
-#pragma GCC unroll 4
-        for (int p = 0; p < 4; p++) r[p] = p < k ? v_load(a + p * VL) : (vec){0};
-        if (k == 4) FN(deinterleave)(r, 4);
-        else FN(deinterleave)(r, 2);
+    if (sa == k && rows == VL && k == 2) { /* whole vectors of them */
+#pragma GCC unroll 2
+        for (int p = 0; p < 2; p++) r[p] = v_load(a + p * VL);
+        FN(deinterleave)(r, 2);
         return;
     }
+#if FNN_VBYTES * 8 / FNN_REAL_BITS >= 4
+    if (sa == k && rows == VL && k == 4) {
+#pragma GCC unroll 4
+        for (int p = 0; p < 4; p++) r[p] = v_load(a + p * VL);
+        FN(deinterleave)(r, 4);
+        return;
+    }
+#endif
 #pragma GCC unroll 16
     for (int i = 0; i < VL; i++) r[i] = i < rows ? v_load_part(a + i * sa, k) : (vec){0};
     FN(transpose)(r);
@@ -413,7 +420,7 @@ INLINE void FN(narrow)(const int tall, const int cols, const int column_mode, re
 #pragma GCC unroll 4
             for (int j = 0; j < cols; j++) v_store(c + j * VL, acc[v][j]);
         } else {
-            real rows[4 * VL];
+            real rows[4 * VL] = {0}; /* (gcc does not see that all it reads is written) */
 #pragma GCC unroll 4
             for (int j = 0; j < cols; j++) v_store(rows + j * VL, acc[v][j]);
             for (int i = 0; i < (v < tall - 1 ? VL : last); i++)
