@@ -338,7 +338,9 @@ INLINE FN(fnn_wide) FN(v_wide)(const real *p) {
 #elif defined(__aarch64__)
     return (FN(fnn_wide))vcvt_f64_f32(vld1_f32(p));
 #elif defined(__SSE2__)
-    return (FN(fnn_wide))_mm_cvtps_pd(_mm_castpd_ps(_mm_load_sd((const double *)p)));
+    double both; /* two floats, which need not be aligned as a double is */
+    memcpy(&both, p, sizeof both);
+    return (FN(fnn_wide))_mm_cvtps_pd(_mm_castpd_ps(_mm_set_sd(both)));
 #else
     return (FN(fnn_wide)){p[0], p[1]};
 #endif
