@@ -7,8 +7,8 @@ A process for each order of the imports, and one for either library alone; all o
 since where the memory of a process lies is chance. Both libraries have worked before anything is timed,
 so that their thread pools are there; before each round these have time to fall asleep, for a thread that
 still waits for work of the round before keeps a core from the next one. Threads that wake share a core at
-times, until the system notices, some milliseconds later (up to 1.5 times the time of a step): so each round
-begins with as many steps again that are not timed.
+times, until the system notices, some milliseconds later: so each round begins with as many steps again that
+are not timed.
 
 Neighbours only ever lengthen a round, and on two threads one of them is enough to double it: medians of
 two threads say nothing on a shared machine. So each process is judged by the fastest fifth of its rounds,

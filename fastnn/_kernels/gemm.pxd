@@ -68,6 +68,11 @@ cdef Py_ssize_t MOST_BLOCKS
 cdef double BLOCK_FLOPS
 
 
+cdef inline bint rows_share_sets(const Gemm *g) noexcept nogil:
+    """Whether the rows of A are apart by so many bytes that a tile of them finds place in a few cache sets only."""
+    return (g.lda * g.real) % 1024 == 0
+
+
 @cython.cdivision(True)
 cdef inline Py_ssize_t quotient(Py_ssize_t a, Py_ssize_t b) noexcept nogil:
     """a // b for a >= 0 and b > 0.  Many CPUs take two or three times as long where 64 bits are divided, and to

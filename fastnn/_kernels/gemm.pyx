@@ -40,11 +40,12 @@ cdef Py_ssize_t BLOCK_ROWS = 168     # of C: whole tiles of 14, 12 and 6
 cdef Py_ssize_t BLOCK_BYTES = 1024   # columns of a block: 256 floats, 128 doubles
 cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
 cdef Py_ssize_t PACK_A_STEPS = 96    # steps of k from which packing a column-mode A pays
+cdef Py_ssize_t PACK_NEAR_A_STEPS = 16  # likewise, where its rows share cache sets and many columns of C read it
 cdef Py_ssize_t PACK_A_BYTES = 1024  # and bytes between its rows: short ones are fetched ahead as they lie,
 cdef Py_ssize_t PACK_A_COLUMNS = 192  # though from so many columns of C half the bytes are enough
 cdef Py_ssize_t PACK_FAR_B_ROWS = 16  # rows of C from which packing a B that does not stay in L2 pays
 cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
-cdef Py_ssize_t NARROW_COLUMNS = 16  # of x.T @ dy that is computed as its transpose, at most
+cdef Py_ssize_t FLIPPED_COLUMNS = 16  # of x.T @ dy that is computed as its transpose, at most
 cdef Py_ssize_t FLIPPED_STEPS = 64   # steps of k in a chunk of a flipped product
 cdef Py_ssize_t MOST_BLOCKS = 16     # cut for threads no further than that: small blocks read more
 cdef Py_ssize_t FAR_BYTES = 1 << 19  # of an A that is fetched ahead, as it does not stay in L2
@@ -61,11 +62,11 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr, chunks
     g.multiply, g.pack = gemm_block, pack_b_block
-    if is_narrow(g):
+    if flips(g):
         flip(g)
         plan_packing(g)
         return
-    g.copy_a = not g.a_columns and (g.a_give != NULL or (g.n >= 4 * nr and (g.lda * g.real) % 1024 == 0))
+    g.copy_a = not g.a_columns and (g.a_give != NULL or (g.n >= 4 * nr and rows_share_sets(g)))
     if is_one_block(g):
         plan_packing(g)
         return
@@ -110,8 +111,8 @@ cdef inline bint is_one_block(Gemm *g) noexcept nogil:
     return g.mb * g.nb * g.k < BLOCK_FLOPS
 
 
-cdef inline bint is_narrow(const Gemm *g) noexcept nogil:
-    return (g.a_columns and g.n <= NARROW_COLUMNS and g.m >= 4 * g.n and g.a_give == NULL and g.b_give == NULL
+cdef inline bint flips(const Gemm *g) noexcept nogil:
+    return (g.a_columns and g.n <= FLIPPED_COLUMNS and g.m >= 4 * g.n and g.a_give == NULL and g.b_give == NULL
             and g.take == NULL and g.finish == NULL and g.bias == NULL)
 
 
@@ -136,10 +137,11 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     """What is packed, by whom, and the memory that takes."""
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr
+    cdef Py_ssize_t steps = PACK_NEAR_A_STEPS if g.n >= 4 * nr and rows_share_sets(g) else PACK_A_STEPS
     cdef bint packs_b = (g.b_transposed or g.b_give != NULL or g.m >= PACK_B_ROWS
                          or (g.m >= PACK_FAR_B_ROWS and g.n * g.k * g.real > FAR_BYTES))
     cdef bint packs_a = (not g.flipped and g.a_columns
-                         and (g.a_give != NULL or (g.k >= (16 if g.n >= 4 * nr and g.lda * g.real % 1024 == 0 else PACK_A_STEPS) and g.n > nr
+                         and (g.a_give != NULL or (g.k >= steps and g.n > nr
                               and g.lda * g.real >= (PACK_A_BYTES if g.n < PACK_A_COLUMNS else PACK_A_BYTES // 2))))
     g.pack_b = packs_b and g.row_blocks == 1 and g.b_give == NULL
     if packs_b and not g.pack_b:

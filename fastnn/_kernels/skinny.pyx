@@ -15,7 +15,8 @@ outers   along n, for few steps of k: the rows of C, each a sum of a few rows of
          other.  A B that lies in rows of k is transposed first.
 """
 from fastnn._kernels.gemm cimport (
-    BLOCK_FLOPS, MOST_BLOCKS, Gemm, ceil_to, epilogue, gemm_flops, quotient, share, swap, to_lines, turn,
+    BLOCK_FLOPS, MOST_BLOCKS, Gemm, ceil_to, epilogue, gemm_flops, quotient, rows_share_sets, share, swap, to_lines,
+    turn,
 )
 from fastnn._kernels.vec cimport fnn_op, fnn_run
 
@@ -24,6 +25,7 @@ cdef Py_ssize_t DOT_SIDE = 10         # of C at most, on one side
 cdef Py_ssize_t DOT_COLUMNS = 8       # likewise, where B is to be transposed first
 cdef Py_ssize_t DOT_STEPS = 64        # of k from which the sums across lanes at the end pay
 cdef Py_ssize_t COLUMN_STEPS = 32     # likewise, for each column, where B is to be transposed first
+cdef Py_ssize_t DOT_ROWS = 64         # of C at least, for up to DOT_SIDE columns from rows of A that share cache sets
 cdef Py_ssize_t STREAM_ROWS = 8       # of C at most
 cdef Py_ssize_t FLIPPED_STEPS = 16    # of k from which turning C round pays
 cdef Py_ssize_t OUTER_STEPS = 16      # of k at most, for writing C row after row
@@ -48,7 +50,7 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
             and (g.m > STREAM_ROWS or g.n * g.k * g.real <= OUTER_BYTES)):
         plan_outer(g)
         return True
-    if g.a_columns and g.m == 1 and g.lda == 1:  # or the other way round
+    if g.a_columns and g.m == 1 and g.lda == 1:  # a column of x whose elements follow each other is a row of x.T
         g.a_columns, g.lda = False, g.k
     if g.b_transposed and g.m == 1 and g.n >= NARROW_ROWS and g.k <= TURNED_STEPS and g.bias == NULL:
         swap(g)
@@ -80,7 +82,7 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
     if g.m <= STREAM_ROWS:
         plan_stream(g)
         return True
-    if g.k >= COLUMN_STEPS * g.n and (g.n <= DOT_COLUMNS or (g.n <= DOT_SIDE and g.m >= 64 and (g.lda * g.real) % 1024 == 0)):
+    if g.k >= COLUMN_STEPS * g.n and (g.n <= DOT_COLUMNS or (g.n <= DOT_SIDE and g.m >= DOT_ROWS and rows_share_sets(g))):
         plan_dot(g)
         return True
     return False
@@ -171,6 +173,31 @@ cdef void stream_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
         epilogue(g, c, 0, j, g.m, n)
 
 
+cdef void plan_outer(Gemm *g) noexcept nogil:
+    cdef Py_ssize_t blocks = blocks_for(g, g.m)
+    g.multiply, g.pack = outer_block, transpose_b
+    g.mb = ceil_to(max(1, share(g.m, blocks)), 3)
+    g.nb, g.kb = g.n, g.k
+    g.row_blocks, g.col_blocks = max(1, share(g.m, g.mb)), 1
+    if g.b_transposed:
+        g.panel_bytes, g.pack_b_blocks = to_lines(g.n * g.k * g.real), 1
+
+
+cdef void outer_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const Gemm *g = <const Gemm *>op.args
+    cdef Py_ssize_t i = block * g.mb, m = min(g.mb, g.m - i)
+    cdef const char *a = g.a + (i if g.a_columns else i * g.lda) * g.real
+    cdef const char *b = g.b
+    cdef char *c = g.c + i * g.ldc * g.real
+    cdef Py_ssize_t ldb = g.ldb
+    if m <= 0:
+        return
+    if g.b_transposed:
+        b, ldb = g.panels, g.n
+    g.kernels.outer_block(c, g.ldc, a, g.lda, g.a_columns, b, ldb, g.bias, m, g.n, g.k)
+    epilogue(g, c, i, 0, m, g.n)
+
+
 # --- lanes along m ------------------------------------------------------------------------------
 
 
@@ -195,24 +222,3 @@ cdef void narrow_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
         epilogue(g, c, 0, i, g.n, m)
     else:
         epilogue(g, c, i, 0, m, g.n)
-
-
-cdef void plan_outer(Gemm *g) noexcept nogil:
-    cdef Py_ssize_t blocks = blocks_for(g, g.m)
-    g.multiply, g.pack = outer_block, transpose_b
-    g.mb = ceil_to(max(1, share(g.m, blocks)), 3)
-    g.nb, g.kb = g.n, g.k
-    g.row_blocks, g.col_blocks = max(1, share(g.m, g.mb)), 1
-    if g.b_transposed:
-        g.panel_bytes, g.pack_b_blocks = to_lines(g.n * g.k * g.real), 1
-
-
-cdef void outer_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
-    cdef const Gemm *g = <const Gemm *>op.args
-    cdef Py_ssize_t i = block * g.mb, m = min(g.mb, g.m - i)
-    cdef char *c = g.c + i * g.ldc * g.real
-    if m <= 0:
-        return
-    g.kernels.outer_block(c, g.ldc, g.a + (i if g.a_columns else i * g.lda) * g.real, g.lda, g.a_columns,
-                          g.panels if g.b_transposed else g.b, g.n if g.b_transposed else g.ldb, g.bias, m, g.n, g.k)
-    epilogue(g, c, i, 0, m, g.n)

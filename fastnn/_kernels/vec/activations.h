@@ -240,7 +240,7 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
         enum { many = AT_ONCE(name) };                                                                \
         for (; i + many * VL <= n; i += many * VL) {                                                  \
             vec v[many];                                                                              \
-            ASK(IS_LONG(FNN_ACT_##name), x + i);                                                       \
+            ASK(IS_LONG(FNN_ACT_##name), x + i);                                                      \
             EACH v[j] = FN(name)(v_load(x + i + j * VL), p);                                          \
             EACH v_store(y + i + j * VL, v[j]);                                                       \
         }                                                                                             \
@@ -256,8 +256,8 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
         enum { many = AT_ONCE(name) };                                                                \
         for (; i + many * VL <= n; i += many * VL) {                                                  \
             vec v[many];                                                                              \
-            ASK(IS_LONG_BACK(FNN_ACT_##name), dy + i);                                                 \
-            ASK(IS_LONG_BACK(FNN_ACT_##name), saved + i);                                              \
+            ASK(IS_LONG_BACK(FNN_ACT_##name), dy + i);                                                \
+            ASK(IS_LONG_BACK(FNN_ACT_##name), saved + i);                                             \
             EACH v[j] = FN(name##_grad)(v_load(dy + i + j * VL), v_load(saved + i + j * VL), p);      \
             EACH v_store(dx + i + j * VL, v[j]);                                                      \
         }                                                                                             \

@@ -24,7 +24,7 @@
 #define FNN_KERNELS(type)                                                                            \
     {                                                                                                \
         .lanes = FNN_VBYTES / (int)sizeof(type##_t), .mr = MR, .nr = NV *FNN_VBYTES / (int)sizeof(type##_t), \
-        .edge = FNN_VBYTES / (int)sizeof(type##_t) / 8, .edge_steps = EDGE_STEPS,                    \
+        .edge = EDGE_OF(FNN_VBYTES / (int)sizeof(type##_t)), .edge_steps = EDGE_STEPS,               \
         .pack_b = pack_b_##type, .pack_a = pack_a_##type, .gemm_block = gemm_block_##type,           \
         .dot_block = dot_block_##type, .stream_block = stream_block_##type,                          \
         .outer_block = outer_block_##type, .narrow_block = narrow_block_##type,                      \

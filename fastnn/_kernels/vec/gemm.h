@@ -254,7 +254,9 @@ static void FN(pack_a)(void *tiles_, ptrdiff_t tile_stride, const void *a_, ptrd
  * on each step of k for them, nearly as long as two.  Lanes along k, or along the rows of a column-mode A,
  * take a sixteenth of that: 33 columns no longer cost as many as 48. */
 #undef EDGE
-#define EDGE (VL / 8) /* columns at most: with four of sixteen nothing is won */
+#undef EDGE_OF
+#define EDGE_OF(lanes) ((lanes) / 8) /* columns at most: with four of sixteen nothing is won */
+#define EDGE EDGE_OF(VL)
 #undef EDGE_STEPS
 #define EDGE_STEPS 32 /* of k at least: else the sums across lanes take as long */
 #undef EDGE_CHUNK
@@ -262,7 +264,7 @@ static void FN(pack_a)(void *tiles_, ptrdiff_t tile_stride, const void *a_, ptrd
 #undef EDGE_ROWS
 #define EDGE_ROWS 64
 
-/* Row mode: C (m, n <= EDGE).  Column p of B's edge is turned round first. */
+/* Row mode: C (m, n <= EDGE).  The columns of B are turned round first. */
 static void FN(edge_rows)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa, const real *restrict b,
                           ptrdiff_t sb, const real *restrict bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start) {
     real turned[(EDGE ? EDGE : 1) * EDGE_CHUNK], sums[(EDGE ? EDGE : 1) * EDGE_ROWS];
