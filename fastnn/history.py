@@ -58,6 +58,9 @@ class History(Mapping[str, list[float]]):
         """
         values: dict[str, float] = {}
         for name, value in row.items():
+            if type(value) in (float, int):  # all that `fit` has: nothing to convert
+                values[name] = value
+                continue
             try:
                 # Whole numbers (epochs, steps) stay whole, so that they are written as such.
                 whole = isinstance(value, numbers.Integral)

@@ -126,6 +126,8 @@ def check_lengths(X: np.ndarray, y: Any, names: tuple[str, str] = ("X", "y")) ->
 
 def all_finite(array: np.ndarray) -> bool:
     """Whether there is no NaN and no infinity; reads block by block, without a large temporary."""
+    if array.size <= BLOCK_ELEMENTS:
+        return _finite(array)
     return next(_blocks_not_finite(array), None) is None
 
 

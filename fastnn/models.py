@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 # Steps are made per number of rows; a fit needs two or three sizes.
 CACHED_STEPS = 8
 
+# Of an optimizer, what a step does not have built in.
+READ_AT_EVERY_STEP = ("_lr", "step_count")
+
 
 class Sequential(Network):
     """A network of layers in a row.
@@ -81,7 +84,7 @@ class Sequential(Network):
         #: Draws the order of the rows in `fit`; a stream apart from those of the layers.
         self.rng = np.random.default_rng(self.seed)
         self._steps: dict[tuple[int, bool], Step] = {}
-        self._compiled_for = ""
+        self._compiled_for: list[Any] = []
 
     # --- training --------------------------------------------------------------------------------
 
@@ -134,14 +137,20 @@ class Sequential(Network):
         if batch_size is not None and self.built:
             self.step_for(check_integer(batch_size, "batch_size", 1, 2**31 - 1))
 
-    def _settings(self, loss: Loss, optimizer: Optimizer) -> str:
+    def _settings(self, loss: Loss, optimizer: Optimizer) -> list[Any]:
         """What a compiled step has built in; the learning rate is read at every step instead."""
-        rule = {**vars(optimizer), "_lr": None, "step_count": None}
-        numbers = {k: v for k, v in rule.items() if isinstance(v, int | float)}
-        held = ("l1", "l2", "max_norm")
-        layers = [[getattr(layer, k) for k in (*layer.adjustable, *held)] for layer in self.layers]
-        described: dict[str, Any] = getattr(loss, "get_config", dict)()  # any class may be a loss
-        return repr((numbers, layers, described))
+        settings: list[Any] = [
+            value
+            for name, value in vars(optimizer).items()
+            if name not in READ_AT_EVERY_STEP and isinstance(value, int | float)
+        ]
+        for layer in self.layers:
+            for name in (*layer.adjustable, "l1", "l2", "max_norm"):
+                value = getattr(layer, name)
+                is_number = value is None or isinstance(value, int | float)
+                settings.append(value if is_number else repr(value))
+        settings.append(repr(getattr(loss, "get_config", dict)()))  # any class may be a loss
+        return settings
 
     def step_for(self, rows: int, targets: np.ndarray | None = None) -> Step:
         """The training step for mini-batches of this many rows, made once and kept.
