@@ -21,6 +21,53 @@ INLINE int FN(is_first_highest)(const real *x, int64_t label, real highest, ptrd
     return x[label] == highest && FN(first_of)(x, highest, cols) == label;
 }
 
+/* Without class weights and of few columns, a row in each lane (softmax.h): W = 1. */
+static double FN(cross_entropy_of_few)(real *d, ptrdiff_t ldd, const real *x, ptrdiff_t ldl, const int64_t *labels,
+                                       const real *weights, double smoothing, double scale, ptrdiff_t rows,
+                                       ptrdiff_t cols, int64_t *correct) {
+    const vec even = v_set1((real)(smoothing / (double)cols)), peak = v_set1((real)(1 - smoothing)), zero = {0};
+    real t[FEW * VL] __attribute__((aligned(64))), label_of[VL] = {0}, weight_of[VL];
+    double total = 0;
+    int64_t hits = 0;
+    for (int q = 0; q < VL; q++) weight_of[q] = 1;
+    for (ptrdiff_t i = 0; i < rows; i += VL) {
+        const int n = rows - i >= VL ? VL : (int)(rows - i);
+        const vec highest = FN(rows_to_lanes)(t, x + i * ldl, ldl, n, cols);
+        if (n == VL)
+            for (int q = 0; q < VL; q++) label_of[q] = (real)labels[i + q];
+        else
+            for (int q = 0; q < n; q++) label_of[q] = (real)labels[i + q];
+        if (weights) memcpy(weight_of, weights + i, (size_t)n * sizeof(real));
+        const vec label = v_load(label_of), factor = v_load(weight_of) * (real)scale;
+        vec sum = zero, at_label = zero, flat = zero, first = v_set1(-1);
+        for (ptrdiff_t j = cols; j-- > 0;) {
+            const vec v = v_load(t + j * VL), down = v - highest, e = v_exp(down), here = v_set1((real)j);
+            first = v_sel(v_eq(v, highest), here, first);
+            at_label = v_sel(v_eq(here, label), down, at_label);
+            flat += down;
+            sum += e;
+            v_store(t + j * VL, e);
+        }
+        const vec share = factor / sum, less = -factor * even, top = -factor * peak;
+        for (ptrdiff_t j = 0; j < cols; j++) {
+            const vec v = v_fma(v_load(t + j * VL), share, less);
+            v_store(t + j * VL, v_sel(v_eq(v_set1((real)j), label), v + top, v));
+        }
+        FN(lanes_to_rows)(d + i * ldd, ldd, t, n, cols);
+        /* v_log knows positive numbers only: a sum that is NaN stays NaN.  What is not asked for adds 0, also
+         * where it is infinite. */
+        const vec log_sum = v_sel(v_eq(sum, sum), v_log(sum), sum);
+        vec lost = v_fma(-peak, v_sel(v_eq(peak, zero), zero, at_label), log_sum);
+        if (smoothing > 0) lost = v_fma(-even, flat, lost);
+        const vmask here = v_first(n);
+        if (weights) lost *= v_load(weight_of);
+        total += v_sum(v_sel(here, lost, zero));
+        hits += (int64_t)v_sum(v_sel(here, v_sel(v_eq(first, label), v_set1(1), zero), zero));
+    }
+    *correct = hits;
+    return total;
+}
+
 /* Softmax cross-entropy of logits x (rows, cols) and whole labels (rows,), with class weights c (cols,) or
  * NULL for ones and smoothing s:
  *   q_j = (1 - s) [j = label] + s / cols     W = sum_j c_j q_j
@@ -32,6 +79,8 @@ static double FN(softmax_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const voi
                                         int64_t *correct) {
     real *d = dlogits_;
     const real *x = logits_, *weights = weights_, *classes = classes_;
+    if (cols <= FEW && !classes)
+        return FN(cross_entropy_of_few)(d, ldd, x, ldl, labels, weights, smoothing, scale, rows, cols, correct);
     const real even = (real)(smoothing / (double)cols), peak = (real)(1 - smoothing);
     const vec zero = {0};
     double total = 0, class_sum = (double)cols;

@@ -46,10 +46,78 @@ INLINE void FN(row_affine)(real *y, const real *x, real a, real b, ptrdiff_t col
     }
 }
 
+/* Of few columns, rows are taken a vector at a time and turned round, so that each has a lane: maximum and
+ * sum of sixteen rows of ten classes then take ten operations, not sixteen times those across lanes. */
+#undef FEW
+#define FEW (VL >= 8 ? 2 * VL : VL == 4 ? 3 * VL : VL) /* columns at most; of more, little is lost along the row */
+
+/* Columns t (cols, VL) of n <= VL rows of x; the other lanes get zeros.  Returns the highest of each row. */
+INLINE vec FN(rows_to_lanes)(real *t, const real *x, ptrdiff_t ldx, int n, ptrdiff_t cols) {
+    vec highest = v_set1(-(real)__builtin_inf());
+    for (ptrdiff_t j = 0; j < cols; j += VL) {
+        const int width = cols - j < VL ? (int)(cols - j) : VL;
+        vec r[VL];
+        if (n == VL) {
+#pragma GCC unroll 16
+            for (int q = 0; q < VL; q++) r[q] = v_load_part(x + q * ldx + j, width);
+        } else {
+            for (int q = 0; q < VL; q++) r[q] = q < n ? v_load_part(x + q * ldx + j, width) : (vec){0};
+        }
+        FN(transpose)(r);
+        for (int q = 0; q < width; q++) {
+            highest = v_max(highest, r[q]);
+            v_store(t + (j + q) * VL, r[q]);
+        }
+    }
+    return highest;
+}
+
+/* And back: y gets the columns of t. */
+INLINE void FN(lanes_to_rows)(real *y, ptrdiff_t ldy, const real *t, int n, ptrdiff_t cols) {
+    for (ptrdiff_t j = 0; j < cols; j += VL) {
+        const int width = cols - j < VL ? (int)(cols - j) : VL;
+        vec r[VL];
+#pragma GCC unroll 16
+        for (int q = 0; q < VL; q++) r[q] = q < width ? v_load(t + (j + q) * VL) : (vec){0};
+        FN(transpose)(r);
+        if (n == VL) {
+#pragma GCC unroll 16
+            for (int q = 0; q < VL; q++) v_store_part(y + q * ldy + j, r[q], width);
+        } else {
+            for (int q = 0; q < n; q++) v_store_part(y + q * ldy + j, r[q], width);
+        }
+    }
+}
+
+static void FN(softmax_of_few)(real *y, ptrdiff_t ldy, const real *x, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t cols,
+                               int logarithm) {
+    real t[FEW * VL] __attribute__((aligned(64)));
+    for (ptrdiff_t i = 0; i < rows; i += VL) {
+        const int n = rows - i >= VL ? VL : (int)(rows - i);
+        const vec highest = FN(rows_to_lanes)(t, x + i * ldx, ldx, n, cols);
+        vec sum = {0};
+        for (ptrdiff_t j = 0; j < cols; j++) {
+            const vec e = v_exp(v_load(t + j * VL) - highest);
+            sum += e;
+            if (!logarithm) v_store(t + j * VL, e);
+        }
+        const vec log_sum = logarithm ? v_sel(v_eq(sum, sum), v_log(sum), sum) : sum; /* v_log knows numbers only */
+        for (ptrdiff_t j = 0; j < cols; j++) {
+            const vec v = v_load(t + j * VL);
+            v_store(t + j * VL, logarithm ? v - highest - log_sum : v / sum);
+        }
+        FN(lanes_to_rows)(y + i * ldy, ldy, t, n, cols);
+    }
+}
+
 static void FN(softmax_forward)(void *y_, ptrdiff_t ldy, const void *x_, ptrdiff_t ldx, ptrdiff_t rows,
                                 ptrdiff_t cols, int logarithm) {
     real *y = y_;
     const real *x = x_;
+    if (cols <= FEW) {
+        FN(softmax_of_few)(y, ldy, x, ldx, rows, cols, logarithm);
+        return;
+    }
     for (ptrdiff_t i = 0; i < rows; i++, x += ldx, y += ldy) {
         const real highest = FN(row_highest)(x, cols);
         if (logarithm) {
