@@ -5,7 +5,7 @@ Weights, smoothing and the like are part of the pass; `scale` (1 / the number of
 weights) multiplies the loss and the gradient.
 """
 from libc.float cimport DBL_MIN, FLT_MIN
-from libc.math cimport INFINITY, NAN, isnan
+from libc.math cimport NAN, isnan
 from libc.stdint cimport int64_t, uintptr_t
 from libc.string cimport memset
 
@@ -17,6 +17,7 @@ from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
 
 from fastnn import contracts
 from fastnn._kernels import machine
+from fastnn.contracts.training import MOST_WEIGHT
 
 cdef extern from "vec/table.h":
     enum:
@@ -24,6 +25,8 @@ cdef extern from "vec/table.h":
 
 # The losses that compare element by element, in the order of the table.
 NAMES = {name: index for index, name in enumerate(machine.element_loss_names())}
+
+cdef double MOST_WEIGHT_FLOAT = MOST_WEIGHT[4], MOST_WEIGHT_DOUBLE = MOST_WEIGHT[8]
 
 cdef double FLOPS = 40.0  # what an element is counted as, for the choice of threads
 
@@ -152,8 +155,13 @@ cdef inline double real_at(const char *x, Py_ssize_t i, Py_ssize_t real) noexcep
 
 
 cdef inline double least(Py_ssize_t real) noexcept nogil:
-    """What weights must add up to: the smallest normal number."""
+    """What weights must add up to at least: the smallest normal number."""
     return FLT_MIN if real == 4 else DBL_MIN
+
+
+cdef inline double most(Py_ssize_t real) noexcept nogil:
+    """And at most: see the contract."""
+    return MOST_WEIGHT_FLOAT if real == 4 else MOST_WEIGHT_DOUBLE
 
 
 cdef double sum_of_weights(const char *x, Py_ssize_t n, Py_ssize_t real) noexcept nogil:
@@ -166,7 +174,7 @@ cdef double sum_of_weights(const char *x, Py_ssize_t n, Py_ssize_t real) noexcep
         if not weight >= 0:
             return NAN
         total += weight
-    return <double>total if least(real) <= total < INFINITY else NAN
+    return <double>total if least(real) <= total <= most(real) else NAN
 
 
 cdef double total_weight(const Loss *s) noexcept nogil:
@@ -203,7 +211,7 @@ cdef bint weigh(Loss *s) noexcept:
         return False
     total = total_weight(s)
     s.scale = 1.0 / total
-    return not total < least(s.real)
+    return isnan(total) or least(s.real) <= total <= most(s.real)  # targets that are NaN have a loss that is
 
 
 cdef bint score_arrays(Loss *s, Taken a, bint soft) noexcept:

@@ -22,6 +22,10 @@ from fastnn.checks import (
 
 _INT64 = np.dtype(np.int64)
 
+# What the weights of a loss add up to at most, by the size of a float: a half of its range, so that their
+# products with losses that are large themselves do not overflow.
+MOST_WEIGHT = {4: 2.0**64, 8: 2.0**512}
+
 
 def regression(
     pred: Any, pred_name: str, target: Any, sample_weight: Any, dpred_out: Array | None
@@ -118,8 +122,9 @@ def _class_labels(labels: Any, rows: int, classes: int, soft: bool) -> Array:
 
 def _weight_sum(weight: Any, like: Array, name: str, count: int) -> float:
     check_array(weight, name, dtype=like.dtype, shape=(count,))
-    total = float(weight.sum(dtype=np.float64))
-    if not (math.isfinite(total) and float(weight.min()) >= 0.0):
+    with np.errstate(over="ignore"):
+        total = float(weight.sum(dtype=np.float64))
+    if not (math.isfinite(float(weight.max())) and float(weight.min()) >= 0.0):
         raise ValueError(f"{name} must be finite and not negative")
     if total == 0.0:
         raise ValueError(f"{name} is zero everywhere: at least one weight must be greater than 0")
@@ -128,12 +133,12 @@ def _weight_sum(weight: Any, like: Array, name: str, count: int) -> float:
 
 
 def _check_divisor(total: float, name: str, dtype: Any) -> None:
-    least = float(np.finfo(dtype).tiny)
-    if (
-        total < least
-    ):  # subnormal: its reciprocal may be infinite, and products with it lose their digits
+    """A sum that is too small has no reciprocal of all digits; weights that are too large overflow beside it."""
+    least, most = float(np.finfo(dtype).tiny), float(MOST_WEIGHT[dtype.itemsize])
+    if total < least or total > most:  # NaN: of targets, and the loss is NaN too
+        advice = "up" if total < least else "down"
         raise ValueError(
-            f"{name} must add up to at least {least:.3g}, got {total:.3g}: scale it up"
+            f"{name} must add up to something from {least:.3g} to {most:.3g}, got {total:.3g}: scale it {advice}"
         )
 
 
@@ -144,8 +149,10 @@ def _total_weight(targets: Array, sample_weight: Any, class_weight: Any, rows: i
     weight = np.ones(rows) if sample_weight is None else sample_weight.astype(np.float64)
     if class_weight is not None:
         wide = class_weight.astype(np.float64)
-        weight = weight * (wide[targets] if targets.ndim == 1 else targets @ wide)
-    total = float(weight.sum())
+        with np.errstate(over="ignore", invalid="ignore"):
+            weight = weight * (wide[targets] if targets.ndim == 1 else targets @ wide)
+    with np.errstate(over="ignore"):
+        total = float(weight.sum())
     if total == 0.0:
         raise ValueError("the weights of all rows are zero: nothing is left of the loss")
     given = class_weight if sample_weight is None else sample_weight

@@ -1,8 +1,8 @@
 """Losses: each returns the loss (a float) and its gradient, in one call.
 
 Sums are taken in float64. With weights a loss is divided by their sum, so that weights of 1 change
-nothing; a batch without rows has no mean and is refused. The gradient may be written over the
-scores or predictions (in place).
+nothing; a row of weight 0 adds nothing and its gradient is 0, also where it holds NaN. A batch without
+rows has no mean and is refused. The gradient may be written over the scores or predictions (in place).
 """
 
 from __future__ import annotations
@@ -69,15 +69,17 @@ def softmax_cross_entropy(
     z = logits.astype(np.float64)
     z -= z.max(axis=1, keepdims=True)
     log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
-    t = np.eye(classes)[targets] if targets.ndim == 1 else targets.astype(np.float64)
+    if targets.ndim == 1:
+        t = np.zeros_like(z)
+        t[np.arange(len(targets)), targets] = 1
+    else:
+        t = targets.astype(np.float64)
     q = (1 - smoothing) * t + smoothing / classes
     weighted = q if class_weight is None else q * class_weight
-    if sample_weight is not None:
-        weighted = weighted * sample_weight[:, None]
     # A class of probability 0 and target 0 adds 0, not 0 * -inf.
-    loss = -float(np.sum(np.where(weighted == 0, 0, weighted * log_p))) / total
-    dlogits[...] = (np.exp(log_p) * weighted.sum(axis=1, keepdims=True) - weighted) / total
-    return loss, dlogits
+    each = -np.where(weighted == 0, 0, weighted * log_p)
+    slope = np.exp(log_p) * weighted.sum(axis=1, keepdims=True) - weighted
+    return _average(each, slope, sample_weight, total, dlogits)
 
 
 @np.errstate(all="ignore")
@@ -256,6 +258,6 @@ def _average(
     """The weighted mean of the elements' losses, and its gradient written to `gradient`."""
     if sample_weight is not None:
         weight = sample_weight.astype(np.float64).reshape(-1, *[1] * (each.ndim - 1))
-        each, slope = each * weight, slope * weight
+        each, slope = (np.where(weight == 0, 0, value * weight) for value in (each, slope))
     gradient[...] = slope / total
     return float(each.sum()) / total, gradient

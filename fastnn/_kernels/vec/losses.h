@@ -21,6 +21,11 @@ INLINE int FN(is_first_highest)(const real *x, int64_t label, real highest, ptrd
     return x[label] == highest && FN(first_of)(x, highest, cols) == label;
 }
 
+/* How the kernels below take log sum_j exp(x_j) and the gradient at the label, 1 - p: as log(1 + rest) and
+ * rest / sum, where `rest` is the sum without the label's 1 if the label is the highest.  A row that is sure of
+ * its label keeps its loss of 1e-20, where 1 + 1e-20 has none.
+ * A row of weight 0 adds nothing and has no gradient, whatever it holds. */
+
 /* Without class weights and of few columns, a row in each lane (softmax.h): W = 1. */
 static double FN(cross_entropy_of_few)(real *d, ptrdiff_t ldd, const real *x, ptrdiff_t ldl, const int64_t *labels,
                                        const real *weights, double smoothing, double scale, ptrdiff_t rows,
@@ -38,33 +43,55 @@ static double FN(cross_entropy_of_few)(real *d, ptrdiff_t ldd, const real *x, pt
         else
             for (int q = 0; q < n; q++) label_of[q] = (real)labels[i + q];
         if (weights) memcpy(weight_of, weights + i, (size_t)n * sizeof(real));
-        const vec label = v_load(label_of), factor = v_load(weight_of) * (real)scale;
-        vec sum = zero, at_label = zero, flat = zero, first = v_set1(-1);
+        const vec label = v_load(label_of), weight = v_load(weight_of), factor = weight * (real)scale;
+        const vmask counted = v_gt(weight, zero);
+        vec rest = zero, label_exp = zero, at_label = zero, flat = zero, first = v_set1(-1);
         for (ptrdiff_t j = cols; j-- > 0;) {
             const vec v = v_load(t + j * VL), down = v - highest, e = v_exp(down), here = v_set1((real)j);
+            const vmask wanted = v_eq(here, label);
             first = v_sel(v_eq(v, highest), here, first);
-            at_label = v_sel(v_eq(here, label), down, at_label);
+            at_label = v_sel(wanted, down, at_label);
+            label_exp = v_sel(wanted, e, label_exp);
+            rest += v_sel(wanted, zero, e);
             flat += down;
-            sum += e;
             v_store(t + j * VL, e);
         }
-        const vec share = factor / sum, less = -factor * even, top = -factor * peak;
+        const vec sum = rest + label_exp, share = factor / sum, less = -factor * even;
+        /* p - 1 at the label; with smoothing q is less, and nothing cancels */
+        const vec at = smoothing > 0 ? v_fma(label_exp, share, less - factor * peak) : -share * rest;
         for (ptrdiff_t j = 0; j < cols; j++) {
             const vec v = v_fma(v_load(t + j * VL), share, less);
-            v_store(t + j * VL, v_sel(v_eq(v_set1((real)j), label), v + top, v));
+            v_store(t + j * VL, v_sel(counted, v_sel(v_eq(v_set1((real)j), label), at, v), zero));
         }
         FN(lanes_to_rows)(d + i * ldd, ldd, t, n, cols);
-        /* v_log knows positive numbers only: a sum that is NaN stays NaN.  What is not asked for adds 0, also
-         * where it is infinite. */
-        const vec log_sum = v_sel(v_eq(sum, sum), v_log(sum), sum);
-        vec lost = v_fma(-peak, v_sel(v_eq(peak, zero), zero, at_label), log_sum);
+        /* What is not asked for adds 0, also where it is infinite. */
+        vec lost = v_log1p(v_sel(v_eq(at_label, zero), rest, sum - 1));
+        lost = v_fma(-peak, v_sel(v_eq(peak, zero), zero, at_label), lost);
         if (smoothing > 0) lost = v_fma(-even, flat, lost);
+        if (weights) lost = v_sel(counted, lost * weight, zero);
         const vmask here = v_first(n);
-        if (weights) lost *= v_load(weight_of);
         total += v_sum(v_sel(here, lost, zero));
         hits += (int64_t)v_sum(v_sel(here, v_sel(v_eq(first, label), v_set1(1), zero), zero));
     }
     *correct = hits;
+    return total;
+}
+
+/* sum_j c_j (x_j - highest), c: weights of the classes or NULL for ones.  A class of weight 0 adds 0, also where
+ * its logit is -infinity. */
+INLINE double FN(row_below)(const real *x, const real *classes, real highest, ptrdiff_t cols) {
+    const vec zero = {0};
+    double total = 0;
+    for (ptrdiff_t j0 = 0; j0 < cols; j0 += ROW_CHUNK) {
+        const ptrdiff_t end = cols - j0 < ROW_CHUNK ? cols : j0 + ROW_CHUNK;
+        vec sum = zero;
+        for (ptrdiff_t j = j0; j < end; j += VL) {
+            const int m = end - j >= VL ? VL : (int)(end - j);
+            const vec down = v_load_part(x + j, m) - highest, c = classes ? v_load_part(classes + j, m) : v_set1(1);
+            sum += v_sel(v_first(m), v_sel(v_eq(c, zero), zero, c * down), zero);
+        }
+        total += v_sum(sum);
+    }
     return total;
 }
 
@@ -82,7 +109,6 @@ static double FN(softmax_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const voi
     if (cols <= FEW && !classes)
         return FN(cross_entropy_of_few)(d, ldd, x, ldl, labels, weights, smoothing, scale, rows, cols, correct);
     const real even = (real)(smoothing / (double)cols), peak = (real)(1 - smoothing);
-    const vec zero = {0};
     double total = 0, class_sum = (double)cols;
     int64_t hits = 0;
     if (classes) {
@@ -93,46 +119,42 @@ static double FN(softmax_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const voi
     for (ptrdiff_t i0 = 0; i0 < rows; i0 += VL) {
         /* a vector of rows at a time, to take their logarithms together */
         const int n = rows - i0 >= VL ? VL : (int)(rows - i0);
-        real sums[VL], whole[VL], rest[VL];
-        for (int q = 0; q < VL; q++) sums[q] = 1, whole[q] = rest[q] = 0;
+        real rests[VL] = {0}, whole[VL] = {0}, less[VL] = {0};
         for (int q = 0; q < n; q++, x += ldl, d += ldd) {
             const int64_t label = labels[i0 + q];
-            const real highest = FN(row_highest)(x, cols), top = classes ? peak * classes[label] : peak;
-            const real at_label = x[label] - highest;
-            real flat = 0;
-            if (smoothing > 0) {
-                vec sum = zero;
-                for (ptrdiff_t j = 0; j < cols; j += VL) {
-                    const int m = cols - j >= VL ? VL : (int)(cols - j);
-                    const vec down = v_load_part(x + j, m) - highest;
-                    if (classes) { /* a class of weight 0 adds 0, also where its logit is -infinity */
-                        const vec c = v_load_part(classes + j, m);
-                        sum += v_sel(v_eq(c, zero), zero, c * down);
-                    } else {
-                        sum += v_sel(v_first(m), down, zero);
-                    }
-                }
-                flat = even * v_sum(sum);
+            const real weight = weights ? weights[i0 + q] : 1, highest = FN(row_highest)(x, cols);
+            const int right = FN(is_first_highest)(x, label, highest, cols);
+            hits += right;
+            if (weight == 0) {
+                memset(d, 0, (size_t)cols * sizeof(real));
+                continue;
             }
-            hits += FN(is_first_highest)(x, label, highest, cols);
-            const real factor = (real)scale * (weights ? weights[i0 + q] : 1), sum = FN(row_exp)(d, x, highest, cols);
-            sums[q] = sum;
+            const real top = classes ? peak * classes[label] : peak, at_label = x[label] - highest;
+            const double flat = smoothing > 0 ? even * FN(row_below)(x, classes, highest, cols) : 0;
+            const double sum = FN(row_exp)(d, x, highest, cols);
+            const real label_exp = d[label], factor = (real)scale * weight;
+            double rest = sum - label_exp;
+            if (right && rest < 1) {
+                d[label] = 0; /* which is written below */
+                rest = FN(row_sum)(d, cols);
+            }
+            rests[q] = (real)(at_label == 0 ? rest : sum - 1);
             whole[q] = top + spread;
-            rest[q] = -(top == 0 ? 0 : top * at_label) - flat;
+            less[q] = (real)((top == 0 ? 0 : top * at_label) + flat);
+            const real share = (real)(factor * whole[q] / sum);
             if (classes && smoothing > 0) {
-                const vec share = v_set1(factor * whole[q] / sum), less = v_set1(-factor * even);
                 for (ptrdiff_t j = 0; j < cols; j += VL) {
                     const int m = cols - j >= VL ? VL : (int)(cols - j);
-                    v_store_part(d + j, v_fma(v_load_part(classes + j, m), less, v_load_part(d + j, m) * share), m);
+                    const vec c = v_load_part(classes + j, m);
+                    v_store_part(d + j, v_fma(c, v_set1(-factor * even), v_load_part(d + j, m) * share), m);
                 }
             } else {
-                FN(row_affine)(d, d, factor * whole[q] / sum, -factor * even, cols);
+                FN(row_affine)(d, d, share, -factor * even, cols);
             }
-            d[label] -= factor * top;
+            d[label] = smoothing > 0 ? label_exp * share - factor * (top + even * (classes ? classes[label] : 1))
+                                     : (real)(-(double)(factor * whole[q]) * rest / sum);
         }
-        /* v_log knows positive numbers only: a sum that is NaN stays NaN */
-        const vec sum = v_load(sums), log_sum = v_sel(v_eq(sum, sum), v_log(sum), sum);
-        const vec lost = v_fma(v_load(whole), log_sum, v_load(rest));
+        const vec lost = v_load(whole) * v_log1p(v_load(rests)) - v_load(less);
         for (int q = 0; q < n; q++) total += weights ? (double)weights[i0 + q] * lost[q] : (double)lost[q];
     }
     *correct = hits;
@@ -152,23 +174,33 @@ static double FN(soft_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const void *
     double total = 0;
     int64_t hits = 0;
     for (ptrdiff_t i = 0; i < rows; i++, x += ldl, d += ldd, t += cols) {
+        const real weight = weights ? weights[i] : 1;
         const real highest = FN(row_highest)(x, cols), likeliest = FN(row_highest)(t, cols);
-        vec sum_q = zero, sum_qx = zero;
-        for (ptrdiff_t j = 0; j < cols; j += VL) {
-            const int n = cols - j >= VL ? VL : (int)(cols - j);
-            vec q = v_fma(v_load_part(t + j, n), peak, even);
-            if (classes) q *= v_load_part(classes + j, n);
-            q = v_sel(v_first(n), q, zero);
-            sum_q += q;
-            sum_qx += v_sel(v_eq(q, zero), zero, q * (v_load_part(x + j, n) - highest));
-        }
         const ptrdiff_t label = FN(first_of)(t, likeliest, cols);
         hits += label < cols && FN(is_first_highest)(x, label, highest, cols);
-        const real whole = v_sum(sum_q), dot = v_sum(sum_qx), sum = FN(row_exp)(d, x, highest, cols);
-        const real log_sum = sum == sum ? v_log(v_set1(sum))[0] : sum, weight = weights ? weights[i] : 1;
-        total += (double)weight * ((double)whole * log_sum - dot);
+        if (weight == 0) {
+            memset(d, 0, (size_t)cols * sizeof(real));
+            continue;
+        }
+        double whole = 0, dot = 0;
+        for (ptrdiff_t j0 = 0; j0 < cols; j0 += ROW_CHUNK) {
+            const ptrdiff_t end = cols - j0 < ROW_CHUNK ? cols : j0 + ROW_CHUNK;
+            vec sum_q = zero, sum_qx = zero;
+            for (ptrdiff_t j = j0; j < end; j += VL) {
+                const int n = end - j >= VL ? VL : (int)(end - j);
+                vec q = v_fma(v_load_part(t + j, n), peak, even);
+                if (classes) q *= v_load_part(classes + j, n);
+                q = v_sel(v_first(n), q, zero);
+                sum_q += q;
+                sum_qx += v_sel(v_eq(q, zero), zero, q * (v_load_part(x + j, n) - highest));
+            }
+            whole += v_sum(sum_q);
+            dot += v_sum(sum_qx);
+        }
+        const double sum = FN(row_exp)(d, x, highest, cols);
+        total += (double)weight * (whole * v_log1p(v_set1((real)(sum - 1)))[0] - dot);
         const real factor = (real)scale * weight;
-        const vec share = v_set1(factor * whole / sum), less = v_set1(-factor);
+        const vec share = v_set1((real)(factor * whole / sum)), less = v_set1(-factor);
         for (ptrdiff_t j = 0; j < cols; j += VL) {
             const int n = cols - j >= VL ? VL : (int)(cols - j);
             vec q = v_fma(v_load_part(t + j, n), peak, even);
@@ -198,21 +230,31 @@ static double FN(multiclass_hinge)(void *dscores_, ptrdiff_t ldd, const void *sc
     for (ptrdiff_t i = 0; i < rows; i++, x += lds, d += ldd) {
         const int64_t label = labels[i];
         const real weight = weights ? weights[i] : 1, factor = (real)scale * weight;
-        const vec at_label = v_set1(x[label]), slack = v_set1((real)margin), slope = v_set1(factor);
-        vec sum = zero, violated = zero;
         hits += FN(is_first_highest)(x, label, FN(row_highest)(x, cols), cols);
-        for (ptrdiff_t j = 0; j < cols; j += VL) {
-            const int n = cols - j >= VL ? VL : (int)(cols - j);
-            vec v = v_load_part(x + j, n) - at_label + slack;
-            v = v_sel(v_eq(lane, v_set1((real)(label - j))), zero, v);
-            v = v_sel(v_first(n), v, zero);
-            const vmask kept = v_le(v, zero);
-            sum += v_sel(kept, zero, v);
-            violated += v_sel(kept, zero, one);
-            v_store_part(d + j, v_sel(kept, zero, slope), n);
+        if (weight == 0) {
+            memset(d, 0, (size_t)cols * sizeof(real));
+            continue;
         }
-        d[label] = -factor * v_sum(violated);
-        total += (double)weight * v_sum(sum);
+        const vec at_label = v_set1(x[label]), slack = v_set1((real)margin), slope = v_set1(factor);
+        double lost = 0, violations = 0;
+        for (ptrdiff_t j0 = 0; j0 < cols; j0 += ROW_CHUNK) {
+            const ptrdiff_t end = cols - j0 < ROW_CHUNK ? cols : j0 + ROW_CHUNK;
+            vec sum = zero, violated = zero;
+            for (ptrdiff_t j = j0; j < end; j += VL) {
+                const int n = end - j >= VL ? VL : (int)(end - j);
+                vec v = v_load_part(x + j, n) - at_label + slack;
+                v = v_sel(v_eq(lane, v_set1((real)(label - j))), zero, v);
+                v = v_sel(v_first(n), v, zero);
+                const vmask kept = v_le(v, zero);
+                sum += v_sel(kept, zero, v);
+                violated += v_sel(kept, zero, one);
+                v_store_part(d + j, v_sel(kept, zero, slope), n);
+            }
+            lost += v_sum(sum);
+            violations += v_sum(violated);
+        }
+        d[label] = (real)(-(double)factor * violations);
+        total += weight * lost;
     }
     *correct = hits;
     return total;
@@ -259,26 +301,35 @@ INLINE vec FN(binary_cross_entropy_of)(vec x, vec t, vec delta, vec *slope) {
     return v_fma(a, v_sel(up, other_t, t), FN(log1p_exp_from)(p, n) * power);
 }
 
-/* n of them side by side; weights: one for each, or NULL for `weight` everywhere. */
+/* n of them side by side; weights: one for each, or NULL for `weight` everywhere (above 0). */
 #define FNN_ELEMENT_LOSS(name)                                                                              \
     INLINE double FN(name##_run)(real *g, const real *x, const real *t, const real *weights, real weight,   \
                                  real scale, vec delta, ptrdiff_t n) {                                      \
+        const vec zero = {0};                                                                               \
         double total = 0;                                                                                   \
         for (ptrdiff_t i0 = 0; i0 < n; i0 += 64 * VL) {                                                     \
             const ptrdiff_t end = n - i0 < 64 * VL ? n : i0 + 64 * VL;                                      \
-            vec sum = {0}, slope;                                                                           \
+            vec sum = zero, slope;                                                                          \
             ptrdiff_t i = i0;                                                                               \
             for (; i + VL <= end; i += VL) {                                                                \
-                const vec w = weights ? v_load(weights + i) : v_set1(weight);                               \
-                sum = v_fma(w, FN(name##_of)(v_load(x + i), v_load(t + i), delta, &slope), sum);            \
-                v_store(g + i, slope * (w * scale));                                                        \
+                const vec lost = FN(name##_of)(v_load(x + i), v_load(t + i), delta, &slope);                \
+                if (weights) {                                                                              \
+                    const vec w = v_load(weights + i);                                                      \
+                    const vmask none = v_eq(w, zero);                                                       \
+                    sum += v_sel(none, zero, w * lost);                                                     \
+                    v_store(g + i, v_sel(none, zero, slope * (w * scale)));                                 \
+                } else {                                                                                    \
+                    sum = v_fma(v_set1(weight), lost, sum);                                                 \
+                    v_store(g + i, slope * (weight * scale));                                               \
+                }                                                                                           \
             }                                                                                               \
             if (i < end) {                                                                                  \
                 const int m = (int)(end - i);                                                               \
                 const vec w = weights ? v_load_part(weights + i, m) : v_set1(weight);                       \
-                const vec lost = FN(name##_of)(v_load_part(x + i, m), v_load_part(t + i, m), delta, &slope); \
-                sum += v_sel(v_first(m), w * lost, (vec){0});                                               \
-                v_store_part(g + i, slope * (w * scale), m);                                                \
+                const vec lost = FN(name##_of)(v_load_part(x + i, m), v_load_part(t + i, m), delta, &slope);\
+                const vmask none = v_eq(w, zero);                                                           \
+                sum += v_sel(v_first(m), v_sel(none, zero, w * lost), zero);                                \
+                v_store_part(g + i, v_sel(none, zero, slope * (w * scale)), m);                             \
             }                                                                                               \
             for (int q = 0; q < VL; q++) total += sum[q];                                                   \
         }                                                                                                   \
@@ -294,8 +345,11 @@ INLINE vec FN(binary_cross_entropy_of)(vec x, vec t, vec delta, vec *slope) {
         const int together = rows <= 1 || (ldg == cols && ldx == cols);                                     \
         if (together && (weights == NULL || cols == 1))                                                     \
             return FN(name##_run)(g, x, t, weights, 1, (real)scale, delta, rows * cols);                    \
-        for (ptrdiff_t i = 0; i < rows; i++, g += ldg, x += ldx, t += cols)                                 \
-            total += FN(name##_run)(g, x, t, NULL, weights ? weights[i] : 1, (real)scale, delta, cols);     \
+        for (ptrdiff_t i = 0; i < rows; i++, g += ldg, x += ldx, t += cols) {                               \
+            const real weight = weights ? weights[i] : 1;                                                   \
+            if (weight == 0) memset(g, 0, (size_t)cols * sizeof(real));                                     \
+            else total += FN(name##_run)(g, x, t, NULL, weight, (real)scale, delta, cols);                  \
+        }                                                                                                   \
         return total;                                                                                       \
     }
 FNN_ELEMENT_LOSS(mean_squared_error)

@@ -18,22 +18,43 @@ INLINE real FN(row_highest)(const real *x, ptrdiff_t cols) {
     return v_highest(highest);
 }
 
+/* Sums of a row stay in vectors for 64 steps, then they are added up in double: a float that has grown to 2^24
+ * takes no more ones. */
+#undef ROW_CHUNK
+#define ROW_CHUNK (64 * VL)
+
 /* y = exp(x - shift) where y is wanted; returns the sum. */
-INLINE real FN(row_exp)(real *y, const real *x, real shift, ptrdiff_t cols) {
-    vec sum = {0};
-    ptrdiff_t j = 0;
-    for (; j + VL <= cols; j += VL) {
-        const vec e = v_exp(v_load(x + j) - shift);
-        sum += e;
-        if (y) v_store(y + j, e);
+INLINE double FN(row_exp)(real *y, const real *x, real shift, ptrdiff_t cols) {
+    double total = 0;
+    for (ptrdiff_t j0 = 0; j0 < cols; j0 += ROW_CHUNK) {
+        const ptrdiff_t end = cols - j0 < ROW_CHUNK ? cols : j0 + ROW_CHUNK;
+        vec sum = {0};
+        ptrdiff_t j = j0;
+        for (; j + VL <= end; j += VL) {
+            const vec e = v_exp(v_load(x + j) - shift);
+            sum += e;
+            if (y) v_store(y + j, e);
+        }
+        if (j < end) {
+            const int n = (int)(end - j);
+            const vec e = v_exp(v_load_part(x + j, n) - shift);
+            sum += v_sel(v_first(n), e, (vec){0});
+            if (y) v_store_part(y + j, e, n);
+        }
+        total += v_sum(sum);
     }
-    if (j < cols) {
-        const int n = (int)(cols - j);
-        const vec e = v_exp(v_load_part(x + j, n) - shift);
-        sum += v_sel(v_first(n), e, (vec){0});
-        if (y) v_store_part(y + j, e, n);
+    return total;
+}
+
+INLINE double FN(row_sum)(const real *x, ptrdiff_t cols) {
+    double total = 0;
+    for (ptrdiff_t j0 = 0; j0 < cols; j0 += ROW_CHUNK) {
+        const ptrdiff_t end = cols - j0 < ROW_CHUNK ? cols : j0 + ROW_CHUNK;
+        vec sum = {0};
+        for (ptrdiff_t j = j0; j < end; j += VL) sum += v_load_part(x + j, end - j < VL ? (int)(end - j) : VL);
+        total += v_sum(sum);
     }
-    return v_sum(sum);
+    return total;
 }
 
 /* y = a x + b for a row */
@@ -121,7 +142,7 @@ static void FN(softmax_forward)(void *y_, ptrdiff_t ldy, const void *x_, ptrdiff
     for (ptrdiff_t i = 0; i < rows; i++, x += ldx, y += ldy) {
         const real highest = FN(row_highest)(x, cols);
         if (logarithm) {
-            const real sum = FN(row_exp)(NULL, x, highest, cols);
+            const real sum = (real)FN(row_exp)(NULL, x, highest, cols);
             const real log_sum = sum == sum ? v_log(v_set1(sum))[0] : sum; /* v_log knows numbers only */
             /* two subtractions, not one of the sum: x - highest is exact where it matters */
             for (ptrdiff_t j = 0; j < cols; j += VL) {
@@ -129,7 +150,7 @@ static void FN(softmax_forward)(void *y_, ptrdiff_t ldy, const void *x_, ptrdiff
                 v_store_part(y + j, v_load_part(x + j, n) - highest - log_sum, n);
             }
         } else {
-            const real sum = FN(row_exp)(y, x, highest, cols);
+            const real sum = (real)FN(row_exp)(y, x, highest, cols);
             for (ptrdiff_t j = 0; j < cols; j += VL) {
                 const int n = cols - j >= VL ? VL : (int)(cols - j);
                 v_store_part(y + j, v_load_part(y + j, n) / sum, n);
@@ -143,13 +164,18 @@ static void FN(softmax_backward)(void *dx_, ptrdiff_t lddx, const void *dy_, ptr
     real *dx = dx_;
     const real *dy = dy_, *y = y_;
     for (ptrdiff_t i = 0; i < rows; i++, dx += lddx, dy += lddy, y += ldy) {
-        vec sum = {0};
-        for (ptrdiff_t j = 0; j < cols; j += VL) {
-            const int n = cols - j >= VL ? VL : (int)(cols - j);
-            const vec g = v_load_part(dy + j, n);
-            sum = logarithm ? sum + g : v_fma(g, v_load_part(y + j, n), sum);
+        double sum = 0;
+        for (ptrdiff_t j0 = 0; j0 < cols; j0 += ROW_CHUNK) {
+            const ptrdiff_t end = cols - j0 < ROW_CHUNK ? cols : j0 + ROW_CHUNK;
+            vec part = {0};
+            for (ptrdiff_t j = j0; j < end; j += VL) {
+                const int n = end - j >= VL ? VL : (int)(end - j);
+                const vec g = v_load_part(dy + j, n);
+                part = logarithm ? part + g : v_fma(g, v_load_part(y + j, n), part);
+            }
+            sum += v_sum(part);
         }
-        const vec total = v_set1(v_sum(sum));
+        const vec total = v_set1((real)sum);
         for (ptrdiff_t j = 0; j < cols; j += VL) {
             const int n = cols - j >= VL ? VL : (int)(cols - j);
             const vec g = v_load_part(dy + j, n), s = v_load_part(y + j, n);

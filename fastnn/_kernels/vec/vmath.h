@@ -7,6 +7,7 @@
 #define v_exp FN(v_exp)
 #define v_expm1_down FN(v_expm1_down)
 #define v_log FN(v_log)
+#define v_log1p FN(v_log1p)
 #define v_abs FN(v_abs)
 #define v_copysign FN(v_copysign)
 
@@ -186,6 +187,14 @@ INLINE vec v_log(vec x) {
     const vec m = (vec)((shifted & mantissa) + root_half);
     const vec f = (m - 1) / (m + 1), s = f * f;
     return v_fma(e, v_set1(LN2_HIGH), v_fma(e, v_set1(LN2_LOW), v_fma(POLY(s, c) * s, f, f + f)));
+}
+
+/* log(1 + z) for z >= 0, NaN where z is: log u of the rounded u = 1 + z, times z / (u - 1) for what the
+ * rounding took (Kahan's way). */
+INLINE vec v_log1p(vec z) {
+    const vec u = 1 + z, rounded = u - 1;
+    const vec near = v_sel(v_eq(rounded, (vec){0}), z, v_log(u) * (z / rounded));
+    return v_sel(v_lt(u, v_set1((real)__builtin_inf())), near, u);
 }
 
 /* log(1 + exp(-a)) for a >= 0 (and NaN), as 2^n times what is returned.
