@@ -346,3 +346,35 @@ def test_a_build_without_openmp_works_on_one_thread(wheel_without_openmp, tmp_pa
     done = python("-m", "pytest", *quietly, *tests, timeout=900, **environment)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     assert re.search(r"\b[1-9]\d* passed", done.stdout)
+
+
+@pytest.mark.slow
+def test_a_build_without_openmp_gives_the_same_bits(wheel_without_openmp, tmp_path):
+    with zipfile.ZipFile(wheel_without_openmp) as wheel:
+        wheel.extractall(tmp_path / "site")
+    shutil.copytree(REPOSITORY / "tests", tmp_path / "tests")
+    code = f"""
+        import hashlib, sys
+        sys.path.insert(0, {str(tmp_path / "tests")!r})
+        import numpy as np
+        import fastnn
+        from cases import CASES
+        from fastnn import functional
+        from fastnn._kernels import machine
+
+        digest, results = hashlib.sha256(), 0
+        for isa in fastnn.available_isas():
+            machine.use_isa(isa)
+            for case in CASES:
+                for dtype in (np.float32, np.float64):
+                    for shape in case.shapes:
+                        for result in case.results(functional, case.example(shape, dtype)):
+                            digest.update(np.asarray(result).tobytes())
+                            results += 1
+        print(machine.openmp() > 0, results, digest.hexdigest())
+    """
+    threads, count, bits = printed(code, FASTNN_NUM_THREADS="2").split()
+    alone, *others = printed(code, PYTHONPATH=str(tmp_path / "site")).split()
+    assert (threads, alone) == ("True", "False")
+    assert int(count) > 1000
+    assert others == [count, bits]
