@@ -318,38 +318,6 @@ def test_odd_numbers(case: Case, dtype: Any, isa: str) -> None:
                 raise AssertionError(f"{isa}, {what} in {name}: {error}") from None
 
 
-def memory() -> int:
-    """Bytes that can be had without swapping, as far as that is known."""
-    try:
-        with open("/proc/meminfo") as file:
-            kilobytes = next(line.split()[1] for line in file if line.startswith("MemAvailable"))
-        return int(kilobytes) << 10
-    except (OSError, StopIteration):
-        return 0
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(memory() < 11 << 30, reason="needs 11 GB")
-def test_more_elements_than_an_int_counts() -> None:
-    """The last elements are those that a 32-bit index would not reach."""
-    n = (1 << 31) + 40
-    x = np.zeros(n, np.float32)
-    x[-7:] = [-3, -2, -1, 0, 1, 2, 3]
-    functional.leaky_relu(x, 0.5, out=x)
-    np.testing.assert_array_equal(x[-7:], [-1.5, -1, -0.5, 0, 1, 2, 3])
-    functional.relu_backward(x, x, dx_out=x)
-    np.testing.assert_array_equal(x[-7:], [0, 0, 0, 0, 1, 2, 3])
-    rows = x.reshape(-1, 8)
-    functional.softmax(rows, out=rows)
-    np.testing.assert_allclose(
-        rows[-1], reference.softmax(np.array([[0.0] * 5 + [1, 2, 3]]))[0], 1e-5
-    )
-    np.testing.assert_allclose(rows[[0, 1 << 27]], 0.125)
-    w = np.ones((8, 1), np.float32)
-    y = functional.dense_forward(rows, w)
-    np.testing.assert_allclose(y[[0, 1 << 27, -1]], 1, 1e-6)
-
-
 def overlapping(x: np.ndarray, like: np.ndarray, shift: int) -> tuple[np.ndarray, np.ndarray]:
     """A copy of x, and an output like `like`, `shift` items further on in the same memory."""
     items = max(x.nbytes, like.nbytes) + 2 * shift * max(x.itemsize, like.itemsize)
