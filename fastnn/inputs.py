@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from .contracts.training import MOST_WEIGHT
 from .interchange import to_numpy
 
 Shape = tuple[int, ...]
@@ -136,8 +137,8 @@ def as_weights(
     TypeError
         As `as_floats`.
     ValueError
-        Not one weight for each row, one that is negative or not finite, or a sum so large that its
-        reciprocal would lose digits.
+        Not one weight for each row, one that is negative or not finite, or a sum beyond what the
+        losses take (`fastnn.contracts.training`).
     """
     checked = np.array(as_floats(weights, dtype, name))
     if checked.shape != (n_rows,):
@@ -153,8 +154,7 @@ def as_weights(
             f"{name} holds {checked[row]:g} at row {first + row}, expected weights from 0 up: "
             "leave such rows out, or weigh them 0"
         )
-    # A loss of H outputs a row divides by H times as much.
-    most = float(2.0**-24 / np.finfo(dtype).tiny)
+    most = MOST_WEIGHT[checked.itemsize]
     with np.errstate(over="ignore"):
         total = float(checked.sum(dtype=np.float64))
     if total > most:

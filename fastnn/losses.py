@@ -410,17 +410,20 @@ def prepare_weights(
 
 def weighted_mean(
     loss: Loss, out: np.ndarray, target: np.ndarray, weights: np.ndarray | None
-) -> tuple[float, np.ndarray, float]:
-    """Loss and gradient of a batch, and what its rows weigh in a mean over several batches.
-
-    Rows that weigh nothing together have a loss and a gradient of 0.
-    """
+) -> tuple[float, np.ndarray]:
+    """Loss and gradient of a batch; those of rows that weigh nothing together are 0."""
     if weights is None:
-        return *loss.forward_backward(out, target), method(loss, "total_weight")(target)
-    total = method(loss, "total_weight")(target, weights)
-    if min(total, _sum(weights)) < np.finfo(out.dtype).tiny:
-        return 0.0, np.zeros_like(out), 0.0
-    return *loss.forward_backward(out, target, sample_weight=weights), total
+        return loss.forward_backward(out, target)
+    total = min(_sum(weights), total_weight(loss, target, weights))
+    if total < np.finfo(out.dtype).tiny:
+        return 0.0, np.zeros_like(out)
+    return loss.forward_backward(out, target, sample_weight=weights)
+
+
+def total_weight(loss: Loss, target: np.ndarray, weights: np.ndarray | None) -> float:
+    """What the loss of these rows was divided by, whatever class the loss is of."""
+    of = method(loss, "total_weight")
+    return float(of(target) if weights is None else of(target, sample_weight=weights))
 
 
 def correct_weight(

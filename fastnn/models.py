@@ -381,8 +381,8 @@ class Sequential(Network):
         for x, target, *weights in parts:
             of_rows = weights[0] if weights else None
             out = self._infer(x)
-            value, _, share = losses.weighted_mean(loss, out, target, of_rows)
-            total += value * share
+            share = losses.total_weight(loss, target, of_rows)
+            total += losses.weighted_mean(loss, out, target, of_rows)[0] * share
             weight += share
             if loss.kind == "classification":
                 correct += losses.correct_weight(loss, out, target, of_rows)

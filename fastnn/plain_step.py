@@ -158,7 +158,7 @@ class PlainStep:
         model, flat = self.model, self.model.flat
         np.copyto(self._buffers_before, flat.buffers)
         outputs = model.forward_all(x, training=True)
-        loss, dout, _ = weighted_mean(self.loss, outputs[-1], target, weight)
+        loss, dout = weighted_mean(self.loss, outputs[-1], target, weight)
         loss += penalties.penalty(flat, self.pulls, self.rows)
         outcome.last_loss = loss
         if not np.isfinite(loss):

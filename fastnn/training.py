@@ -349,7 +349,9 @@ def train_on_batch(model: Sequential, x: Any, y: Any, sample_weight: Any = None)
     check_lengths(rows, y, ("x", "y"))
     _check_batch_rows(model, len(rows))
     targets = loss.prepare_targets(y, len(rows), model.output_shape, model.dtype)
-    weights = prepare_weights(loss, sample_weight, len(rows), model.dtype, may_vanish=True)
+    weights = None
+    if sample_weight is not None:
+        weights = prepare_weights(loss, sample_weight, len(rows), model.dtype, may_vanish=True)
     step = model.step_for(len(rows), targets, weights is not None)
     lrs = optimizer.learning_rates(1)
     counted = optimizer.step_count

@@ -211,9 +211,10 @@ cdef class Program:
         s.targets = <const char *>arrays.last().buf
         if s.weighs != (weights is not None):
             raise ValueError("weights are for a program that was made for them, which needs them")
-        s.weights = arrays.real(weights)
-        if s.weighs and arrays.size() != available:
-            raise ValueError(f"x has {available} rows, weights {arrays.size()}")
+        if s.weighs:
+            s.weights = arrays.real(weights)
+            if arrays.size() != available:
+                raise ValueError(f"x has {available} rows, weights {arrays.size()}")
         s.order = arrays.whole(order)
         if first < 0 or steps < 1 or s.rows < 1 or steps > (arrays.size() - first) // s.rows:
             raise ValueError(f"order has {arrays.size()} rows, asked for {s.rows * steps} from {first}")
