@@ -212,9 +212,12 @@ class Training:
             raise parameter_error(where, self.epoch, self._steps, self._lr)
         if self._steps == 0:  # stopped before the first step
             return
-        weight = (
-            weight or 1.0
-        )  # of rows that all weigh nothing: their losses have added nothing either
+        if not weight:
+            if not self._stopped:  # only a source is not known to hold something before it is read
+                raise ValueError(
+                    "the weights of all rows of the source are 0: at least one has to count"
+                )
+            weight = 1.0  # the losses up to here have added nothing either
         self.loss = total / weight
         row = {
             "epoch": self.epoch,

@@ -552,6 +552,7 @@ def test_wrong_weights_are_named_and_nothing_is_touched(weights, error, match, t
             "at row 20, expected weights from 0 up",
         ),
         (lambda m: m.evaluate(iter([(X, y, 0 * GOOD)])), ValueError, "all rows of the source are 0"),
+        (lambda m: m.fit(iter([(X, y, 0 * GOOD)]), epochs=1), ValueError, "rows of the source are 0"),
         (lambda m: m.fit(X, y, validation_data=(X, y, GOOD, 1)), TypeError, r"\(X, y, sample_weight"),
         (lambda m: ArraySource(X, y, sample_weight=-GOOD), ValueError, "from 0 up"),
         (lambda m: ArraySource(X, y, sample_weight=0 * GOOD), ValueError, "zero everywhere"),
