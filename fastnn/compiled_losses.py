@@ -39,17 +39,33 @@ def batch_targets(
 
 
 def add_loss(
-    p: Program, loss: Loss, out: np.ndarray, targets: np.ndarray, dout: np.ndarray
+    p: Program,
+    loss: Loss,
+    out: np.ndarray,
+    targets: np.ndarray,
+    weights: np.ndarray | None,
+    dout: np.ndarray,
 ) -> None:
-    """The mean loss of a mini-batch, its gradient, and the rows that are right."""
+    """The mean loss of a mini-batch, its gradient, and the rows that are right.
+
+    `weights`: of the rows, or None for ones.
+    """
     if isinstance(loss, SoftmaxCrossEntropy):
         labels, shares = (targets, None) if targets.ndim == 1 else (None, targets)
         kernels.add_softmax_cross_entropy(
-            p, "loss", out, labels, shares, loss.weights(out.dtype), loss.label_smoothing, dout
+            p,
+            "loss",
+            out,
+            labels,
+            shares,
+            weights,
+            loss.weights(out.dtype),
+            loss.label_smoothing,
+            dout,
         )
     elif isinstance(loss, MulticlassHinge):
-        kernels.add_multiclass_hinge(p, "loss", out, targets, loss.margin, dout)
+        kernels.add_multiclass_hinge(p, "loss", out, targets, weights, loss.margin, dout)
     else:
         delta = loss.delta if isinstance(loss, Huber) else 0.0
         counted = loss.kind == "classification"
-        kernels.add_elementwise(p, "loss", loss.name, out, targets, delta, counted, dout)
+        kernels.add_elementwise(p, "loss", loss.name, out, targets, weights, delta, counted, dout)

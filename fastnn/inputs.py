@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from .contracts.training import MOST_WEIGHT
 from .interchange import to_numpy
 
 Shape = tuple[int, ...]
@@ -124,6 +125,54 @@ def check_lengths(X: np.ndarray, y: Any, names: tuple[str, str] = ("X", "y")) ->
         )
 
 
+def as_weights(
+    weights: Any, n_rows: int, dtype: np.dtype[Any], name: str = "sample_weight", first: int = 0
+) -> np.ndarray:
+    """`as_floats` for the weights of `n_rows` rows, the first of which has the number `first`.
+
+    A copy: what was checked must stay what the kernels read, whatever happens to the caller's array.
+
+    Raises
+    ------
+    TypeError
+        As `as_floats`.
+    ValueError
+        Not one weight for each row, one that is negative or not finite, or a sum beyond what the
+        losses take (`fastnn.contracts.training`).
+    """
+    checked = np.array(as_floats(weights, dtype, name))
+    if checked.shape != (n_rows,):
+        column = checked.shape == (n_rows, 1)
+        raise ValueError(
+            f"{name} has the shape {checked.shape}, expected one weight for each row ({n_rows},)"
+            + (f": pass {name}.ravel()" if column else "")
+        )
+    check_finite(checked, weights, name, first)
+    if n_rows and checked.min() < 0:
+        row = int((checked < 0).argmax())
+        raise ValueError(
+            f"{name} holds {checked[row]:g} at row {first + row}, expected weights from 0 up: "
+            "leave such rows out, or weigh them 0"
+        )
+    most = MOST_WEIGHT[checked.itemsize]
+    with np.errstate(over="ignore"):
+        total = float(checked.sum(dtype=np.float64))
+    if total > most:
+        raise ValueError(
+            f"{name} adds up to {total:.3g}, expected at most {most:.3g} in {dtype}: divide it by its "
+            "largest, only the proportions count"
+        )
+    return checked
+
+
+def check_some_weight(weights: np.ndarray, name: str = "sample_weight") -> None:
+    """Raise ValueError where weights add up to nothing: there is no mean to speak of."""
+    if float(weights.sum(dtype=np.float64)) < np.finfo(weights.dtype).tiny:
+        raise ValueError(
+            f"{name} is zero everywhere, as {weights.dtype} has it: at least one row has to count"
+        )
+
+
 def all_finite(array: np.ndarray) -> bool:
     """Whether there is no NaN and no infinity; reads block by block, without a large temporary."""
     if array.size <= BLOCK_ELEMENTS:
@@ -184,6 +233,18 @@ def _refuse(
     )
 
 
-def evenly(n: int, count: int) -> np.ndarray:
-    """Indices of at most `count` of n rows, evenly spaced: of every class where the rows are sorted."""
+def evenly(n: int, count: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """Indices of at most `count` of n rows, evenly spaced: of every class where the rows are sorted.
+
+    With weights, rows are there as often as these say: none of weight 0, heavy ones more than once.
+
+    Examples
+    --------
+    >>> evenly(9, 3).tolist(), evenly(4, 4, np.array([0.0, 2.0, 1.0, 1.0])).tolist()
+    ([0, 4, 8], [1, 1, 2, 3])
+    """
+    if weights is not None and weights.any():
+        up_to = np.cumsum(weights, dtype=np.float64)
+        places = (np.arange(min(n, count)) + 0.5) / min(n, count)
+        return np.searchsorted(up_to, places * up_to[-1], side="right")
     return np.linspace(0, n - 1, min(n, count)).round().astype(np.int64)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from functools import partial
+from inspect import signature
 from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 
 from . import functional
 from .checks import check_fraction, check_positive
-from .inputs import as_floats, check_finite
+from .inputs import as_floats, as_weights, check_finite, check_some_weight
 from .interchange import to_numpy
 
 Shape = tuple[int, ...]
@@ -54,8 +55,15 @@ class Loss:
         """
         raise NotImplementedError(f"{type(self).__name__} must define prepare_targets")
 
-    def forward_backward(self, out: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
-        """The mean loss of a batch and its gradient with respect to `out`."""
+    def forward_backward(
+        self, out: np.ndarray, target: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> tuple[float, np.ndarray]:
+        """The mean loss of a batch and its gradient with respect to `out`.
+
+        With `sample_weight` (N,), not negative and not all zero, the weighted mean: the sum divided by
+        that of the weights. It is given where somebody trains or evaluates with weights only; a loss
+        without this parameter is for training without them.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define forward_backward")
 
     def decide(self, out: np.ndarray) -> np.ndarray:
@@ -66,14 +74,18 @@ class Loss:
         """What `predict_proba` makes of outputs: the probability of each class, (N, C)."""
         return functional.softmax(out)
 
-    def count_correct(self, out: np.ndarray, target: np.ndarray) -> int:
-        """The rows of a classification that are decided as their target says."""
+    def are_correct(self, out: np.ndarray, target: np.ndarray) -> np.ndarray:
+        """Whether each row of a classification is decided as its target says, (N,)."""
         labels = target if target.ndim == 1 else target.argmax(axis=1)
-        return int((out.argmax(axis=1) == labels).sum())
+        return np.asarray(out.argmax(axis=1) == labels)
 
-    def total_weight(self, target: np.ndarray) -> float:
+    def count_correct(self, out: np.ndarray, target: np.ndarray) -> int:
+        """How many rows that are: what the accuracy counts, without weights."""
+        return int(self.are_correct(out, target).sum())
+
+    def total_weight(self, target: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
         """What the loss of these rows was divided by: a mean over several batches weighs with it."""
-        return float(len(target))
+        return float(len(target)) if sample_weight is None else _sum(sample_weight)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON-able values."""
@@ -145,19 +157,23 @@ class SoftmaxCrossEntropy(Loss):
         """The class weights as an array (C,), or None."""
         return None if self.class_weight is None else np.asarray(self.class_weight, dtype)
 
-    def forward_backward(self, out: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
+    def forward_backward(
+        self, out: np.ndarray, target: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> tuple[float, np.ndarray]:
         return functional.softmax_cross_entropy(
             out,
             target,
+            sample_weight=sample_weight,
             class_weight=self.weights(out.dtype),
             label_smoothing=self.label_smoothing,
         )
 
-    def total_weight(self, target: np.ndarray) -> float:
+    def total_weight(self, target: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
         weights = self.weights(np.float64)
         if weights is None:
-            return float(len(target))
-        return float((weights[target] if target.ndim == 1 else target @ weights).sum())
+            return super().total_weight(target, sample_weight)
+        of_rows = weights[target] if target.ndim == 1 else target @ weights
+        return float((of_rows if sample_weight is None else of_rows * sample_weight).sum())
 
     def get_config(self) -> dict[str, Any]:
         return {"label_smoothing": self.label_smoothing, "class_weight": self.class_weight}
@@ -192,8 +208,12 @@ class MulticlassHinge(Loss):
     ) -> np.ndarray:
         return _prepare_labels(y, n_rows, _classes(self, output_shape), name)
 
-    def forward_backward(self, out: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
-        return functional.multiclass_hinge(out, target, margin=self.margin)
+    def forward_backward(
+        self, out: np.ndarray, target: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> tuple[float, np.ndarray]:
+        return functional.multiclass_hinge(
+            out, target, margin=self.margin, sample_weight=sample_weight
+        )
 
     def probabilities(self, out: np.ndarray) -> np.ndarray:
         raise RuntimeError(
@@ -237,9 +257,13 @@ class Elementwise(Loss):
         check_finite(target, np.asarray(y).reshape(target.shape), name)
         return target
 
-    def forward_backward(self, out: np.ndarray, target: np.ndarray) -> tuple[float, np.ndarray]:
+    def forward_backward(
+        self, out: np.ndarray, target: np.ndarray, sample_weight: np.ndarray | None = None
+    ) -> tuple[float, np.ndarray]:
         operation: Any = getattr(functional, self.name)
-        result: tuple[float, np.ndarray] = operation(out, target, **self.options)
+        result: tuple[float, np.ndarray] = operation(
+            out, target, sample_weight=sample_weight, **self.options
+        )
         return result
 
 
@@ -338,14 +362,81 @@ class BinaryCrossEntropy(Elementwise):
             out = np.concatenate([-out, out], axis=1)
         return functional.sigmoid(out)
 
-    def count_correct(self, out: np.ndarray, target: np.ndarray) -> int:
+    def are_correct(self, out: np.ndarray, target: np.ndarray) -> np.ndarray:
         right = (out > 0) == (target > 0.5)
-        return int(right.reshape(len(out), -1).all(axis=1).sum())
+        return np.asarray(right.reshape(len(out), -1).all(axis=1))
 
 
 def method(loss: Loss, name: str) -> Any:
     """A method of a loss; that of `Loss` where a user's class is no subclass and lacks it."""
     return getattr(loss, name, None) or partial(getattr(Loss, name), loss)
+
+
+# --- weights of the rows -------------------------------------------------------------------------
+
+
+def prepare_weights(
+    loss: Loss,
+    sample_weight: Any,
+    n_rows: int,
+    dtype: np.dtype[Any],
+    name: str = "sample_weight",
+    first: int = 0,
+    may_vanish: bool = False,
+) -> np.ndarray | None:
+    """Weights of rows as steps and `weighted_mean` take them, or None.
+
+    Raises
+    ------
+    TypeError
+        The loss, a user's own, knows nothing of weights; or as `inputs.as_weights`.
+    ValueError
+        As `inputs.as_weights`; or all of them are 0, unless they may be.
+    """
+    if sample_weight is None:
+        return None
+    for function in ("forward_backward", "total_weight"):
+        parameters = signature(method(loss, function)).parameters.values()
+        if not any(p.name == "sample_weight" or p.kind is p.VAR_KEYWORD for p in parameters):
+            raise TypeError(
+                f"{loss!r} takes no weights of the rows: give its {function} a parameter "
+                "sample_weight=None (fastnn.losses.Loss), or leave sample_weight out"
+            )
+    weights = as_weights(sample_weight, n_rows, dtype, name, first)
+    if not may_vanish:
+        check_some_weight(weights, name)
+    return weights
+
+
+def weighted_mean(
+    loss: Loss, out: np.ndarray, target: np.ndarray, weights: np.ndarray | None
+) -> tuple[float, np.ndarray]:
+    """Loss and gradient of a batch; those of rows that weigh nothing together are 0."""
+    if weights is None:
+        return loss.forward_backward(out, target)
+    total = min(_sum(weights), total_weight(loss, target, weights))
+    if total < np.finfo(out.dtype).tiny:
+        return 0.0, np.zeros_like(out)
+    return loss.forward_backward(out, target, sample_weight=weights)
+
+
+def total_weight(loss: Loss, target: np.ndarray, weights: np.ndarray | None) -> float:
+    """What the loss of these rows was divided by, whatever class the loss is of."""
+    of = method(loss, "total_weight")
+    return float(of(target) if weights is None else of(target, sample_weight=weights))
+
+
+def correct_weight(
+    loss: Loss, out: np.ndarray, target: np.ndarray, weights: np.ndarray | None
+) -> float:
+    """The rows that are decided as their target says: how many, or what they weigh together."""
+    if weights is None:
+        return float(method(loss, "count_correct")(out, target))
+    return _sum(weights[method(loss, "are_correct")(out, target)])
+
+
+def _sum(weights: np.ndarray) -> float:
+    return float(weights.sum(dtype=np.float64))
 
 
 # --- targets -------------------------------------------------------------------------------------

@@ -83,7 +83,7 @@ class Sequential(Network):
         self.preprocessing: Any = None
         #: Draws the order of the rows in `fit`; a stream apart from those of the layers.
         self.rng = np.random.default_rng(self.seed)
-        self._steps: dict[tuple[int, bool], Step] = {}
+        self._steps: dict[tuple[int, bool, bool], Step] = {}
         self._compiled_for: list[Any] = []
 
     # --- training --------------------------------------------------------------------------------
@@ -152,10 +152,13 @@ class Sequential(Network):
         settings.append(repr(getattr(loss, "get_config", dict)()))  # any class may be a loss
         return settings
 
-    def step_for(self, rows: int, targets: np.ndarray | None = None) -> Step:
+    def step_for(
+        self, rows: int, targets: np.ndarray | None = None, weighted: bool = False
+    ) -> Step:
         """The training step for mini-batches of this many rows, made once and kept.
 
-        `targets`, as the loss has prepared them, tell probabilities of classes from labels.
+        `targets`, as the loss has prepared them, tell probabilities of classes from labels; `weighted`:
+        the rows have weights.
         """
         soft = targets is not None and targets.ndim > 1
         soft = soft and isinstance(self.loss, losses.SoftmaxCrossEntropy)
@@ -164,7 +167,7 @@ class Sequential(Network):
         if settings != self._compiled_for:  # changed on the objects since
             self._steps.clear()
             self._compiled_for = settings
-        step = self._steps.get((rows, soft))
+        step = self._steps.get((rows, soft, weighted))
         if step is None:
             from .training import make_step
 
@@ -173,9 +176,9 @@ class Sequential(Network):
                 del self._steps[next(iter(self._steps))]
             step = make_step(
                 self, loss, optimizer, rows,
-                keep_gradients=self.keep_gradients, l2=self.l2, soft=soft,
+                keep_gradients=self.keep_gradients, l2=self.l2, soft=soft, weighted=weighted,
             )  # fmt: skip
-            self._steps[rows, soft] = step
+            self._steps[rows, soft, weighted] = step
         return step
 
     def configured(self) -> tuple[Loss, Optimizer]:
@@ -186,8 +189,10 @@ class Sequential(Network):
             )
         return self.loss, self.optimizer
 
-    def train_on_batch(self, x: Any, y: Any) -> float:
+    def train_on_batch(self, x: Any, y: Any, sample_weight: Any = None) -> float:
         """One step on one batch, after `compile`; returns its loss (before the update).
+
+        With `sample_weight` (n,) as `fit` says of a mini-batch; where it is zero everywhere, the loss is 0.
 
         Raises
         ------
@@ -200,7 +205,7 @@ class Sequential(Network):
         """
         from .training import train_on_batch
 
-        return train_on_batch(self, x, y)
+        return train_on_batch(self, x, y, sample_weight)
 
     def fit(
         self,
@@ -216,6 +221,7 @@ class Sequential(Network):
         verbose: bool | int | Literal["auto"] = "auto",
         l2: float | None = None,
         keep_gradients: bool | None = None,
+        sample_weight: Any = None,
     ) -> History:
         """Train for some epochs of mini-batches.
 
@@ -225,7 +231,7 @@ class Sequential(Network):
             Converted once to the model's dtype and C order, without a copy where it is so already.
             A memory-mapped array and a `fastnn.sources.Source` are read, checked and converted block
             by block, in an order that `fastnn.sources` describes; so is an iterable of batches
-            (x, y), or a function that returns one.
+            (x, y) or (x, y, sample_weight), or a function that returns one.
         y : array
             Integer labels (N,) for a classification, targets (N, H) for a regression; with batches,
             which bring their targets, None.
@@ -236,7 +242,7 @@ class Sequential(Network):
             Rows per step; None for all of them (full-batch descent). The last batch may be shorter;
             where a batch norm is present, a single row left over joins the batch before it.
         epochs : int
-        validation_data : (X, y), or source, optional
+        validation_data : (X, y), (X, y, sample_weight), or source, optional
             Evaluated after each epoch.
         shuffle : bool
             Draw a new order of the rows for each epoch; of a source, within windows of its blocks.
@@ -247,6 +253,14 @@ class Sequential(Network):
             ``needs_gradients = True``.
         verbose : bool or "auto"
             A progress bar; "auto" shows it where standard error is a terminal.
+        sample_weight : array (N,), optional
+            What each row counts: finite numbers from 0 up, not all 0; of a source, which brings its own,
+            None. The loss of a mini-batch is the weighted mean over its rows, divided by the sum of
+            *its* weights, so that only their proportions within the batch count. The history's loss is
+            the mean of those of the batches, each weighed by that sum. Accuracies are weighted too, as in
+            scikit-learn's ``score``. Rows that weigh 0 still take part in the statistics of batch norms.
+            A mini-batch whose weights add up to 0 has a loss and a gradient of 0; momentum, weight
+            decay and penalties go on in its step as in any other.
 
         Returns
         -------
@@ -273,6 +287,15 @@ class Sequential(Network):
         ...                     optimizer=fnn.SGD(lr=0.1), batch_size=8, epochs=40)
         >>> history["loss"][-1] < 1e-6
         True
+
+        Rows that were seen twice count twice, those that cannot be trusted not at all:
+
+        >>> weights = np.where(x[:, 0] > 0, 2.0, 1.0)
+        >>> y = 3 * x + 1
+        >>> y[10], weights[10] = 1000, 0
+        >>> history = model.fit(x, y, sample_weight=weights, batch_size=8, epochs=40)
+        >>> round(model.evaluate(x, y, sample_weight=weights)["loss"], 6)
+        0.0
         """
         from .training import fit
 
@@ -290,6 +313,7 @@ class Sequential(Network):
             verbose=verbose,
             l2=l2,
             keep_gradients=keep_gradients,
+            sample_weight=sample_weight,
         )
 
     # --- inference -------------------------------------------------------------------------------
@@ -322,44 +346,57 @@ class Sequential(Network):
             raise RuntimeError("predict_proba is for classification, this model is a regression")
         return self._predict(X, "probabilities")
 
-    def evaluate(self, X: Any, y: Any = None) -> dict[str, float]:
+    def evaluate(self, X: Any, y: Any = None, sample_weight: Any = None) -> dict[str, float]:
         """``{"loss": …, "accuracy": …}`` in inference mode; no accuracy for a regression.
 
-        X and y as `fit` takes them. The L2 penalty is not part of this loss.
+        X, y and sample_weight as `fit` takes them: with weights, weighted means over all rows. The L2
+        penalty is not part of this loss.
         """
         loss = self._chosen_loss()
-        if (source := as_source(X, y)) is not None:
+        if (source := as_source(X, y, sample_weight=sample_weight)) is not None:
             return self._evaluate(self._source_chunks(source, loss))
         rows = self._rows(X)
         check_lengths(rows, y)
         targets = loss.prepare_targets(y, len(rows), self.output_shape, self.dtype)
-        return self.evaluate_prepared(rows, targets)
+        weights = losses.prepare_weights(loss, sample_weight, len(rows), self.dtype)
+        return self.evaluate_prepared(rows, targets, weights)
 
     def evaluate_source(self, source: Source) -> dict[str, float]:
         """`evaluate` on what `fit` validates with: numbers are checked as they are read."""
         return self._evaluate(self._source_chunks(source, self.loss, finite=True))
 
-    def evaluate_prepared(self, X: np.ndarray, targets: np.ndarray) -> dict[str, float]:
+    def evaluate_prepared(
+        self, X: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
+    ) -> dict[str, float]:
         """`evaluate` for data that are checked and converted already."""
-        return self._evaluate((X[rows], targets[rows]) for rows in self.chunks(len(X)))
+        arrays = (X, targets) if weights is None else (X, targets, weights)
+        return self._evaluate(
+            tuple(array[rows] for array in arrays) for rows in self.chunks(len(X))
+        )
 
     def _evaluate(self, parts: Iterable[tuple[np.ndarray, ...]]) -> dict[str, float]:
         loss = self._chosen_loss()
-        count, weight_of = losses.method(loss, "count_correct"), losses.method(loss, "total_weight")
-        total, weight, correct, count_all = 0.0, 0.0, 0, 0
-        for x, target in parts:
+        total = weight = correct = counted = 0.0
+        empty = True
+        for x, target, *weights in parts:
+            of_rows = weights[0] if weights else None
             out = self._infer(x)
-            share = weight_of(target)
-            total += loss.forward_backward(out, target)[0] * share
+            share = losses.total_weight(loss, target, of_rows)
+            total += losses.weighted_mean(loss, out, target, of_rows)[0] * share
             weight += share
             if loss.kind == "classification":
-                correct += count(out, target)
-            count_all += len(x)
-        if not count_all:
+                correct += losses.correct_weight(loss, out, target, of_rows)
+            counted += len(x) if of_rows is None else float(of_rows.sum(dtype=np.float64))
+            empty = False
+        if empty:
             raise ValueError("the source has no rows")
+        if not weight:
+            raise ValueError(
+                "the weights of all rows of the source are 0: at least one has to count"
+            )
         result = {"loss": total / weight}
         if loss.kind == "classification":
-            result["accuracy"] = correct / count_all
+            result["accuracy"] = correct / counted
         return result
 
     @property

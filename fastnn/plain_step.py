@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from . import penalties
-from .losses import Loss, method
+from .losses import Loss, correct_weight, weighted_mean
 from .optimizers import Optimizer
 from .penalties import Pull
 
@@ -32,8 +32,10 @@ class Outcome:
         Of each of them the mean loss of the batch (the penalties included).
     last_loss : float
         The loss of the last step, also where it was not finite.
-    correct : int
-        Rows whose highest output was their label (classification).
+    weights : list of float or None
+        What the rows of each of them weigh together; None without weights.
+    correct : float
+        Rows whose highest output was their label (classification): how many, or what they weigh.
     failure : str or None
         The name of the layer where a value first became NaN or infinite ("loss" where only the
         loss did, "input" where the data were not finite, "gradient" where the norm of the gradient
@@ -43,7 +45,8 @@ class Outcome:
     steps: int = 0
     losses: list[float] = field(default_factory=list)
     last_loss: float = float("nan")
-    correct: int = 0
+    weights: list[float] | None = None
+    correct: float = 0.0
     failure: str | None = None
 
 
@@ -61,6 +64,7 @@ class Step(Protocol):
         first: int,
         steps: int,
         lrs: np.ndarray,
+        weights: np.ndarray | None = None,
     ) -> Outcome:
         """Run `steps` steps; step i trains on the rows ``order[first + i*rows :][:rows]``.
 
@@ -74,6 +78,10 @@ class Step(Protocol):
         first, steps : int
         lrs : ndarray of float64 (steps,)
             The learning rate of each step.
+        weights : ndarray (n,), optional
+            Of the rows, the model's dtype, for a step that was made for them (`weighted`): the loss of
+            a mini-batch is divided by the sum of its weights. Where that is 0, so are loss and gradient,
+            and the step is made as any other.
         """
         ...
 
@@ -95,6 +103,8 @@ class PlainStep:
         λ of the penalty λ/(2·rows)·Σ‖W‖², which is part of the reported loss.
     soft : bool
         Whether the targets are probabilities of classes; here any targets are taken as they come.
+    weighted : bool
+        Whether the rows have weights; here they may.
     """
 
     keeps_gradients = True
@@ -108,6 +118,7 @@ class PlainStep:
         keep_gradients: bool = True,
         l2: float = 0.0,
         soft: bool = False,
+        weighted: bool = False,
     ) -> None:
         self.model = model
         self.loss = loss
@@ -125,20 +136,29 @@ class PlainStep:
         first: int,
         steps: int,
         lrs: np.ndarray,
+        weights: np.ndarray | None = None,
     ) -> Outcome:
-        outcome = Outcome()
+        outcome = Outcome(weights=None if weights is None else [])
         for i in range(steps):
             batch = order[first + i * self.rows : first + (i + 1) * self.rows]
-            self._one(X[batch], y[batch], float(lrs[i]), outcome)
+            weight = None if weights is None else weights[batch]
+            self._one(X[batch], y[batch], weight, float(lrs[i]), outcome)
             if outcome.failure is not None:
                 break
         return outcome
 
-    def _one(self, x: np.ndarray, target: np.ndarray, lr: float, outcome: Outcome) -> None:
+    def _one(
+        self,
+        x: np.ndarray,
+        target: np.ndarray,
+        weight: np.ndarray | None,
+        lr: float,
+        outcome: Outcome,
+    ) -> None:
         model, flat = self.model, self.model.flat
         np.copyto(self._buffers_before, flat.buffers)
         outputs = model.forward_all(x, training=True)
-        loss, dout = self.loss.forward_backward(outputs[-1], target)
+        loss, dout = weighted_mean(self.loss, outputs[-1], target, weight)
         loss += penalties.penalty(flat, self.pulls, self.rows)
         outcome.last_loss = loss
         if not np.isfinite(loss):
@@ -154,8 +174,10 @@ class PlainStep:
         penalties.limit_norms(model)
         outcome.steps += 1
         outcome.losses.append(loss)
+        if weight is not None and outcome.weights is not None:
+            outcome.weights.append(float(weight.sum(dtype=np.float64)))
         if self.counts_correct:
-            outcome.correct += method(self.loss, "count_correct")(outputs[-1], target)
+            outcome.correct += correct_weight(self.loss, outputs[-1], target, weight)
 
     def _where(self, x: np.ndarray, outputs: list[np.ndarray]) -> str:
         if not np.isfinite(x).all():

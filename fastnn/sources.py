@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .checks import check_integer
-from .inputs import check_lengths
+from .inputs import as_weights, check_lengths, check_some_weight
 
 #: A block is read at one go: long enough for a disk, short enough to be in a core's cache while it is
 #: checked and copied.
@@ -37,11 +37,12 @@ WINDOW_BYTES = 1 << 25
 
 
 class Block(NamedTuple):
-    """Neighbouring rows of a source: inputs, targets (or None) and the number of the first row."""
+    """Neighbouring rows of a source: inputs, targets and weights (or None), the number of the first row."""
 
     x: Any
     y: Any
     first: int
+    sample_weight: Any = None
 
 
 class Source(ABC):
@@ -132,11 +133,13 @@ class ArraySource(Source):
     window_rows : int, optional
         Rows that training shuffles with each other; by default about 32 MB. The larger, the more a
         mini-batch mixes; rows that are sorted (by class, by time) want a window of many blocks.
+    sample_weight : array-like (N,), optional
+        What each row counts, as in `Sequential.fit`; checked and held in memory, 8 bytes a row.
 
     Raises
     ------
     TypeError, ValueError
-        Not an array, without rows or columns, or targets of another length.
+        Not an array, without rows or columns, targets of another length, or wrong weights.
 
     Examples
     --------
@@ -150,7 +153,12 @@ class ArraySource(Source):
     """
 
     def __init__(
-        self, X: Any, y: Any = None, block_rows: int | None = None, window_rows: int | None = None
+        self,
+        X: Any,
+        y: Any = None,
+        block_rows: int | None = None,
+        window_rows: int | None = None,
+        sample_weight: Any = None,
     ) -> None:
         shape = getattr(X, "shape", None)
         if shape is None or not hasattr(X, "dtype") or not hasattr(X, "__getitem__"):
@@ -171,6 +179,10 @@ class ArraySource(Source):
         row_bytes = X.dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
         self.block_rows = _rows(block_rows, "block_rows") or max(1, BLOCK_BYTES // row_bytes)
         self.window_rows = _rows(window_rows, "window_rows")
+        self.sample_weight = None
+        if sample_weight is not None:
+            self.sample_weight = as_weights(sample_weight, self.rows, np.dtype(np.float64))
+            check_some_weight(self.sample_weight)
 
     def blocks(self, rng: np.random.Generator | None = None) -> Iterator[Block]:
         assert self.rows is not None
@@ -178,7 +190,8 @@ class ArraySource(Source):
         for number in range(count) if rng is None else rng.permutation(count).tolist():
             first = number * self.block_rows
             part = slice(first, first + self.block_rows)
-            yield Block(self.X[part], None if self.y is None else self.y[part], first)
+            y, weights = (None if a is None else a[part] for a in (self.y, self.sample_weight))
+            yield Block(self.X[part], y, first, weights)
 
 
 class BatchSource(Source):
@@ -189,9 +202,9 @@ class BatchSource(Source):
     Parameters
     ----------
     batches : iterable, or callable without arguments that returns one
-        Each item is a pair (x, y), or x alone, an array (n, …). An object whose ``__iter__`` starts
-        from the beginning, and a callable, can be read for many epochs; an iterator (a generator)
-        for one.
+        Each item is a pair (x, y), or x alone, an array (n, …), or (x, y, sample_weight) with what each
+        row counts. An object whose ``__iter__`` starts from the beginning, and a callable, can be read
+        for many epochs; an iterator (a generator) for one.
     rows : int, optional
         How many rows a pass has, where that is known: for the progress bar and for
         ``training.steps_per_epoch``, which is 0 in the first epoch otherwise.
@@ -239,10 +252,14 @@ class BatchSource(Source):
     def blocks(self, rng: np.random.Generator | None = None) -> Iterator[Block]:
         first = 0
         for item in self._items():
+            weights = None
+            if isinstance(item, tuple) and len(item) == 3:
+                *item, weights = item
             pair = isinstance(item, (tuple, list)) and len(item) == 2
             if isinstance(item, tuple) and not pair:
                 raise TypeError(
-                    f"the batch from row {first} is a tuple of {len(item)}, expected x alone or a pair (x, y)"
+                    f"the batch from row {first} is a tuple of {len(item)}, expected x alone, a pair (x, y), "
+                    "or (x, y, sample_weight)"
                 )
             x, y = item if pair else (item, None)
             x = np.asarray(x)
@@ -254,7 +271,7 @@ class BatchSource(Source):
             if y is not None:
                 check_lengths(x, y, (f"the batch from row {first}", "its y"))
             if len(x):
-                yield Block(x, y, first)
+                yield Block(x, y, first, weights)
             first += len(x)
 
     def _items(self) -> Iterator[Any]:
@@ -356,13 +373,13 @@ def is_mapped(data: Any) -> bool:
     return isinstance(data, mmap.mmap)
 
 
-def as_source(X: Any, y: Any = None, name: str = "X") -> Source | None:
+def as_source(X: Any, y: Any = None, name: str = "X", sample_weight: Any = None) -> Source | None:
     """The source that data stand for, or None where they are an array in memory.
 
     Raises
     ------
     TypeError
-        Targets are given beside batches, which bring their own.
+        Targets or weights are given beside batches, which bring their own.
     ValueError
         As `ArraySource`.
     """
@@ -371,5 +388,10 @@ def as_source(X: Any, y: Any = None, name: str = "X") -> Source | None:
             raise TypeError(
                 f"{name} are batches, which bring their targets as pairs (x, y): leave y out"
             )
+        if sample_weight is not None:
+            raise TypeError(
+                f"{name} are batches, which bring their weights as (x, y, sample_weight), or an ArraySource, "
+                "which takes sample_weight itself: leave it out here"
+            )
         return X if isinstance(X, Source) else BatchSource(X)
-    return ArraySource(X, y) if is_mapped(X) else None
+    return ArraySource(X, y, sample_weight=sample_weight) if is_mapped(X) else None

@@ -13,6 +13,7 @@ widths d_0 (input) to d_L (outputs of the stages), each rounded up to an odd num
     P + S P              gradients, optimizer state
     B (d_0 + ... + d_L)  one batch of what is saved, the gathered rows included, but not what is made
                          again (`stages.NormStage`); the targets, and a byte for each output of a maxout
+    B                    the weights of the rows, where they have some
     2 B max(d_1 ... d_L) the gradients of a stage's output and of its input, which take turns
     max over the dense layers of D H and B (D + H)
                          packed operands: all products use the same memory, one after the other (D
@@ -22,7 +23,7 @@ widths d_0 (input) to d_L (outputs of the stages), each rounded up to an odd num
     workspace            per thread, of bounded size: chunks of matrices that stay in its cache, 2 MiB at most
 
 `fit` keeps beside that a copy of parameters, running statistics and optimizer state to go back to (P + R +
-S P), and two orders of the rows, 16 bytes a row.
+S P), and two orders of the rows, 16 bytes a row; with weights a copy of these, an element a row.
 """
 
 from __future__ import annotations
@@ -94,6 +95,8 @@ class CompiledStep:
         λ of the penalty λ/(2·rows)·Σ‖W‖².
     soft : bool
         The targets of a softmax cross-entropy are probabilities of the classes, not labels.
+    weighted : bool
+        The rows have weights.
 
     Raises
     ------
@@ -110,6 +113,7 @@ class CompiledStep:
         keep_gradients: bool = False,
         l2: float = 0.0,
         soft: bool = False,
+        weighted: bool = False,
     ) -> None:
         rule = optimizer.compiled_rule()
         if rule is None:
@@ -146,7 +150,8 @@ class CompiledStep:
         if targets is None:
             raise NotCompilable(f"{loss!r} has no compiled operations")
         self.targets = targets
-        program.add_gather(p, self.values[0], targets)
+        self.weights = np.zeros(rows, dtype) if weighted else None
+        program.add_gather(p, self.values[0], targets, self.weights)
         if flat.buffers.size:
             program.add_copy(p, "keep running statistics", flat.buffers, self.buffers_before)
         for stage, x in zip(self.stages, self.values, strict=False):
@@ -213,7 +218,7 @@ class CompiledStep:
         self.turns = [aligned_matrix(self.rows, widest, self.model.dtype) for _ in range(2)]
         turns = list(self.turns)
         dout = turns[0][:, : widths[-1]]
-        add_loss(p, loss, self.values[-1], targets, dout)
+        add_loss(p, loss, self.values[-1], targets, self.weights, dout)
         dy: Operand = dout
         differentiate(p, dout, self.stages[-1], self.values[-1])
         for i in reversed(range(len(self.stages))):
@@ -233,21 +238,24 @@ class CompiledStep:
         first: int,
         steps: int,
         lrs: np.ndarray,
+        weights: np.ndarray | None = None,
     ) -> Outcome:
         """`steps` mini-batches, as `fastnn.plain_step.Step.run` says."""
         random = [stage for stage in self.stages if isinstance(stage, DropoutStage)]
         for stage in random:
             stage.passes[0] = stage.layer.training_passes
         losses = np.empty(steps)
+        shares = None if weights is None else np.empty(steps)
         try:
             done, last, correct, stopped = self.program.run(
-                X, y, order, first, steps, lrs, self.optimizer.step_count, losses
+                X, y, order, first, steps, lrs, self.optimizer.step_count, losses, weights, shares
             )
         finally:  # also when interrupted
             self.optimizer.step_count += self.program.done
             for stage in random:
                 stage.layer.training_passes += self.program.done
-        outcome = Outcome(done, losses[:done].tolist(), last, correct)
+        share = None if shares is None else shares[:done].tolist()
+        outcome = Outcome(done, losses[:done].tolist(), last, share, correct)
         if stopped is not None:
             for stage in random:
                 stage.layer.training_passes += 1  # its forward pass was made
@@ -264,11 +272,12 @@ class CompiledStep:
         flat, p = self.model.flat, self.program
         norms = [a for s in self.stages if isinstance(s, NormStage) for a in (s.mean, s.rstd)]
         which = [stage.which for stage in self.stages if isinstance(stage, MaxoutStage)]
+        weights = [] if self.weights is None else [self.weights]
         return {
             "parameters": flat.state.nbytes + self.buffers_before.nbytes,
             "gradients": flat.gradients.nbytes,
             "optimizer": sum(array.nbytes for array in self.optimizer.state.values()),
-            "saved": sum(map(_held, [*self.values, *norms, *which, self.targets])),
+            "saved": sum(map(_held, [*self.values, *norms, *which, *weights, self.targets])),
             "passed on": sum(map(_held, self.turns)),
             "packed": p.packed_bytes,
             "sums": p.owned_bytes,
@@ -294,6 +303,7 @@ def compile_step(
     keep_gradients: bool = False,
     l2: float = 0.0,
     soft: bool = False,
+    weighted: bool = False,
 ) -> CompiledStep:
     """The compiled step for mini-batches of `rows` rows; NotCompilable where there is none."""
-    return CompiledStep(model, loss, optimizer, rows, keep_gradients, l2, soft)
+    return CompiledStep(model, loss, optimizer, rows, keep_gradients, l2, soft, weighted)

@@ -22,7 +22,7 @@ from .checks import check_integer
 from .history import History
 from .hooks import Hooks, checked_callbacks, need_gradients
 from .inputs import as_rows, check_finite, check_lengths
-from .losses import Loss
+from .losses import Loss, prepare_weights
 from .optimizers import Optimizer
 from .plain_step import Outcome, PlainStep, Step
 from .progress import Progress
@@ -52,18 +52,20 @@ def make_step(
     keep_gradients: bool = False,
     l2: float = 0.0,
     soft: bool = False,
+    weighted: bool = False,
 ) -> Step:
     """The compiled step where the model can be compiled, the plain one where it cannot.
 
-    `soft`: the targets of a classification are probabilities, not labels.
+    `soft`: the targets of a classification are probabilities, not labels. `weighted`: rows have weights.
     """
     from .stages import NotCompilable
     from .step import compile_step
 
     try:
         step: Step = compile_step(
-            model, loss, optimizer, rows, keep_gradients=keep_gradients, l2=l2, soft=soft
-        )
+            model, loss, optimizer, rows,
+            keep_gradients=keep_gradients, l2=l2, soft=soft, weighted=weighted,
+        )  # fmt: skip
     except NotCompilable:
         step = PlainStep(model, loss, optimizer, rows, keep_gradients, l2)
     return step
@@ -90,7 +92,8 @@ class Training:
     step : int
         The steps done in this fit, over all its epochs.
     loss : float
-        In `on_batch_end` the loss of that step; in `on_epoch_end` the mean over the epoch.
+        In `on_batch_end` the loss of that step; in `on_epoch_end` the mean over the epoch, in which each
+        step counts as much as its rows, or as their weights.
     losses : ndarray of float64
         Of each step of this epoch so far (8 bytes a step; the next epoch has another array).
     epochs, batch_size : int
@@ -176,19 +179,28 @@ class Training:
         self._hooks.call("on_epoch_begin", self)
         self._snapshot.take()
         started = time.perf_counter()
-        total, correct, rows = 0.0, 0, 0
+        total = weight = correct = 0.0
+        rows = 0
         with closing(self._feed.windows(self._rng)) as windows:
             for window, stretch in ((w, stretch) for w in windows for stretch in w.plan):
                 _check_batch_rows(self.model, stretch.rows)
-                step = self.model.step_for(stretch.rows, window.targets)
+                weighted = window.weights is not None
+                step = self.model.step_for(stretch.rows, window.targets, weighted)
                 done = 0
                 while done < stretch.steps and not self._stopped:
                     outcome = self._run_steps(step, window, stretch, done)
                     done += outcome.steps
                     rows += outcome.steps * stretch.rows
                     correct += outcome.correct
-                    for loss in outcome.losses:  # the same bits, however many steps a call has
-                        total += loss * stretch.rows
+                    # added one by one: the same bits, however many steps a call has
+                    if outcome.weights is None:
+                        for loss in outcome.losses:
+                            total += loss * stretch.rows
+                        weight += outcome.steps * stretch.rows
+                    else:
+                        for loss, share in zip(outcome.losses, outcome.weights, strict=True):
+                            total += loss * share
+                            weight += share
                 if self._stopped:
                     break
         if self._feed.steps != self.steps_per_epoch:
@@ -200,7 +212,13 @@ class Training:
             raise parameter_error(where, self.epoch, self._steps, self._lr)
         if self._steps == 0:  # stopped before the first step
             return
-        self.loss = total / rows
+        if not weight:
+            if not self._stopped:  # only a source is not known to hold something before it is read
+                raise ValueError(
+                    "the weights of all rows of the source are 0: at least one has to count"
+                )
+            weight = 1.0  # the losses up to here have added nothing either
+        self.loss = total / weight
         row = {
             "epoch": self.epoch,
             "loss": self.loss,
@@ -209,7 +227,7 @@ class Training:
             "samples_per_second": rows / max(seconds, 1e-9),
         }
         if self._classifies:
-            row["accuracy"] = correct / rows
+            row["accuracy"] = correct / weight
         if self._evaluate is not None:
             row.update((f"val_{name}", value) for name, value in self._evaluate().items())
         self.history.append(**row)
@@ -225,7 +243,9 @@ class Training:
         counted = self.optimizer.step_count
         started = time.perf_counter()
         first = stretch.first + done * stretch.rows
-        outcome = step.run(window.X, window.targets, window.order, first, count, lrs)
+        outcome = step.run(
+            window.X, window.targets, window.order, first, count, lrs, window.weights
+        )
         self._seconds_per_step = max(1e-9, (time.perf_counter() - started) / count)
         self.optimizer.step_count = counted + outcome.steps
         self.model.mark_gradients(step.keeps_gradients)
@@ -276,12 +296,13 @@ def fit(
     optimizer: str | Optimizer | None,
     batch_size: int | None,
     epochs: int,
-    validation_data: tuple[Any, Any] | None,
+    validation_data: Any,
     shuffle: bool,
     callbacks: Sequence[Any],
     verbose: bool | int | Literal["auto"],
     l2: float | None,
     keep_gradients: bool | None,
+    sample_weight: Any,
 ) -> History:
     """Check everything, then run; the arguments are those of `Sequential.fit`."""
     epochs = check_integer(epochs, "epochs", 1, 2**31 - 1)
@@ -289,7 +310,8 @@ def fit(
     if model.built:
         check_parameters(model)
     # Full-batch descent needs all rows of an array in memory; batches cannot give them.
-    source = as_source(X, y) if batch_size is not None or is_batches(X) else None
+    streams = batch_size is not None or is_batches(X)
+    source = as_source(X, y, sample_weight=sample_weight) if streams else None
     choose = partial(model.compile, loss, optimizer, l2=l2, keep_gradients=keep_gradients)
     feed: Feed
     if source is None:
@@ -301,8 +323,9 @@ def fit(
         choose()
         assert model.loss is not None
         targets = model.loss.prepare_targets(y, len(rows), model.output_shape, model.dtype)
+        weights = prepare_weights(model.loss, sample_weight, len(rows), model.dtype)
         size = _batch_size(model, batch_size, len(rows))
-        feed = InMemory(rows, targets, size, _min_rows(model))
+        feed = InMemory(rows, targets, size, _min_rows(model), weights)
     else:
         source.check_passes(epochs)
         if not model.built:
@@ -320,7 +343,7 @@ def fit(
         model.compile(keep_gradients=keeps)  # the callbacks are those of this fit only
 
 
-def train_on_batch(model: Sequential, x: Any, y: Any) -> float:
+def train_on_batch(model: Sequential, x: Any, y: Any, sample_weight: Any = None) -> float:
     """One step on one batch; see `Sequential.train_on_batch`."""
     loss, optimizer = model.configured()
     rows = as_rows(x, model.dtype, model.input_shape if model.built else None, "x")
@@ -329,10 +352,13 @@ def train_on_batch(model: Sequential, x: Any, y: Any) -> float:
     check_lengths(rows, y, ("x", "y"))
     _check_batch_rows(model, len(rows))
     targets = loss.prepare_targets(y, len(rows), model.output_shape, model.dtype)
-    step = model.step_for(len(rows), targets)
+    weights = None
+    if sample_weight is not None:
+        weights = prepare_weights(loss, sample_weight, len(rows), model.dtype, may_vanish=True)
+    step = model.step_for(len(rows), targets, weights is not None)
     lrs = optimizer.learning_rates(1)
     counted = optimizer.step_count
-    outcome = step.run(rows, targets, np.arange(len(rows)), 0, 1, lrs)
+    outcome = step.run(rows, targets, np.arange(len(rows)), 0, 1, lrs, weights)
     optimizer.step_count = counted + outcome.steps
     model.mark_gradients(step.keeps_gradients)
     if outcome.failure is not None:
@@ -383,13 +409,15 @@ def _prepare_validation(
     """What evaluates the model on the validation data, which are checked here (a source as it is read)."""
     if data is None:
         return None
-    X, y = data, None
+    X, y, sample_weight = data, None, None
     if not is_batches(data):
-        if not isinstance(data, (tuple, list)) or len(data) != 2:
-            raise TypeError("validation_data is expected as a pair (X, y), as batches, or None")
-        X, y = data
+        if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+            raise TypeError(
+                "validation_data is expected as a pair (X, y), as (X, y, sample_weight), as batches, or None"
+            )
+        X, y, sample_weight = data if len(data) == 3 else (*data, None)
     names = ("validation_data[0]", "validation_data[1]")
-    if (source := as_source(X, y, "validation_data")) is not None:
+    if (source := as_source(X, y, "validation_data", sample_weight)) is not None:
         source.check_passes(epochs)
         return partial(model.evaluate_source, source)
     rows = as_rows(X, model.dtype, model.input_shape, names[0])
@@ -397,4 +425,7 @@ def _prepare_validation(
     check_finite(rows, X, names[0])
     assert model.loss is not None
     targets = model.loss.prepare_targets(y, len(rows), model.output_shape, model.dtype, names[1])
-    return partial(model.evaluate_prepared, rows, targets)
+    weights = prepare_weights(
+        model.loss, sample_weight, len(rows), model.dtype, "validation_data[2]"
+    )
+    return partial(model.evaluate_prepared, rows, targets, weights)

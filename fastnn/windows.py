@@ -16,15 +16,13 @@ from collections.abc import Callable, Generator, Iterator
 from functools import partial
 from queue import SimpleQueue
 from threading import Event, Thread
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from .inputs import Shape, as_rows, check_finite, evenly
+from .losses import Loss, prepare_weights
 from .sources import WINDOW_BYTES, Block, Source
-
-if TYPE_CHECKING:
-    from .losses import Loss
 
 Rng = np.random.Generator
 
@@ -68,6 +66,7 @@ class Window(NamedTuple):
     targets: np.ndarray
     order: np.ndarray
     plan: list[Stretch]
+    weights: np.ndarray | None = None
 
 
 class Feed(Protocol):
@@ -89,7 +88,10 @@ class Feed(Protocol):
         ...
 
     def sample(self, count: int) -> tuple[np.ndarray, ...]:
-        """At most `count` rows and their targets, evenly spaced; of a source, in its first blocks."""
+        """At most `count` rows and their targets, evenly spaced; of a source, in its first blocks.
+
+        Where rows have weights, as often as these say: so a mean over the sample needs none.
+        """
         ...
 
 
@@ -97,9 +99,10 @@ class InMemory:
     """All rows as one window."""
 
     def __init__(
-        self, X: np.ndarray, targets: np.ndarray, batch_size: int, min_rows: int = 1
-    ) -> None:
-        self.X, self.targets = X, targets
+        self, X: np.ndarray, targets: np.ndarray, batch_size: int, min_rows: int = 1,
+        weights: np.ndarray | None = None,
+    ) -> None:  # fmt: skip
+        self.X, self.targets, self.weights = X, targets, weights
         self.plan = plan_epoch(len(X), batch_size, min_rows)
         self.samples, self.batch_size = len(X), self.plan[0].rows
         self.steps = _steps(self.plan)
@@ -111,11 +114,10 @@ class InMemory:
             # From the natural order each time: two fits of one epoch are one fit of two.
             np.copyto(self._order, self._natural)
             rng.shuffle(self._order)
-        yield Window(self.X, self.targets, self._order, self.plan)
+        yield Window(self.X, self.targets, self._order, self.plan, self.weights)
 
     def sample(self, count: int) -> tuple[np.ndarray, ...]:
-        rows = evenly(len(self.X), count)
-        return self.X[rows], self.targets[rows]
+        return _sample(count, self.X, self.targets, self.weights)
 
 
 class Streamed:
@@ -159,8 +161,7 @@ class Streamed:
         buffer = _Buffer(sum(len(arrays[0]) for arrays in parts))
         for arrays in parts:
             buffer.put(arrays)
-        rows = evenly(buffer.filled, count)
-        return tuple(array[rows] for array in buffer.content())
+        return _sample(count, *buffer.content())
 
     def _windows(self, blocks: Iterator[Block], rng: Rng | None) -> Iterator[Window]:
         buffer, other = self._buffers
@@ -174,7 +175,7 @@ class Streamed:
                     yield window
                     rest = window.order[self.window_rows :]
                     other.filled = 0
-                    other.put((window.X[rest], window.targets[rest]))
+                    other.put(tuple(array[rest] for array in buffer.content()))
                     buffer, other = other, buffer
                     done += self.window_rows
         if buffer.filled:
@@ -187,11 +188,12 @@ class Streamed:
         self._count(done + buffer.filled)
 
     def _window(self, buffer: _Buffer, train: int, rng: Rng | None) -> Window:
-        X, targets = buffer.content()
+        X, targets, *weights = buffer.content()
         order = np.arange(len(X))
         if rng is not None:
             rng.shuffle(order)
-        return Window(X, targets, order, plan_epoch(train, self.batch_size, self.min_rows))
+        plan = plan_epoch(train, self.batch_size, self.min_rows)
+        return Window(X, targets, order, plan, *weights)
 
 
 Make = Callable[[Iterator[Block]], Iterator[Window]]
@@ -257,7 +259,7 @@ class _Reader(Thread):
         self.join(SECONDS_TO_LEAVE)
 
 
-#: What a block becomes: rows as a model takes them, and targets where there is a loss.
+#: What a block becomes: rows as a model takes them, and where there is a loss targets, and weights if any.
 Convert = Callable[[Block], tuple[np.ndarray, ...]]
 
 
@@ -269,9 +271,10 @@ def converter(
     name: str = "X",
     finite: bool = True,
 ) -> Convert:
-    """From a block of a source to rows, and with a loss to targets, as a model takes them.
+    """From a block of a source to rows, and with a loss to targets and weights, as a model takes them.
 
-    The function raises, block by block, what `as_rows`, `check_finite` and `Loss.prepare_targets` do.
+    The function raises, block by block, what `as_rows`, `check_finite`, `Loss.prepare_targets` and
+    `prepare_weights` do.
     """
 
     def convert(block: Block) -> tuple[np.ndarray, ...]:
@@ -283,7 +286,11 @@ def converter(
         if block.y is None:
             raise ValueError(f"{name} has no targets: give batches as pairs (x, y)")
         rows = f"y[{block.first}:{block.first + len(x)}]"
-        return x, loss.prepare_targets(block.y, len(x), output_shape, dtype, rows)
+        targets = loss.prepare_targets(block.y, len(x), output_shape, dtype, rows)
+        weights = prepare_weights(
+            loss, block.sample_weight, len(x), dtype, first=block.first, may_vanish=True
+        )
+        return (x, targets) if weights is None else (x, targets, weights)
 
     return convert
 
@@ -317,6 +324,10 @@ class _Buffer:
         """Copy rows from `at` on, as many as there is room for, and return how many."""
         if not self._arrays:
             self._arrays = tuple(np.empty((self.capacity, *a.shape[1:]), a.dtype) for a in arrays)
+        if len(arrays) != len(self._arrays):
+            raise ValueError(
+                "some batches have weights of their rows and some have none: give them to all, or to none"
+            )
         n = min(len(arrays[0]) - at, self.capacity - self.filled)
         for held, array in zip(self._arrays, arrays, strict=True):
             if held.shape[1:] != array.shape[1:]:
@@ -330,6 +341,13 @@ class _Buffer:
 
     def content(self) -> tuple[np.ndarray, ...]:
         return tuple(array[: self.filled] for array in self._arrays)
+
+
+def _sample(
+    count: int, X: np.ndarray, targets: np.ndarray, weights: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    rows = evenly(len(X), count, weights)
+    return X[rows], targets[rows]
 
 
 def _steps(plan: list[Stretch]) -> int:

@@ -452,7 +452,7 @@ def spoiled():
         (lambda m: m.fit(iter([]), epochs=1), ValueError, "no rows"),
         (lambda m: built(m).fit(lambda: iter([]), epochs=1), ValueError, "no rows"),
         (lambda m: m.fit(same_again(), epochs=3), ValueError, "the same iterator again"),
-        (lambda m: m.fit(lambda: iter([(*X_AND_Y, X_AND_Y[1])])), TypeError, "a tuple of 3"),
+        (lambda m: m.fit(lambda: iter([(*X_AND_Y, None, 1)])), TypeError, "a tuple of 4"),
         (
             lambda m: m.fit(BatchSource(lambda: iter([X_AND_Y]), rows=30), epochs=1, batch_size=7),
             ValueError,

@@ -59,12 +59,19 @@ def add_softmax_cross_entropy(
     logits: Array,
     labels: Array | None,
     target: Array | None,
+    weights: Array | None,
     class_weights: Array | None,
     smoothing: float,
     gradient: Array,
 ) -> None: ...
 def add_multiclass_hinge(
-    p: Program, name: str, scores: Array, labels: Array, margin: float, gradient: Array
+    p: Program,
+    name: str,
+    scores: Array,
+    labels: Array,
+    weights: Array | None,
+    margin: float,
+    gradient: Array,
 ) -> None: ...
 def add_elementwise(
     p: Program,
@@ -72,6 +79,7 @@ def add_elementwise(
     kind: str,
     x: Array,
     target: Array,
+    weights: Array | None,
     delta: float,
     counted: bool,
     gradient: Array,

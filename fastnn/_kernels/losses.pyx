@@ -12,8 +12,8 @@ from libc.string cimport memset
 from fastnn._kernels.arguments cimport Fit, Taken, fraction, positive
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.machine cimport Scratch, borrow, give_back, kernels_for, run_now, threads_for
-from fastnn._kernels.program cimport Program, add_judge
-from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
+from fastnn._kernels.program cimport Program, State, add_judge
+from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_round_of, fnn_run
 
 import numpy as np
 
@@ -44,11 +44,15 @@ ctypedef struct Loss:
     const char *weights        # of the rows; NULL: ones
     const char *class_weights  # of the columns; NULL: ones
     int kind                   # of an elementwise loss
-    bint counted               # an elementwise loss whose outputs decide between two classes
+    bint counted               # rows can be right; of elementwise losses, where outputs decide between two classes
     double parameter           # smoothing, margin or delta
     double scale
     double *sums
     int64_t *hits
+    # of a program
+    const State *state
+    Py_ssize_t terms           # of the mean that a row has: the columns where each element is one
+    double *right              # the weights of the rows that are right, for each block; NULL: all are ones
 
 
 cdef inline const char *row_of(const char *base, Py_ssize_t i, Py_ssize_t bytes) noexcept nogil:
@@ -331,56 +335,117 @@ def huber(pred, target, *, delta=1.0, sample_weight=None, dpred_out=None):
 
 # --- operations of a program ---------------------------------------------------------------------
 #
-# Labels were checked by whoever prepared the targets; here they change from step to step.
+# Labels and weights were checked by whoever prepared them; here they change from step to step.
 
 
-cdef int add_loss(Program p, object name, Loss *s, fnn_block block) except -1:
-    s.kernels = p.kernels
+cdef int add_loss(Program p, object name, Loss *s, fnn_block block, fnn_block right) except -1:
+    """The loss and its judgement; `right` adds up the weights of the rows that are right."""
+    s.kernels, s.state = p.kernels, &p.state
+    s.scale = 1.0 / (s.rows * s.terms)
+    if s.weights != NULL or s.class_weights != NULL:
+        p.add(name + " weights", weigh_block, 1, s, 0.0, 0)
     s.sums = <double *>p.own(max(1, s.blocks) * sizeof(double))
     s.hits = <int64_t *>p.own(max(1, s.blocks) * sizeof(int64_t))
+    if s.weights != NULL:
+        s.right = <double *>p.own(max(1, s.blocks) * sizeof(double))
+        if s.counted:
+            p.add(name + " rows", right, s.blocks, s, <double>s.rows * s.cols, 0)
     p.add(name, block, s.blocks, s, FLOPS * s.rows * s.cols, 0)
-    return add_judge(p, s.sums, s.hits, s.blocks, &s.scale)
+    return add_judge(p, s.sums, s.hits, s.right, s.blocks, &s.scale)
 
 
 cdef void weigh_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
-    """The scale of this step: 1 / the sum of the weights of the rows' classes."""
+    """The scale of this step: 1 / the sum of the weights of the rows and of their classes.
+
+    Rows that weigh nothing together, as a mini-batch may happen to hold, have a loss and a gradient of 0.
+    """
     cdef Loss *s = <Loss *>op.args
     cdef double total = total_weight(s)
-    s.scale = 1.0 / total if total > 0 else NAN
+    cdef long double share = 0
+    cdef Py_ssize_t i
+    if s.weights == NULL:
+        s.scale = 1.0 / total if total > 0 else NAN
+        return
+    s.scale = 1.0 / (total * s.terms) if total >= least(s.real) else 0.0
+    if s.state.shares != NULL:
+        for i in range(s.rows):
+            share += real_at(s.weights, i, s.real)
+        s.state.shares[fnn_round_of(run)] = <double>share
 
 
-def add_softmax_cross_entropy(Program p, name, logits, labels, target, class_weights, double smoothing,
+ctypedef fused floating:
+    float
+    double
+
+
+cdef inline Py_ssize_t first_highest(const floating *x, Py_ssize_t n) noexcept nogil:
+    cdef Py_ssize_t j, best = 0
+    for j in range(1, n):
+        if x[j] > x[best]:
+            best = j
+    return best
+
+
+cdef inline Py_ssize_t class_of(const char *x, Py_ssize_t cols, Py_ssize_t real) noexcept nogil:
+    return first_highest(<const float *>x, cols) if real == 4 else first_highest(<const double *>x, cols)
+
+
+cdef void right_scores(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    """The weights of the rows whose first highest score is that of their class: a pass that others do without."""
+    cdef const Loss *s = <const Loss *>op.args
+    cdef Py_ssize_t i, label
+    cdef double right = 0
+    for i in range(block * s.row_block, min((block + 1) * s.row_block, s.rows)):
+        label = s.labels[i] if s.labels != NULL else class_of(s.target + i * s.cols * s.real, s.cols, s.real)
+        if class_of(s.output + i * s.ldo * s.real, s.cols, s.real) == label:
+            right += real_at(s.weights, i, s.real)
+    s.right[block] = right
+
+
+cdef void right_decisions(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    """The weights of the rows all of whose decisions are right."""
+    cdef const Loss *s = <const Loss *>op.args
+    cdef Py_ssize_t i
+    cdef double right = 0
+    for i in range(block * s.row_block, min((block + 1) * s.row_block, s.rows)):
+        if s.kernels.rows_decided(s.output + i * s.ldo * s.real, s.ldo, s.target + i * s.cols * s.real, 1, s.cols):
+            right += real_at(s.weights, i, s.real)
+    s.right[block] = right
+
+
+def add_softmax_cross_entropy(Program p, name, logits, labels, target, weights, class_weights, double smoothing,
                               gradient):
     """The mean loss of the batch for labels or targets, its gradient and the rows that are right."""
     cdef Loss *s = <Loss *>p.args(sizeof(Loss))
-    cdef Arrays arrays = p.arrays((logits, labels, target, class_weights, gradient))
+    cdef Arrays arrays = p.arrays((logits, labels, target, weights, class_weights, gradient))
     loss_arrays(s, arrays, logits, gradient)
     if labels is None:
         s.target = take(arrays, target, s.rows * s.cols, "target")
     else:
         take_labels(s, arrays, labels)
+    s.weights = take(arrays, weights, s.rows, "weights")
     s.class_weights = take(arrays, class_weights, s.cols, "class_weights")
-    s.parameter, s.scale = smoothing, 1.0 / s.rows
-    if class_weights is not None:
-        p.add(name + " weights", weigh_block, 1, s, 0.0, 0)
-    add_loss(p, name, s, cross_entropy_block)
+    s.parameter, s.counted, s.terms = smoothing, True, 1
+    add_loss(p, name, s, cross_entropy_block, right_scores)
 
 
-def add_multiclass_hinge(Program p, name, scores, labels, double margin, gradient):
+def add_multiclass_hinge(Program p, name, scores, labels, weights, double margin, gradient):
     """The mean loss of the batch, its gradient and the rows that are right."""
     cdef Loss *s = <Loss *>p.args(sizeof(Loss))
-    cdef Arrays arrays = p.arrays((scores, labels, gradient))
+    cdef Arrays arrays = p.arrays((scores, labels, weights, gradient))
     loss_arrays(s, arrays, scores, gradient)
     take_labels(s, arrays, labels)
-    s.parameter, s.scale = margin, 1.0 / s.rows
-    add_loss(p, name, s, hinge_block)
+    s.weights = take(arrays, weights, s.rows, "weights")
+    s.parameter, s.counted, s.terms = margin, True, 1
+    add_loss(p, name, s, hinge_block, right_scores)
 
 
-def add_elementwise(Program p, name, kind, x, target, double delta, bint counted, gradient):
+def add_elementwise(Program p, name, kind, x, target, weights, double delta, bint counted, gradient):
     """The mean over all elements of the batch, and its gradient; `counted`: the rows that decide right."""
     cdef Loss *s = <Loss *>p.args(sizeof(Loss))
-    cdef Arrays arrays = p.arrays((x, target, gradient))
+    cdef Arrays arrays = p.arrays((x, target, weights, gradient))
     loss_arrays(s, arrays, x, gradient)
     s.target = take(arrays, target, s.rows * s.cols, "target")
-    s.kind, s.parameter, s.counted, s.scale = NAMES[kind], delta, counted, 1.0 / (s.rows * s.cols)
-    add_loss(p, name, s, element_block)
+    s.weights = take(arrays, weights, s.rows, "weights")
+    s.kind, s.parameter, s.counted, s.terms = NAMES[kind], delta, counted, s.cols
+    add_loss(p, name, s, element_block, right_decisions)

@@ -11,13 +11,16 @@ ctypedef struct State:
     const char *x               # the data, rows ldx elements apart
     Py_ssize_t ldx
     const char *targets
+    bint weighs                 # the rows have weights
+    const char *weights         # of all rows of the data
     const int64_t *order        # rows * steps indices into the data
     const double *rates         # learning rate of each step
     double *losses              # of each step, or NULL where nobody asks for them
+    double *shares              # likewise the sum of the weights of its rows
     int64_t counted             # updates made before this run
     double clip_scale           # of the gradients of this step; 1: as they are
     double last_loss, penalty
-    int64_t correct, last_correct
+    double correct, last_correct  # rows, or the weights of these
 
 # What takes the rows of a gradient as a matrix product finishes them: n elements, the first of which is
 # element `at` of the flat parameters.
@@ -86,8 +89,8 @@ cdef class Program:
     cdef int add(self, object name, fnn_block block, Py_ssize_t blocks, const void *args, double flops,
                  size_t workspace) except -1
     cdef Arrays _prepare(self, object x, object targets, object order, Py_ssize_t first, int64_t steps,
-                         object rates, int threads, object losses=*)
+                         object rates, int threads, object losses=*, object weights=*, object shares=*)
     cdef int _check_order(self, const int64_t *order, Py_ssize_t n, Py_ssize_t available) except -1
 
-cdef int add_judge(Program p, const double *sums, const int64_t *hits, Py_ssize_t blocks,
+cdef int add_judge(Program p, const double *sums, const int64_t *hits, const double *right, Py_ssize_t blocks,
                    const double *scale) except -1
