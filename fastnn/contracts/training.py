@@ -133,12 +133,13 @@ def _weight_sum(weight: Any, like: Array, name: str, count: int) -> float:
 
 
 def _check_divisor(total: float, name: str, dtype: Any) -> None:
-    """A sum that is too small has no reciprocal of all digits; weights that are too large overflow beside it."""
+    """Too small a sum has no reciprocal of all digits; what is too large overflows."""
     least, most = float(np.finfo(dtype).tiny), float(MOST_WEIGHT[dtype.itemsize])
     if total < least or total > most:  # NaN: of targets, and the loss is NaN too
         advice = "up" if total < least else "down"
         raise ValueError(
-            f"{name} must add up to something from {least:.3g} to {most:.3g}, got {total:.3g}: scale it {advice}"
+            f"{name} must add up to something from {least:.3g} to {most:.3g}, got {total:.3g}: "
+            f"scale it {advice}"
         )
 
 
