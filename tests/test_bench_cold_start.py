@@ -46,6 +46,15 @@ def test_without_scikit_learn_there_are_rows_of_the_same_shape(
     assert set(y) == set(range(10))
 
 
+def test_an_affinity_that_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(pid: int) -> set[int]:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.sched_getaffinity", denied, raising=False)
+    monkeypatch.setattr("os.sched_setaffinity", denied, raising=False)
+    assert "cannot pin to cores [0]: Operation not permitted" in str(cold_start.can_pin([0]))
+
+
 def programs(monkeypatch: pytest.MonkeyPatch, **sources: str) -> None:
     monkeypatch.setattr(cold_start, "source", sources.get)
 
@@ -93,6 +102,33 @@ def test_footprint_counts_files_and_requirements() -> None:
     assert found["wheel"] < 0.6 * found["installed"]
     assert {"numpy", "safetensors", "tqdm"} <= set(found["requires"])
     assert not {"pytest", "matplotlib"} & set(found["requires"])  # of extras
+
+
+def test_an_installed_wheel_is_counted_as_the_peers_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its list of files: the OpenMP run-time beside the package, metadata and licences too."""
+    files = {
+        "fastnn/__init__.py": 10, "fastnn/report/page.html": 20, "fastnn/_kernels/gemm.so": 300,
+        "fastnn.libs/libgomp-1.so.1": 4000, "fastnn-0.1.dist-info/METADATA": 50_000,
+        "fastnn-0.1.dist-info/RECORD": 0, "fastnn/__pycache__/x.pyc": 1,
+    }  # fmt: skip
+    for name, size in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * size)
+    (tmp_path / "fastnn-0.1.dist-info/METADATA").write_text("Name: fastnn\nVersion: 0.1\n")
+    (tmp_path / "fastnn-0.1.dist-info/RECORD").write_text("".join(f"{n},,\n" for n in files))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(footprint, "PACKAGE", tmp_path / "fastnn")
+    counted = {str(path.relative_to(tmp_path)) for path in footprint._files("fastnn")}
+    assert counted == files.keys() - {"fastnn/__pycache__/x.pyc"}
+    # a checkout that runs beside that wheel is counted by itself, with the page of `train --report`
+    monkeypatch.undo()
+    root = Path(footprint.__file__).parents[1]
+    monkeypatch.syspath_prepend(str(tmp_path))
+    here = footprint._files("fastnn")
+    assert root / "report" / "page.html" in here
+    assert not any(path.is_relative_to(tmp_path) for path in here)
 
 
 def test_a_requirement_that_is_not_here_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
