@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from itertools import pairwise
 from pathlib import Path
@@ -614,6 +615,22 @@ def test_a_machine_that_tells_nothing_is_measured_all_the_same(
         assert run_here("--gemm", "2x3x4", "dx") == 0
     shown = capsys.readouterr().out
     assert "unknown, " in shown and "dx 2x3x4" in shown
+
+
+@pytest.mark.usefixtures("hasty")
+def test_a_comparison_that_fails_takes_no_figures_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_: object) -> Any:
+        raise RuntimeError("broken by hand")
+
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    run = ["--gemm", "2x3x4", "dx", "--peers", "none"]
+    assert run_here(*run, "--json", str(old)) == 0
+    monkeypatch.setattr("fastnn.bench.regressions.changes", broken)
+    with suppress(RuntimeError):
+        run_here(*run, "--json", str(new), "--compare", str(old))
+    assert json.loads(new.read_text())["results"]
 
 
 def test_single_core_is_told_what_needs_two(monkeypatch: pytest.MonkeyPatch) -> None:

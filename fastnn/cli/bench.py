@@ -150,6 +150,7 @@ def run(arguments: argparse.Namespace) -> int:
                 outputs.write(run.document(), picture=False)
             raise
     if old is not None:
+        outputs.write(run.document(), picture=False)  # kept, whatever the comparison meets
         run.figures["compared"] = regressions.changes(old, run.document())
         print("\n".join(regressions.lines(run.figures["compared"], arguments.compare)))
     outputs.write(run.document())
