@@ -127,12 +127,12 @@ def can_pin(cpus: list[int]) -> str | None:
     """Why processes cannot be kept on `cpus`, or None. Tried in a process of its own."""
     if not hasattr(os, "sched_setaffinity"):
         return f"{sys.platform} cannot pin a process to cores"
-    before = os.sched_getaffinity(0)
     try:
+        before = os.sched_getaffinity(0)
         os.sched_setaffinity(0, cpus)
         os.sched_setaffinity(0, before)
     except OSError as error:
-        return f"cannot pin to cores {cpus}: {error.strerror}"
+        return f"cannot pin to cores {cpus}: {error.strerror or error}"
     return None
 
 
