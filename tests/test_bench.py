@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+import tracemalloc
 from contextlib import suppress
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from itertools import pairwise
@@ -65,6 +66,19 @@ HASTY = pairs.Effort(round_seconds=0.001, min_pairs=3, max_pairs=3, budget=0.1)
 )  # fmt: skip
 def test_the_floor_is_the_arithmetic_of_the_products(name: str, megaflops: float) -> None:
     assert workloads.parse(name).flops / 1e6 == pytest.approx(megaflops, rel=0.005)
+
+
+def test_the_set_up_needs_no_more_memory_than_what_it_gives() -> None:
+    """Else the peak of a process would show how its weights were drawn, and not its training."""
+    workload = Workload("mine", 2000, (500, 600, 10), batchnorm=True)
+    for make in (workload.parameters, lambda: dict(zip("xy", workload.data(), strict=True))):
+        make()  # what the first call imports
+        tracemalloc.start()
+        given = make()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1.1 * sum(array.nbytes for array in given.values())
+        assert {a.dtype.name for a in given.values()} <= {"float32", "int64"}
 
 
 def test_grid_has_at_least_300_shapes_skinny_ones_included() -> None:

@@ -64,24 +64,31 @@ class Workload:
         """Initial parameters, the same in every process: ``w0, b0, gamma0, beta0, w1, …``.
 
         Variance 2/D before ReLU and 1/D otherwise. gamma and beta start away from 1 and 0, so that
-        a contender that forgot them would not compute the same loss.
+        a contender that forgot them would not compute the same loss. Drawn in the dtype and scaled in
+        place: a copy in float64 would be the most memory that a process ever holds.
         """
         rng = np.random.default_rng(seed)
+
+        def normal(scale: float, *shape: int) -> np.ndarray:
+            drawn = rng.standard_normal(shape, np.dtype(self.dtype))
+            drawn *= scale
+            return drawn
+
         gain = 2.0 if self.activation == "relu" else 1.0
         arrays: dict[str, np.ndarray] = {}
         for i, (d, h) in enumerate(pairwise(self.sizes)):
-            arrays[f"w{i}"] = rng.standard_normal((d, h)) * np.sqrt(gain / d)
-            arrays[f"b{i}"] = rng.standard_normal(h) * 0.01
+            arrays[f"w{i}"] = normal((gain / d) ** 0.5, d, h)
+            arrays[f"b{i}"] = normal(0.01, h)
             if self.batchnorm and i < len(self.sizes) - 2:
-                arrays[f"gamma{i}"] = rng.uniform(0.8, 1.2, h)
-                arrays[f"beta{i}"] = rng.standard_normal(h) * 0.1
-        return {name: a.astype(self.dtype) for name, a in arrays.items()}
+                arrays[f"gamma{i}"] = rng.uniform(0.8, 1.2, h).astype(self.dtype)
+                arrays[f"beta{i}"] = normal(0.1, h)
+        return arrays
 
     def data(self, seed: int = 1, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """One batch, or as many rows: `x` (rows, D) standard normal, `y` (rows,) int64 labels."""
         rng = np.random.default_rng(seed)
         rows = self.batch if rows is None else rows
-        x = rng.standard_normal((rows, self.sizes[0])).astype(self.dtype)
+        x = rng.standard_normal((rows, self.sizes[0]), np.dtype(self.dtype))
         return x, rng.integers(0, self.sizes[-1], rows)
 
 
