@@ -676,6 +676,20 @@ def test_kernels_command(
     assert "of 2 figures reached" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("hasty")
+def test_quick_calls_end_with_their_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("fastnn.cli.bench.QUICK_SECONDS", 0.0)
+    path = tmp_path / "a.json"
+    assert run_here("--kernels", "tanh", "--peers", "none", "--json", str(path)) == 0
+    assert len(json.loads(path.read_text())["results"]) == 1
+    assert "the time of --quick is over: 5 of 6 left out" in capsys.readouterr().err
+    # so every kernel comes at one size before any comes at the next
+    first = kernels.KERNELS_QUICK[: len(kernels.OPERANDS)]
+    assert {kernel.op for kernel in first} == set(kernels.OPERANDS)
+
+
 def test_breakdown_command_for_a_model_file(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

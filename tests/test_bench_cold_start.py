@@ -78,6 +78,77 @@ def test_who_fails_or_learns_nothing_is_left_out_and_said(monkeypatch: pytest.Mo
         cold_start.cold_start(["jax"], CPU, notes.append)
 
 
+def test_who_fails_in_a_later_round_is_left_out_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    flag = tmp_path / "flag"
+    once = (
+        f"import os\nassert not os.path.exists({str(flag)!r}), 'twice'\nopen({str(flag)!r}, 'w')\n"
+    )
+    good = STAGES.format(0.99)
+    programs(monkeypatch, fastnn=good, numpy=good, torch=once + good)
+    notes: list[str] = []
+    record = cold_start.cold_start(["fastnn", "torch", "numpy"], CPU, notes.append, rounds=3)
+    assert notes == ["torch: AssertionError: twice; going on without it"]
+    assert list(record["phases"]) == ["fastnn", "numpy"]
+    assert record["peers"]["numpy"]["speedup"]["pairs"] == 3
+    assert record["peers"]["torch"] == {"refused": "AssertionError: twice"}
+
+
+def test_no_round_begins_that_would_end_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs(monkeypatch, fastnn=STAGES.format(0.99) + "time.sleep(0.2)", numpy=STAGES.format(0.99))
+    record = cold_start.cold_start(["fastnn", "numpy"], CPU, print, fewest=1, seconds=0.0)
+    assert record["peers"]["numpy"]["speedup"]["pairs"] == 1
+
+
+def test_what_is_importable_but_listed_nowhere_has_no_sizes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pictures = pytest.importorskip("fastnn.bench.pictures")
+
+    def footprint_of(name: str) -> dict[str, Any]:
+        if name == "numpy":
+            raise metadata.PackageNotFoundError(name)
+        return {"wheel": 2e6, "installed": 4e6, "with_requirements": 6e7}
+
+    monkeypatch.setattr(cold_start, "footprint", footprint_of)
+    programs(monkeypatch, fastnn=STAGES.format(0.99), numpy=STAGES.format(0.98))
+    notes: list[str] = []
+    record = cold_start.cold_start(["fastnn", "numpy"], CPU, notes.append, rounds=3)
+    sizes = cold_start.footprints(["fastnn", "numpy"], CPU, notes.append, rounds=1)
+    assert (
+        list(sizes) == ["fastnn"] and len(notes) == 1 and "going on without its sizes" in notes[0]
+    )
+    text = "\n".join(cold_start.lines(record, sizes))
+    assert "bare `import fastnn`" in text and "98.0%" in text
+    machine = {"cpu": "a CPU", "python": "3.11", "date": "today"}
+    pictures.cold_start_bars(
+        {"machine": machine, "settings": {"threads": 1}, "versions": {}, "results": [record],
+         "figures": {"footprint": sizes}}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["--against", "reference", "--peers", "none"], 2, "reference has no program for a cold"),
+        (
+            ["--peers", "torch-compile"],
+            0,
+            "torch-compile has no program for a cold start; going on",
+        ),
+    ],
+)
+def test_command_says_who_has_no_program(
+    arguments: list[str], status: int, says: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    programs(monkeypatch, fastnn=STAGES.format(0.99))
+    monkeypatch.setattr(footprint, "compressed", lambda paths: 1e6)
+    assert cli.main(["bench", "--cold-start", "--quick", *arguments]) == status
+    assert says in capsys.readouterr().err
+
+
 def test_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -88,7 +159,7 @@ def test_command(
     assert cli.main(["bench", "--cold-start", "--peers", "numpy", "--quick", *out]) == 0
     assert (tmp_path / "cold-start.png").stat().st_size > 10_000
     text = capsys.readouterr().out
-    assert "98.0%" in text and "import holds" in text and "3 " in text
+    assert "98.0%" in text and "import holds" in text
 
 
 # -- sizes -------------------------------------------------------------------------------------

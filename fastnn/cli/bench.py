@@ -303,8 +303,17 @@ def _cold_start(run: _Run) -> None:
     from fastnn.bench import cold_start, footprint, report
 
     arguments = run.arguments
-    chosen = [arguments.against, *_peers(arguments)]
-    names = [name for name in dict.fromkeys(chosen) if name in cold_start.CONTENDERS]
+    if arguments.against not in cold_start.CONTENDERS:
+        raise ValueError(
+            f"{arguments.against} has no program for a cold start: leave out --against, or choose one "
+            f"of {', '.join(cold_start.CONTENDERS)}"
+        )
+    names = [arguments.against]
+    for name in _peers(arguments):
+        if name in cold_start.CONTENDERS:
+            names += [name] * (name not in names)
+        elif arguments.peers is not None:  # asked for by name
+            run.note(f"{name} has no program for a cold start; going on without it")
     run.settings["unpinned"] = cold_start.can_pin(run.cpus)
     run.versions = {name: footprint.versions(name) for name in names}
     print("\n".join(report.header(run.info, run.settings, run.versions, run.ceilings)), flush=True)
@@ -312,11 +321,14 @@ def _cold_start(run: _Run) -> None:
     record = cold_start.cold_start(
         names, run.cpus, run.note,
         rounds=cold_start.QUICK_ROUNDS if quick else cold_start.ROUNDS,
-        seconds=arguments.seconds or cold_start.SECONDS,
+        fewest=cold_start.QUICK_FEWEST if quick else cold_start.FEWEST,
+        seconds=arguments.seconds or (cold_start.QUICK_SECONDS if quick else cold_start.SECONDS),
     )  # fmt: skip
     run.results.append(record)
     timed = [name for name in names if name in record["phases"]]
-    run.figures["footprint"] = cold_start.footprints(timed, run.cpus, rounds=2 if quick else 3)
+    run.figures["footprint"] = cold_start.footprints(
+        timed, run.cpus, run.note, rounds=1 if quick else 3
+    )
     print("\n".join(cold_start.lines(record, run.figures["footprint"])), flush=True)
 
 
@@ -416,6 +428,9 @@ def _compare(
     if not calls:
         print(report.heading(team.ours.label))
     for i, task in enumerate(tasks):
+        if end is not None and calls and i and time.monotonic() > end:
+            team.note(f"the time of --quick is over: {len(tasks) - i} of {len(tasks)} left out")
+            break
         if end is not None and not calls:
             share = (end - time.monotonic()) / (len(tasks) - i)
             effort = replace(effort, limit=max(0.75 * share, 1.0))  # the rest: building, compiling
