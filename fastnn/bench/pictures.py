@@ -86,9 +86,11 @@ def conditions(document: Record) -> str:
         for name, found in document["versions"].items()
         if name != "jax-scan" and name != "torch-compile"
     )
+    pinned = ", not pinned" if document["settings"].get("unpinned") else ""
     up_to = "up to " * any(record.get("axis") == "threads" for record in document["results"])
     return (
-        f"{machine['cpu']}, {up_to}{threads} thread{'s' * (threads > 1)}, Python {machine['python']}, "
+        f"{machine['cpu']}, {up_to}{threads} thread{'s' * (threads > 1)}{pinned}, "
+        f"Python {machine['python']}, "
         f"{machine['date']}\n{versions}"
     )
 

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.bench.kernels import Kernel
+from fastnn.preprocessing.columns import did_you_mean
 
 ACTIVATIONS = ("relu", "tanh")
 DIGITS_ROWS = 1797  # of scikit-learn's digits
@@ -160,7 +161,8 @@ def parse(text: str, dtype: str = "float32") -> Workload:
     activation = (match[4] or "relu") if match else ""
     if match is None or activation not in ACTIVATIONS or "0" in match[2].split("-"):
         raise ValueError(
-            f"unknown workload {text!r}: expected one of {', '.join(WORKLOADS)}, or a network as "
+            f"unknown workload {text!r}{did_you_mean(text, WORKLOADS)}: expected one of "
+            f"{', '.join(WORKLOADS)}, or a network as "
             f"batch:sizes:activation, like 128:784-512-10:bn+relu (activations: "
             f"{', '.join(ACTIVATIONS)})"
         )

@@ -81,6 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch", type=whole(1), default=128, help="rows a step for --breakdown of a file (128)"
     )
     parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds")
+    parser.add_argument(
+        "--aims",
+        action="store_true",
+        help="after training steps also what fastnn's developers ask of each, beside what was found",
+    )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--gemm", action="store_true", help="measure matrix products")
     kind.add_argument(
@@ -118,7 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from fastnn.bench import regressions
-    from fastnn.bench.client import available_cpus
+    from fastnn.bench.client import available_cpus, unlimited
     from fastnn.bench.contenders import CONTENDERS
 
     for name in [arguments.against, *(arguments.peers or [])]:
@@ -133,6 +138,10 @@ def run(arguments: argparse.Namespace) -> int:
     tasks, effort = _tasks(arguments)
     cpus = _cores(arguments, available_cpus(), note)
     outputs = _outputs(arguments, note)  # what cannot be written shows now, not after ten minutes
+    if arguments.peers == []:
+        note("--peers names nobody: taken as none")
+    if _peers(arguments) and (said := unlimited()):
+        note(said)
     old = regressions.load(arguments.compare) if arguments.compare else None
     run = _Run(arguments, cpus, notes, note, outputs)
     with ExitStack() as stack:
@@ -290,7 +299,7 @@ def _growth(run: _Run) -> None:
         if not run.results:
             run.meet(team)
             names = [worker.name for worker in (team.ours, *team.peers)]
-            print(growth.heading(arguments.growth, names))
+            print(growth.heading(arguments.growth, names), flush=True)
         run.results.append(record)
         print(growth.row(record, names), flush=True)
     if not run.results:
@@ -338,9 +347,14 @@ def _cores(
     """As many as there are threads; the last ones: interrupts mostly go to the first."""
     pair = arguments.scaling or arguments.neighbour
     if arguments.growth == "threads":
+        if len(available) < 2:
+            note("this process may use one core: --growth threads has one point")
         return available
     if pair and len(available) < 2:
-        raise ValueError("--scaling and --neighbour need two cores, this process may use one")
+        raise ValueError(
+            "--scaling and --neighbour need two cores, this process may use one: allow it another "
+            "(taskset -c 0,1, or the cpuset of its container), or measure without them"
+        )
     threads = 2 if pair else arguments.threads
     if threads > len(available):
         note(f"{threads} threads asked for, {len(available)} core(s) to run on: using those")
@@ -426,7 +440,7 @@ def _compare(
         labels[threads.ONE] = threads.ONE
     calls = arguments.gemm or arguments.kernels
     if not calls:
-        print(report.heading(team.ours.label))
+        print(report.heading(team.ours.label), flush=True)
     for i, task in enumerate(tasks):
         if end is not None and calls and i and time.monotonic() > end:
             team.note(f"the time of --quick is over: {len(tasks) - i} of {len(tasks)} left out")
@@ -459,7 +473,8 @@ def _compare(
     else:
         isa = team.versions.get("fastnn", {}).get("isa", "")
         figures, lines = report.step_figures(results, isa), report.step_lines
-    print("\n".join(lines(figures)), flush=True)
+    if arguments.aims or lines is not report.step_lines:
+        print("\n".join(lines(figures)), flush=True)
     return figures
 
 
@@ -479,7 +494,7 @@ def _neighbour(
     from fastnn.bench import threads
     from fastnn.bench.client import WorkerFailed
 
-    print(threads.neighbour_heading())
+    print(threads.neighbour_heading(), flush=True)
     names = [arguments.against, *(name for name in arguments.peers or () if name != "none")]
     for task in tasks:
         for name in names:
