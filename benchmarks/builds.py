@@ -32,8 +32,10 @@ CALLS = {
 SETUP = """
 import sys; sys.path.insert(0, sys.argv[1])
 import json, os, timeit
-if hasattr(os, "sched_setaffinity"):
+try:
     os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
+except (AttributeError, OSError) as error:
+    print(f"not pinned to a core ({error}): the figures are less certain", file=sys.stderr)
 import numpy as np
 import fastnn
 import fastnn.functional as f
@@ -68,7 +70,12 @@ class Build:
         )
         assert self.process.stdin is not None and self.process.stdout is not None
         self.asks, self.answers = self.process.stdin, self.process.stdout
-        self.file, self.names = json.loads(self.answers.readline())
+        ready = self.answers.readline()
+        if not ready:
+            raise SystemExit(
+                f"{folder}: the process ended with status {self.process.wait()}, see above"
+            )
+        self.file, self.names = json.loads(ready)
 
     def times(self) -> dict[str, float]:
         """Nanoseconds of each call."""

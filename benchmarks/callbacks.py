@@ -1,4 +1,4 @@
-"""What callbacks cost: the medium network of PERFORMANCE.md with the doctor, a recorder or both, and without.
+"""What callbacks cost: `fastnn bench medium` with the doctor, a recorder or both, and without.
 
     python benchmarks/callbacks.py [--callback Recorder] [--rows 60000] [--epochs 5] [--pairs 3]
 

@@ -7,7 +7,7 @@ One thread, one process, outputs given; rounds are alternated and medians printe
 
 `arithmetic` is what the kernels themselves take: for products and for batch norm in training, whose work has
 parts that do not grow with the rows, one of 2000 runs within a single call (`fastnn._kernels.program`);
-for the rest a 32nd of what 256 more rows cost. `price` is the rest of the call, which issue 4 bounds by
+for the rest a 32nd of what 256 more rows cost. `price` is the rest of the call, which is to stay below
 1000 ns: Python's call, arguments and results, and 50 ns of this command's own lambda. `over NumPy` is the
 median of the paired differences to NumPy's call: at most 300 ns are asked where NumPy does the same in one
 ufunc.

@@ -34,6 +34,7 @@ from typing import Any
 import numpy as np
 
 from fastnn.bench.client import available_cpus, environment
+from fastnn.bench.cold_start import can_pin
 
 SECONDS, ROUNDS, PROCESSES = 0.015, 30, 5
 PAUSE = 0.05  # longer than the pool of any of these spins: that of OpenBLAS 2^26 cycles
@@ -116,7 +117,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment(threads),
-            preexec_fn=pin if hasattr(os, "sched_setaffinity") else None,
+            preexec_fn=pin if can_pin(cpus) is None else None,
             text=True,
             bufsize=1,
         )
@@ -176,6 +177,8 @@ def main(arguments: list[str] | None = None) -> None:
     options: Any = parser.parse_args(arguments)
     if unknown := set(options.libraries) - set(THEIRS):
         parser.error(f"unknown {', '.join(unknown)}: expected {', '.join(THEIRS)}")
+    if unpinned := can_pin(available_cpus()[: options.threads]):
+        print(f"{unpinned}: nothing is pinned, the figures are less certain")
     for library in options.libraries or THEIRS:
         if find_spec(library) is None:
             print(f"{library}: not installed", file=sys.stderr)

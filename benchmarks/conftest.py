@@ -12,7 +12,7 @@ the shapes, the contenders and the checks of `fastnn.bench`.
 
 from __future__ import annotations
 
-import one_thread  # noqa: F401
+import one_thread
 
 # isort: split
 from collections.abc import Callable
@@ -34,6 +34,10 @@ CHECKED_STEPS = 3
 # Of digits in a fit: as many steps as `fastnn.bench.worker` makes before it restores the parameters.
 FitSteps.epochs = STEPS_BETWEEN_RESTORES // WORKLOADS["digits-fit"].epoch_steps
 _created: dict[str, Any] = {}
+
+
+def pytest_report_header() -> str:
+    return one_thread.UNPINNED or "one thread each, pinned to one core"
 
 
 @pytest.fixture(params=CONTENDERS)

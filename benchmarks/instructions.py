@@ -190,7 +190,8 @@ def tools() -> dict[str, str]:
 
 
 def compare(stored: dict[str, Any], counts: dict[str, dict[str, int]]) -> list[str]:
-    """Print every count that is not that of the table; returns those that are too high."""
+    """Print every count that is not that of the table; returns those that are too high, new
+    or gone: a call that was not counted would pass unseen."""
     same = {what: stored[what] == now for what, now in tools().items()}
     if not all(same.values()):
         print(
@@ -198,6 +199,8 @@ def compare(stored: dict[str, Any], counts: dict[str, dict[str, int]]) -> list[s
         )
     slower = []
     for isa, found in counts.items():
+        for name in stored["counts"].get(isa, {}).keys() - found.keys():
+            slower.append(f"{isa:8}  {name:36}  is in the table, and was not counted")
         for name, now in found.items():
             before = stored["counts"].get(isa, {}).get(name)
             line = f"{isa:8}  {name:36}  {now:12,}"
@@ -236,7 +239,14 @@ def main() -> None:
             library,
             f"{folder}/requests.c",
         ]
-        subprocess.run(command, check=True)
+        try:
+            subprocess.run(command, check=True, capture_output=True, text=True)
+        except OSError as error:
+            sys.exit(f"a C compiler is needed, and {command[0]} cannot be run: {error.strerror}")
+        except subprocess.CalledProcessError as error:
+            sys.exit(
+                f"{command[0]} cannot compile what asks valgrind to count:\n{error.stderr[-2000:]}"
+            )
         counts = dict(zip(ISAS, pool.map(lambda isa: count(isa, library), ISAS), strict=True))
     if options.update:
         TABLE.write_text(json.dumps({**tools(), "counts": counts}, indent=1) + "\n")
@@ -244,7 +254,7 @@ def main() -> None:
         return
     slower = compare(json.loads(TABLE.read_text()), counts)
     if slower:
-        print("\n".join(["more instructions than before:", *slower]))
+        print("\n".join(["more instructions than before, or other calls:", *sorted(slower)]))
         sys.exit("if that is meant: python benchmarks/instructions.py --update")
     print(
         f"{sum(map(len, counts.values()))} counts, none more than {TOLERANCE:.0%} above the table"

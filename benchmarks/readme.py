@@ -68,13 +68,16 @@ def cold_start_table(document: dict[str, Any]) -> Iterator[str]:
     )
     yield f"| --- |{' ---: |' * 7}"
     for name, phases in record["phases"].items():
-        size = sizes[name]
+        size = sizes.get(name)
         cells = [
             duration(phases["trained"]),
             _ratio(record["peers"].get(name, {})),
             _megabytes(record["memory"][name]),
-            duration(max(size["import_seconds"], 1e-9)),
-            *(_megabytes(size[key]) for key in ("wheel", "installed", "with_requirements")),
+            cold_start.import_time(size["import_seconds"]) if size else "",
+            *(
+                _megabytes(size[key]) if size else ""
+                for key in ("wheel", "installed", "with_requirements")
+            ),
         ]
         yield f"| {name} | {' | '.join(cells)} |"
     yield ""
@@ -84,7 +87,8 @@ def cold_start_table(document: dict[str, Any]) -> Iterator[str]:
     yield (
         f"Median of {_pairs(record)} alternated runs with a warm file cache: "
         f"{record['data']}, hidden layers {units}, {cold_start.EPOCHS} epochs of {cold_start.BATCH} "
-        f"rows. `import alone` is beside a Python that imports nothing. {_machine(document)}"
+        f"rows. `import alone` is beside a Python that imports nothing; {cold_start.BARE}. "
+        f"{_machine(document)}"
     )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import csv
 import json
 import os
 import subprocess
 import sys
 import time
+import tracemalloc
+from contextlib import suppress
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +26,7 @@ from fastnn.bench import (
     kernels,
     oracle,
     pairs,
+    peak,
     report,
     roofline,
     threads,
@@ -37,12 +41,14 @@ from fastnn.bench.client import (
     _jax_has,
     available_cpus,
     environment,
+    unlimited,
 )
 from fastnn.bench.compare import LOSS_TOLERANCE, Team
 from fastnn.bench.contenders import CONTENDERS, REQUIRES
 from fastnn.bench.contenders.numpy_mlp import NumPy, NumPySteps
 from fastnn.bench.kernels import Kernel
 from fastnn.bench.workloads import Gemm, Workload
+from fastnn.cli import bench
 
 SMALL = {
     "relu": Workload("a", 6, (5, 7, 4, 3), dtype="float64"),
@@ -58,12 +64,25 @@ HASTY = pairs.Effort(round_seconds=0.001, min_pairs=3, max_pairs=3, budget=0.1)
 
 @pytest.mark.parametrize(
     ("name", "megaflops"),
-    # The floor column of PERFORMANCE.md times its 272 GF/s.
+    # Counted by hand: two flop for each weight and row, three times but for the first layer's input.
     [("tiny", 26.2), ("small", 26.2), ("medium", 411), ("wide", 4598), ("deep", 14530),
      ("deep-bn", 14530), ("digits", 1.43), ("digits-bn", 1.43)],
 )  # fmt: skip
 def test_the_floor_is_the_arithmetic_of_the_products(name: str, megaflops: float) -> None:
     assert workloads.parse(name).flops / 1e6 == pytest.approx(megaflops, rel=0.005)
+
+
+def test_the_set_up_needs_no_more_memory_than_what_it_gives() -> None:
+    """Else the peak of a process would show how its weights were drawn, and not its training."""
+    workload = Workload("mine", 2000, (500, 600, 10), batchnorm=True)
+    for make in (workload.parameters, lambda: dict(zip("xy", workload.data(), strict=True))):
+        make()  # what the first call imports
+        tracemalloc.start()
+        given = make()
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 1.1 * sum(array.nbytes for array in given.values())
+        assert {a.dtype.name for a in given.values()} <= {"float32", "int64"}
 
 
 def test_grid_has_at_least_300_shapes_skinny_ones_included() -> None:
@@ -588,13 +607,18 @@ def test_a_run_that_cannot_pin_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr("fastnn.cli.bench._cores", lambda *_: [4711])
+    pictures = pytest.importorskip("fastnn.bench.pictures")
     path = tmp_path / "a.json"
-    arguments = ["--gemm", "2x3x4", "dx", "--json", str(path)]
+    arguments = ["--gemm", "2x3x4", "dx", "--json", str(path), "--csv", str(tmp_path / "a.csv")]
     assert run_here(*arguments) == 0
     shown = capsys.readouterr()
     assert "NOT PINNED (cannot pin to cores [4711]" in shown.out
     assert "nothing is pinned, the figures are less certain" in shown.err
-    assert "4711" in json.loads(path.read_text())["settings"]["unpinned"]
+    document = json.loads(path.read_text())
+    assert "4711" in document["settings"]["unpinned"]
+    assert "1 thread, not pinned, Python" in pictures.conditions(document)
+    (row, *_) = csv.DictReader((tmp_path / "a.csv").read_text().splitlines())
+    assert row["pinned"] == "no"
 
 
 @pytest.mark.usefixtures("hasty")
@@ -616,9 +640,61 @@ def test_a_machine_that_tells_nothing_is_measured_all_the_same(
     assert "unknown, " in shown and "dx 2x3x4" in shown
 
 
-def test_single_core_is_told_what_needs_two(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("hasty")
+def test_a_comparison_that_fails_takes_no_figures_with_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def broken(*_: object) -> Any:
+        raise RuntimeError("broken by hand")
+
+    old, new = tmp_path / "old.json", tmp_path / "new.json"
+    run = ["--gemm", "2x3x4", "dx", "--peers", "none"]
+    assert run_here(*run, "--json", str(old)) == 0
+    monkeypatch.setattr("fastnn.bench.regressions.changes", broken)
+    with suppress(RuntimeError):
+        run_here(*run, "--json", str(new), "--compare", str(old))
+    assert json.loads(new.read_text())["results"]
+
+
+def test_single_core_is_told_what_needs_two(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setattr("fastnn.bench.client.available_cpus", lambda: [0])
     assert run_here("--scaling") == run_here("--neighbour") == 2
+    assert capsys.readouterr().err.count("allow it another (taskset -c 0,1") == 2
+    notes: list[str] = []
+    options = argparse.Namespace(growth="threads", scaling=False, neighbour=False)
+    assert bench._cores(options, [0], notes.append) == [0]
+    assert notes == ["this process may use one core: --growth threads has one point"]
+
+
+@pytest.mark.usefixtures("hasty")
+def test_aims_are_shown_to_those_who_ask(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_here("digits", "--peers", "", "--aims") == 0
+    shown = capsys.readouterr()
+    assert "found / asked" in shown.out and "taken as none" in shown.err
+    assert run_here("digits", "--peers", "none") == 0
+    assert "asked" not in capsys.readouterr().out
+
+
+def test_no_peer_follows_to_the_baseline(monkeypatch: pytest.MonkeyPatch) -> None:
+    best, *others = fastnn.available_isas()
+    monkeypatch.setenv("FASTNN_ISA", best)
+    assert unlimited() is None
+    for isa in others:
+        monkeypatch.setenv("FASTNN_ISA", isa)
+        assert (unlimited() is None) == (isa == "avx2")
+
+
+def test_a_copy_by_two_threads_is_of_the_same_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    alone, sizes = peak.copy_bandwidth, []
+
+    def part(size: int, seconds: float) -> float:
+        sizes.append(size)
+        return 1e9
+
+    monkeypatch.setattr(peak, "copy_bandwidth", part)
+    assert alone(1 << 20, 0.01, threads=2) == 2e9 and sizes == [1 << 19] * 2
 
 
 @pytest.mark.usefixtures("hasty")
@@ -643,6 +719,20 @@ def test_kernels_command(
     assert [record["name"] for record in content["results"]] == ["tanh 2x4", "tanh_backward 8x512"]
     assert len(content["figures"]["asked"]) == 2
     assert "of 2 figures reached" in capsys.readouterr().out
+
+
+@pytest.mark.usefixtures("hasty")
+def test_quick_calls_end_with_their_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr("fastnn.cli.bench.QUICK_SECONDS", 0.0)
+    path = tmp_path / "a.json"
+    assert run_here("--kernels", "tanh", "--peers", "none", "--json", str(path)) == 0
+    assert len(json.loads(path.read_text())["results"]) == 1
+    assert "the time of --quick is over: 5 of 6 left out" in capsys.readouterr().err
+    # so every kernel comes at one size before any comes at the next
+    first = kernels.KERNELS_QUICK[: len(kernels.OPERANDS)]
+    assert {kernel.op for kernel in first} == set(kernels.OPERANDS)
 
 
 def test_breakdown_command_for_a_model_file(
@@ -711,6 +801,20 @@ def load(path: Path) -> Any:
 
 
 @in_a_checkout
+def test_a_call_that_is_no_longer_counted_fails(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    instructions = load(BENCHMARKS / "instructions.py")
+    stored = {**instructions.tools(), "counts": {"avx2": {"relu": 1000, "gone": 5}}}
+    (found,) = instructions.compare(stored, {"avx2": {"relu": 1001}})
+    assert "gone" in found and "was not counted" in found
+    monkeypatch.setattr("shutil.which", {"valgrind": "valgrind", "cc": "/nowhere/cc"}.get)
+    monkeypatch.setattr(sys, "argv", ["instructions.py"])
+    with pytest.raises(SystemExit, match="a C compiler is needed, and /nowhere/cc cannot be run"):
+        instructions.main()
+
+
+@in_a_checkout
 def test_each_kernel_belongs_to_one_file_of_benchmarks() -> None:
     found: list[Kernel] = []
     for path in sorted(BENCHMARKS.glob("test_bench_*.py")):
@@ -750,6 +854,7 @@ def test_readme_tables_and_pictures_from_the_json_of_runs(
     ("arguments", "says"),
     [
         (["nothing"], "unknown workload 'nothing'"),
+        (["digit-bn"], "unknown workload 'digit-bn' (did you mean 'digits-bn'"),
         (["tiny", "--peers", "tensorflow"], "tensorflow"),
         (["tiny", "--scaling"], "leave out 'tiny'"),
         (["tiny", "--gemm"], "unknown product 'tiny'"),

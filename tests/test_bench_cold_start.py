@@ -46,6 +46,15 @@ def test_without_scikit_learn_there_are_rows_of_the_same_shape(
     assert set(y) == set(range(10))
 
 
+def test_an_affinity_that_cannot_be_read_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(pid: int) -> set[int]:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("os.sched_getaffinity", denied, raising=False)
+    monkeypatch.setattr("os.sched_setaffinity", denied, raising=False)
+    assert "cannot pin to cores [0]: Operation not permitted" in str(cold_start.can_pin([0]))
+
+
 def programs(monkeypatch: pytest.MonkeyPatch, **sources: str) -> None:
     monkeypatch.setattr(cold_start, "source", sources.get)
 
@@ -69,6 +78,77 @@ def test_who_fails_or_learns_nothing_is_left_out_and_said(monkeypatch: pytest.Mo
         cold_start.cold_start(["jax"], CPU, notes.append)
 
 
+def test_who_fails_in_a_later_round_is_left_out_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    flag = tmp_path / "flag"
+    once = (
+        f"import os\nassert not os.path.exists({str(flag)!r}), 'twice'\nopen({str(flag)!r}, 'w')\n"
+    )
+    good = STAGES.format(0.99)
+    programs(monkeypatch, fastnn=good, numpy=good, torch=once + good)
+    notes: list[str] = []
+    record = cold_start.cold_start(["fastnn", "torch", "numpy"], CPU, notes.append, rounds=3)
+    assert notes == ["torch: AssertionError: twice; going on without it"]
+    assert list(record["phases"]) == ["fastnn", "numpy"]
+    assert record["peers"]["numpy"]["speedup"]["pairs"] == 3
+    assert record["peers"]["torch"] == {"refused": "AssertionError: twice"}
+
+
+def test_no_round_begins_that_would_end_too_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    programs(monkeypatch, fastnn=STAGES.format(0.99) + "time.sleep(0.2)", numpy=STAGES.format(0.99))
+    record = cold_start.cold_start(["fastnn", "numpy"], CPU, print, fewest=1, seconds=0.0)
+    assert record["peers"]["numpy"]["speedup"]["pairs"] == 1
+
+
+def test_what_is_importable_but_listed_nowhere_has_no_sizes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pictures = pytest.importorskip("fastnn.bench.pictures")
+
+    def footprint_of(name: str) -> dict[str, Any]:
+        if name == "numpy":
+            raise metadata.PackageNotFoundError(name)
+        return {"wheel": 2e6, "installed": 4e6, "with_requirements": 6e7}
+
+    monkeypatch.setattr(cold_start, "footprint", footprint_of)
+    programs(monkeypatch, fastnn=STAGES.format(0.99), numpy=STAGES.format(0.98))
+    notes: list[str] = []
+    record = cold_start.cold_start(["fastnn", "numpy"], CPU, notes.append, rounds=3)
+    sizes = cold_start.footprints(["fastnn", "numpy"], CPU, notes.append, rounds=1)
+    assert (
+        list(sizes) == ["fastnn"] and len(notes) == 1 and "going on without its sizes" in notes[0]
+    )
+    text = "\n".join(cold_start.lines(record, sizes))
+    assert "bare `import fastnn`" in text and "98.0%" in text
+    machine = {"cpu": "a CPU", "python": "3.11", "date": "today"}
+    pictures.cold_start_bars(
+        {"machine": machine, "settings": {"threads": 1}, "versions": {}, "results": [record],
+         "figures": {"footprint": sizes}}
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (["--against", "reference", "--peers", "none"], 2, "reference has no program for a cold"),
+        (
+            ["--peers", "torch-compile"],
+            0,
+            "torch-compile has no program for a cold start; going on",
+        ),
+    ],
+)
+def test_command_says_who_has_no_program(
+    arguments: list[str], status: int, says: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    programs(monkeypatch, fastnn=STAGES.format(0.99))
+    monkeypatch.setattr(footprint, "compressed", lambda paths: 1e6)
+    assert cli.main(["bench", "--cold-start", "--quick", *arguments]) == status
+    assert says in capsys.readouterr().err
+
+
 def test_command(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
@@ -79,7 +159,7 @@ def test_command(
     assert cli.main(["bench", "--cold-start", "--peers", "numpy", "--quick", *out]) == 0
     assert (tmp_path / "cold-start.png").stat().st_size > 10_000
     text = capsys.readouterr().out
-    assert "98.0%" in text and "import holds" in text and "3 " in text
+    assert "98.0%" in text and "import holds" in text
 
 
 # -- sizes -------------------------------------------------------------------------------------
@@ -93,6 +173,33 @@ def test_footprint_counts_files_and_requirements() -> None:
     assert found["wheel"] < 0.6 * found["installed"]
     assert {"numpy", "safetensors", "tqdm"} <= set(found["requires"])
     assert not {"pytest", "matplotlib"} & set(found["requires"])  # of extras
+
+
+def test_an_installed_wheel_is_counted_as_the_peers_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its list of files: the OpenMP run-time beside the package, metadata and licences too."""
+    files = {
+        "fastnn/__init__.py": 10, "fastnn/report/page.html": 20, "fastnn/_kernels/gemm.so": 300,
+        "fastnn.libs/libgomp-1.so.1": 4000, "fastnn-0.1.dist-info/METADATA": 50_000,
+        "fastnn-0.1.dist-info/RECORD": 0, "fastnn/__pycache__/x.pyc": 1,
+    }  # fmt: skip
+    for name, size in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * size)
+    (tmp_path / "fastnn-0.1.dist-info/METADATA").write_text("Name: fastnn\nVersion: 0.1\n")
+    (tmp_path / "fastnn-0.1.dist-info/RECORD").write_text("".join(f"{n},,\n" for n in files))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(footprint, "PACKAGE", tmp_path / "fastnn")
+    counted = {str(path.relative_to(tmp_path)) for path in footprint._files("fastnn")}
+    assert counted == files.keys() - {"fastnn/__pycache__/x.pyc"}
+    # a checkout that runs beside that wheel is counted by itself, with the page of `train --report`
+    monkeypatch.undo()
+    root = Path(footprint.__file__).parents[1]
+    monkeypatch.syspath_prepend(str(tmp_path))
+    here = footprint._files("fastnn")
+    assert root / "report" / "page.html" in here
+    assert not any(path.is_relative_to(tmp_path) for path in here)
 
 
 def test_a_requirement_that_is_not_here_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:

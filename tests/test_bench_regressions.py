@@ -66,7 +66,24 @@ def test_other_conditions_are_said_and_tasks_of_one_run_listed() -> None:
     assert found["missing"] == ["b", "a"] and not found["tasks"]
 
 
-@pytest.mark.parametrize("content", ["[1]", "{}", "no json", '{"format": 1}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[1]",
+        "{}",
+        "no json",
+        '{"format": 1}',
+        '{"format": 1, "results": [{}], "versions": {}}',
+        '{"format": 1, "results": [], "versions": null}',
+        '{"format": 1, "results": null, "versions": {}}',
+        '{"format": 1, "results": [], "versions": {"fastnn": "0.1"}}',
+        '{"format": 1, "results": [], "versions": {}, "machine": []}',
+        '{"format": 1, "results": [{"name": "a", "peers": []}], "versions": {}}',
+        '{"format": 1, "results": [{"name": "a", "peak_fraction": {"median": 1}}], "versions": {}}',
+        '{"format": 1, "results": [{"name": "a", "peers": {"torch": {"speedup": {"median": 0, '
+        '"low": 0, "high": 0}}}}], "versions": {}}',
+    ],
+)
 def test_what_is_no_run_is_refused(tmp_path: Path, content: str) -> None:
     path = tmp_path / "old.json"
     path.write_text(content)

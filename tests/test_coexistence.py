@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
+from statistics import median
 
 import pytest
 from processes import printed
@@ -123,7 +124,11 @@ def test_threadpoolctl_lists_the_pool() -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("library", THEIRS)
 def test_a_step_takes_no_longer_beside_another_library(library: str, threads: int) -> None:
-    """By more than 5%, in neither order: that is, not in each of several pairs of processes."""
+    """By more than 5%, in neither order: the median of the pairs of processes, three to five of them.
+
+    Where the memory of a process lies is worth more than 5% now and then, hence the median; a pair takes
+    twenty seconds, hence no more of them than it takes.
+    """
     if find_spec(library) is None:
         pytest.skip(f"{library} is not installed")
     path = Path(__file__).parents[1] / "benchmarks/coexistence.py"
@@ -136,7 +141,9 @@ def test_a_step_takes_no_longer_beside_another_library(library: str, threads: in
     if len(coexistence.available_cpus()) < threads:
         pytest.skip("one core")
     ratios: dict[tuple[str, str], list[float]] = {}
-    for _ in range(3):
+    kinds = [(order, "ours") for order in ("imported first", "imported after")]
+    for pairs in range(1, 6):
         coexistence.measure(library, "medium", threads, ratios)
-    for order in ("imported first", "imported after"):
-        assert min(ratios[order, "ours"]) <= 1.05, ratios
+        if pairs >= 3 and all(median(ratios[kind]) <= 1.05 for kind in kinds):
+            return
+    pytest.fail(f"slower beside {library}: {ratios}")

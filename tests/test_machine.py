@@ -156,6 +156,7 @@ def quota(tmp_path, monkeypatch):
         ("max 100000", 8),
         ("1600000 100000", 8),
         ("nonsense", 8),
+        ("100000 0", 8),
         ("", 8),
     ],
 )
@@ -181,6 +182,22 @@ def test_quota_of_version_1(quota, us, cores):
 def test_no_quota_where_nothing_can_be_read(quota):
     assert quota(None, {}) == 8
     assert quota("0::/nowhere\n", {}) == 8
+
+
+@pytest.mark.parametrize("content", ["", "nonsense\n", "0:/box\n"])
+def test_no_quota_where_the_groups_are_not_as_linux_writes_them(quota, content):
+    assert quota(content, {"box/cpu.max": "100000 100000\n"}) == 8
+
+
+def test_an_affinity_that_cannot_be_read_leaves_the_cores_of_the_machine(monkeypatch):
+    def denied(pid):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(cpus.os, "sched_getaffinity", denied, raising=False)
+    monkeypatch.setattr(cpus.os, "cpu_count", lambda: 6)
+    assert cpus._affinity() == 6
+    monkeypatch.setattr(cpus.os, "cpu_count", lambda: None)
+    assert cpus.default_threads() >= 1
 
 
 def test_quota_limits_the_default(monkeypatch):

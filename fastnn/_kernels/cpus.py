@@ -25,10 +25,11 @@ def default_threads() -> int:
 
 
 def _affinity() -> int:
-    """Cores that the scheduler lets this process run on."""
-    if hasattr(os, "sched_getaffinity"):
+    """Cores that the scheduler lets this process run on; all of them where that cannot be read."""
+    try:
         return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    except (AttributeError, OSError):  # no such thing on this system, or denied in this container
+        return os.cpu_count() or 1
 
 
 def _quota(root: Path, membership: Path) -> int:
@@ -38,11 +39,11 @@ def _quota(root: Path, membership: Path) -> int:
     """
     tightest = float(os.cpu_count() or 1)
     try:
-        lines = membership.read_text().splitlines()
-    except OSError:
+        groups = [line.split(":", 2) for line in membership.read_text().splitlines()]
+        named = [(controllers, path) for _, controllers, path in groups]
+    except (OSError, ValueError):  # ValueError: not what Linux writes there
         return int(tightest)
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
+    for controllers, path in named:
         if controllers and "cpu" not in controllers.split(","):
             continue
         base = root / "cpu" if controllers else root
@@ -65,5 +66,5 @@ def _cores_of(folder: Path) -> float | None:
             quota = (folder / "cpu.cfs_quota_us").read_text().strip()
             period = (folder / "cpu.cfs_period_us").read_text().strip()
         return int(quota) / int(period) if quota != "max" and int(quota) > 0 else None
-    except (OSError, ValueError):
+    except (OSError, ValueError, ZeroDivisionError):
         return None

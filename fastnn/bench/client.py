@@ -17,6 +17,7 @@ from typing import IO, Any, Self
 
 import numpy as np
 
+import fastnn
 from fastnn.bench.workloads import Task, task_to_json
 
 
@@ -64,6 +65,14 @@ def environment(threads: int, isa: str | None = None) -> dict[str, str]:
         env["XLA_FLAGS"] = " ".join(flags).strip()
         env["NPY_DISABLE_CPU_FEATURES"] = " ".join(_numpy_features_beyond_avx2())
     return env
+
+
+def unlimited() -> str | None:
+    """What to tell the reader where FASTNN_ISA limits fastnn to what no peer can be limited to."""
+    isa = os.environ.get("FASTNN_ISA")
+    if not isa or isa == "avx2" or isa == fastnn.available_isas()[0]:
+        return None
+    return f"FASTNN_ISA={isa} limits fastnn alone: the peers have no setting for it"
 
 
 # The option of XLA that chooses what goes to YNNPACK; an empty list: nothing.

@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
+from importlib.metadata import PackageNotFoundError
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import median
@@ -30,8 +31,8 @@ from fastnn.bench.report import duration
 CONTENDERS = ("fastnn", "numpy", "sklearn", "torch", "jax")
 EPOCHS, BATCH, RATE, MOMENTUM, HIDDEN = 20, 32, 0.05, 0.9, (64, 64)
 ACCURACY = 0.93  # on the test rows; below it something else was trained
-ROUNDS, QUICK_ROUNDS = 9, 3
-SECONDS = 50.0  # after these no further round begins
+ROUNDS, FEWEST, SECONDS = 9, 3, 50.0
+QUICK_ROUNDS, QUICK_FEWEST, QUICK_SECONDS = 3, 1, 20.0  # PyTorch alone may take six in each
 TIMEOUT = 120.0
 AIM = 5.0  # times sooner than PyTorch and scikit-learn
 
@@ -127,12 +128,12 @@ def can_pin(cpus: list[int]) -> str | None:
     """Why processes cannot be kept on `cpus`, or None. Tried in a process of its own."""
     if not hasattr(os, "sched_setaffinity"):
         return f"{sys.platform} cannot pin a process to cores"
-    before = os.sched_getaffinity(0)
     try:
+        before = os.sched_getaffinity(0)
         os.sched_setaffinity(0, cpus)
         os.sched_setaffinity(0, before)
     except OSError as error:
-        return f"cannot pin to cores {cpus}: {error.strerror}"
+        return f"cannot pin to cores {cpus}: {error.strerror or error}"
     return None
 
 
@@ -142,6 +143,7 @@ def cold_start(
     note: Callable[[str], None],
     *,
     rounds: int = ROUNDS,
+    fewest: int = FEWEST,
     seconds: float = SECONDS,
 ) -> dict[str, Any]:
     """Let the contenders take turns, after one round that is not counted (it fills the file cache).
@@ -154,9 +156,9 @@ def cold_start(
         As many threads as cores.
     note : callable
         Is told who failed, and is then left out.
-    rounds : int
+    rounds, fewest : int
     seconds : float
-        No further round begins after them, but three there are.
+        No round begins that would end after them, judging by the one before, but `fewest` there are.
 
     Returns
     -------
@@ -173,6 +175,14 @@ def cold_start(
     runs: dict[str, list[dict[str, Any]]] = {}
     refused: dict[str, dict[str, str]] = {}
     ours = names[0]
+
+    def leave_out(name: str, error: WorkerFailed) -> None:
+        if name == ours:
+            raise WorkerFailed(f"{name}: {error}") from None
+        runs.pop(name, None)
+        refused[name] = {"refused": str(error)}
+        note(f"{name}: {error}; going on without it")
+
     with tempfile.TemporaryDirectory(prefix="fastnn-digits-") as path:
         folder = Path(path)
         data = write_digits(folder)
@@ -183,16 +193,17 @@ def cold_start(
                     raise WorkerFailed(f"right on {found['accuracy']:.1%} only: not timed")
                 runs[name] = []
             except WorkerFailed as error:
-                if name == ours:
-                    raise WorkerFailed(f"{name}: {error}") from None
-                refused[name] = {"refused": str(error)}
-                note(f"{name}: {error}; going on without it")
-        start = time.monotonic()
+                leave_out(name, error)
+        start = now = time.monotonic()
         for turn in range(rounds):
-            if turn >= 3 and time.monotonic() - start > seconds:
+            took, now = time.monotonic() - now, time.monotonic()
+            if turn >= fewest and now - start + took > seconds:
                 break
-            for name in runs if turn % 2 else reversed(list(runs)):
-                runs[name].append(run_program(source(name), folder, cpus))
+            for name in list(runs) if turn % 2 else reversed(list(runs)):
+                try:
+                    runs[name].append(run_program(source(name), folder, cpus))
+                except WorkerFailed as error:
+                    leave_out(name, error)
     trained = {name: [run["trained"] for run in each] for name, each in runs.items()}
     middle = {
         name: {key: median(run[key] for run in each) for key in ("imported", "trained", "exit")}
@@ -219,31 +230,58 @@ def cold_start(
     }
 
 
-def footprints(names: Sequence[str], cpus: list[int], rounds: int = 5) -> dict[str, Any]:
+def footprints(
+    names: Sequence[str], cpus: list[int], note: Callable[[str], None], rounds: int = 5
+) -> dict[str, Any]:
     """For each contender its sizes (`footprint`), and the time and memory of ``import`` alone.
 
     ``import_seconds`` is what the process takes longer than one that imports nothing, and
-    ``import_bytes`` what it holds more.
+    ``import_bytes`` what it holds more. Who cannot be imported or has no list of files is left out, and
+    `note` is told.
     """
-    programs = {"": "", **{name: f"import {name}" for name in names}}
-    found: dict[str, list[dict[str, Any]]] = {name: [] for name in programs}
+    sizes: dict[str, dict[str, Any]] = {}
+    for name in names:
+        try:
+            sizes[name] = footprint(name)
+        except PackageNotFoundError:
+            note(f"{name}: nothing lists what was installed; going on without its sizes")
+    found: dict[str, list[dict[str, Any]]] = {name: [] for name in ("", *sizes)}
     with tempfile.TemporaryDirectory() as path:
         for _ in range(rounds):
-            for name, program in programs.items():
-                stamp = f"{program}\nimport time\nimported = time.monotonic()"
-                found[name].append(run_program(stamp, Path(path), cpus))
+            for name in list(found):
+                program = f"import {name}\n" if name else ""
+                stamp = f"{program}import time\nimported = time.monotonic()"
+                try:
+                    found[name].append(run_program(stamp, Path(path), cpus))
+                except WorkerFailed as error:
+                    if not name:
+                        raise
+                    del found[name], sizes[name]
+                    note(f"{name}: {error}; going on without its sizes")
 
     def middle(name: str, key: str) -> float:
         return median(run[key] for run in found[name])
 
     return {
         name: {
-            **footprint(name),
+            **size,
             "import_seconds": middle(name, "imported") - middle("", "imported"),
             "import_bytes": middle(name, "memory") - middle("", "memory"),
         }
-        for name in names
+        for name, size in sizes.items()
     }
+
+
+def import_time(seconds: float) -> str:
+    """For people: what is within the noise of starting a process has no digits.
+
+    >>> import_time(0.0123), import_time(-2e-4)
+    ('12.3 ms', '< 1 ms')
+    """
+    return duration(seconds) if seconds >= 1e-3 else "< 1 ms"
+
+
+BARE = "of fastnn it is a bare `import fastnn`, which loads neither NumPy nor kernels before they are used"
 
 
 def lines(record: dict[str, Any], sizes: dict[str, Any]) -> Iterator[str]:
@@ -260,7 +298,9 @@ def lines(record: dict[str, Any], sizes: dict[str, Any]) -> Iterator[str]:
             name,
             *(duration(phases[stage]) for stage in ("imported", "trained", "exit")),
             f"{s['median']:.1f}×" if s else "",
-            f"{s['low']:.1f} to {s['high']:.1f}" if s else "",
+            f"{s['low']:.1f} to {s['high']:.1f}"
+            if s and s["pairs"] > 2
+            else "",  # of two it says nothing
             s["pairs"] if s else "",
             f"{record['memory'][name] / 1e6:.0f} MB",
             f"{record['accuracy'][name]:.1%}",
@@ -272,7 +312,8 @@ def lines(record: dict[str, Any], sizes: dict[str, Any]) -> Iterator[str]:
         yield row.format(
             name,
             *(f"{size[key] / 1e6:.1f} MB" for key in ("wheel", "installed", "with_requirements")),
-            duration(max(size["import_seconds"], 1e-9)),
+            import_time(size["import_seconds"]),
             f"{size['import_bytes'] / 1e6:.1f} MB",
         )
-    yield "wheel: its files deflated, large ones by samples; imports beside a Python that imports nothing"
+    yield "wheel: its files deflated, large ones by samples; imports beside a Python that imports nothing;"
+    yield BARE

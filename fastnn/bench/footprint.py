@@ -22,6 +22,9 @@ DISTRIBUTIONS = {
     "jax": ("jax", "jaxlib"),
     "sklearn": ("scikit-learn",),
 }
+PACKAGE = Path(__file__).resolve().parents[1]  # the fastnn that runs
+# What a wheel takes of it. The wheel then adds an OpenMP run-time, which a checkout has no copy of.
+KINDS = {".py", ".pyi", ".typed", ".so", ".pyd", ".html"}
 
 
 def footprint(name: str) -> dict[str, Any]:
@@ -101,13 +104,22 @@ def _requires(name: str) -> Iterable[str]:
 
 
 def _files(name: str) -> list[Path]:
-    """What a distribution installed, bytecode apart, which is made here."""
-    if name == "fastnn":
-        # An editable install lists no modules. What a wheel holds is known.
-        root = Path(__file__).resolve().parents[1]
-        kinds = {".py", ".pyi", ".typed", ".so", ".pyd"}
-        return [path for path in root.rglob("*") if path.suffix in kinds or path.name == "py.typed"]
-    paths = (Path(str(file.locate())) for file in metadata.files(name) or ())
+    """What a distribution installed, bytecode apart, which is made here.
+
+    fastnn may run from a checkout, with another one installed beside it or none: its list counts only
+    where it names the package that runs.
+    """
+    try:
+        listed = metadata.files(name) or ()
+    except metadata.PackageNotFoundError:
+        if name != "fastnn":
+            raise
+        listed = ()
+    paths = [Path(str(file.locate())) for file in listed]
+    if name == "fastnn" and PACKAGE / "__init__.py" not in {path.resolve() for path in paths}:
+        paths = [
+            path for path in PACKAGE.rglob("*") if path.suffix in KINDS or path.name == "py.typed"
+        ]
     return [path for path in paths if path.suffix != ".pyc" and path.is_file()]
 
 

@@ -79,7 +79,8 @@ class Outputs:
         if self.json:
             report.write_json(self.json, document)
         if self.csv:
-            report.write_csv(self.csv, document["results"])
+            pinned = not document["settings"].get("unpinned")
+            report.write_csv(self.csv, document["results"], pinned)
         if picture and self.png and self.draw is not None:
             from fastnn.plots.canvas import save
 

@@ -86,9 +86,11 @@ def conditions(document: Record) -> str:
         for name, found in document["versions"].items()
         if name != "jax-scan" and name != "torch-compile"
     )
+    pinned = ", not pinned" if document["settings"].get("unpinned") else ""
     up_to = "up to " * any(record.get("axis") == "threads" for record in document["results"])
     return (
-        f"{machine['cpu']}, {up_to}{threads} thread{'s' * (threads > 1)}, Python {machine['python']}, "
+        f"{machine['cpu']}, {up_to}{threads} thread{'s' * (threads > 1)}{pinned}, "
+        f"Python {machine['python']}, "
         f"{machine['date']}\n{versions}"
     )
 
@@ -372,15 +374,15 @@ def cold_start_bars(document: Record) -> Figure:
     held = np.array([record["memory"][name] / 1e6 for name in names])
     memory.barh(places, held, 0.62, color=colours, linewidth=0)
     style(size, "On the disk", "MB with requirements, logarithmic")
-    sizes = np.array(
-        [document["figures"]["footprint"][n]["with_requirements"] / 1e6 for n in names]
-    )
+    found = document["figures"]["footprint"]  # of who is not installed properly there is none
+    sizes = np.array([found.get(n, {}).get("with_requirements", np.nan) / 1e6 for n in names])
     size.set_xscale("log")
     size.barh(places, sizes, 0.62, color=colours, linewidth=0)
-    size.set_xlim(min(10.0, sizes.min() / 2), sizes.max() * 6)
+    size.set_xlim(min(10.0, np.nanmin(sizes) / 2), np.nanmax(sizes) * 6)
     for axes, values in ((memory, held), (size, sizes)):
         for place, value in zip(places, values, strict=True):
-            _beside(axes, value, place, f"{value:,.0f}")
+            if np.isfinite(value):
+                _beside(axes, value, place, f"{value:,.0f}")
     time.set_xlim(0, trained.max() * 1.25)
     memory.set_xlim(0, held.max() * 1.25)
     labels = {**LABELS, "jax": "JAX"}  # it compiles a scan here

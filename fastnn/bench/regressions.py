@@ -37,11 +37,40 @@ def load(path: str | os.PathLike[str]) -> dict[str, Any]:
             document = json.load(file)
         except ValueError:
             document = None
-    if not isinstance(document, dict) or not {"format", "results", "versions"} <= document.keys():
+    if not _is_run(document):
         raise ValueError(
             f"{path} is not what fastnn bench --json writes; --compare needs such a file"
         )
     return document
+
+
+def _is_run(document: Any) -> bool:
+    """Whether everything that `changes` reads is there, and of the kind that `document` writes."""
+
+    def all_dicts(values: Any) -> bool:
+        return isinstance(values, dict) and all(isinstance(v, dict) for v in values.values())
+
+    def figure(value: Any) -> bool:
+        if not value:  # None: it could not be measured
+            return True
+        keys = ("median", "low", "high")
+        return isinstance(value, dict) and all(
+            isinstance(value.get(key), (int, float)) and value[key] > 0 for key in keys
+        )
+
+    def record(value: Any) -> bool:
+        if not isinstance(value, dict) or not isinstance(value.get("name"), str):
+            return False
+        return all_dicts(value.get("peers", {})) and all(map(figure, _figures(value).values()))
+
+    return (
+        isinstance(document, dict)
+        and "format" in document
+        and all_dicts(document.get("versions"))
+        and all(isinstance(document.get(part, {}), dict) for part, _ in CONDITIONS)
+        and isinstance(document.get("results"), list)
+        and all(map(record, document["results"]))
+    )
 
 
 def changes(old: Record, new: Record) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def header(info: Record, settings: Record, versions: Record, ceilings: Record) -
         yield f"FMA peak{f' of {isa}' * bool(isa)}, GF/s on these cores: {', '.join(peaks)}"
     places = [f"{place} {value / 1e9:.1f}" for place, value in ceilings["bandwidth"].items()]
     if places:
-        yield f"copy, GB/s read + written on one core: {', '.join(places)}"
+        yield f"copy, GB/s read + written on these cores: {', '.join(places)}"
 
 
 ROW = "{:<24} {:<15} {:>9} {:>9} {:>17} {:>6}"
@@ -436,9 +436,9 @@ def table(results: Iterable[Record]) -> Iterator[dict[str, Any]]:
             }
 
 
-def write_csv(path: str | os.PathLike[str], results: Iterable[Record]) -> None:
-    """Write `table` as CSV."""
+def write_csv(path: str | os.PathLike[str], results: Iterable[Record], pinned: bool = True) -> None:
+    """Write `table` as CSV, with a last column that says whether processes were kept on their cores."""
     with replacing(path, "w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, (*COLUMNS, "pinned"))
         writer.writeheader()
-        writer.writerows(table(results))
+        writer.writerows(row | {"pinned": "yes" if pinned else "no"} for row in table(results))

@@ -11,7 +11,7 @@ stdout for each line of JSON on stdin, and sleeps in between:
                                        round in which the process was on a core; ``"warm": false``
                                        leaves out the untimed step before a single one
 ``{"do": "peak", "dtype": …}``         ``{"flops": …}`` of all threads together
-``{"do": "copy", "size": bytes}``      ``{"bandwidth": …}`` of one core
+``{"do": "copy", "size": bytes}``      ``{"bandwidth": …}`` of all threads together
 ``{"do": "cpu"}``                      ``{"seconds": …}`` of processor time so far
 ``{"do": "memory", "reset": true}``    ``{"peak": …}`` bytes of memory held at most since the last reset
 ``{"do": "spin", "on": true}``         ``{}``; be a busy neighbour until ``"on": false``
@@ -207,12 +207,12 @@ class Worker:
     def do_copy(self, size: int, seconds: float = 0.02) -> dict[str, Any]:
         from fastnn.bench.peak import copy_bandwidth
 
-        return {"bandwidth": copy_bandwidth(size, seconds)}
+        return {"bandwidth": copy_bandwidth(size, seconds, self.threads)}
 
     def do_bandwidth(self, seconds: float = 0.05) -> dict[str, Any]:
         from fastnn.bench.peak import bandwidths
 
-        return {"bandwidths": bandwidths(seconds)}
+        return {"bandwidths": bandwidths(seconds, self.threads)}
 
     def do_breakdown(self, task: dict[str, Any]) -> dict[str, Any]:
         from fastnn.bench.breakdown import breakdown

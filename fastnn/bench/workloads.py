@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.bench.kernels import Kernel
+from fastnn.preprocessing.columns import did_you_mean
 
 ACTIVATIONS = ("relu", "tanh")
 DIGITS_ROWS = 1797  # of scikit-learn's digits
@@ -64,24 +65,31 @@ class Workload:
         """Initial parameters, the same in every process: ``w0, b0, gamma0, beta0, w1, …``.
 
         Variance 2/D before ReLU and 1/D otherwise. gamma and beta start away from 1 and 0, so that
-        a contender that forgot them would not compute the same loss.
+        a contender that forgot them would not compute the same loss. Drawn in the dtype and scaled in
+        place: a copy in float64 would be the most memory that a process ever holds.
         """
         rng = np.random.default_rng(seed)
+
+        def normal(scale: float, *shape: int) -> np.ndarray:
+            drawn = rng.standard_normal(shape, np.dtype(self.dtype))
+            drawn *= scale
+            return drawn
+
         gain = 2.0 if self.activation == "relu" else 1.0
         arrays: dict[str, np.ndarray] = {}
         for i, (d, h) in enumerate(pairwise(self.sizes)):
-            arrays[f"w{i}"] = rng.standard_normal((d, h)) * np.sqrt(gain / d)
-            arrays[f"b{i}"] = rng.standard_normal(h) * 0.01
+            arrays[f"w{i}"] = normal((gain / d) ** 0.5, d, h)
+            arrays[f"b{i}"] = normal(0.01, h)
             if self.batchnorm and i < len(self.sizes) - 2:
-                arrays[f"gamma{i}"] = rng.uniform(0.8, 1.2, h)
-                arrays[f"beta{i}"] = rng.standard_normal(h) * 0.1
-        return {name: a.astype(self.dtype) for name, a in arrays.items()}
+                arrays[f"gamma{i}"] = rng.uniform(0.8, 1.2, h).astype(self.dtype)
+                arrays[f"beta{i}"] = normal(0.1, h)
+        return arrays
 
     def data(self, seed: int = 1, rows: int | None = None) -> tuple[np.ndarray, np.ndarray]:
         """One batch, or as many rows: `x` (rows, D) standard normal, `y` (rows,) int64 labels."""
         rng = np.random.default_rng(seed)
         rows = self.batch if rows is None else rows
-        x = rng.standard_normal((rows, self.sizes[0])).astype(self.dtype)
+        x = rng.standard_normal((rows, self.sizes[0]), np.dtype(self.dtype))
         return x, rng.integers(0, self.sizes[-1], rows)
 
 
@@ -153,7 +161,8 @@ def parse(text: str, dtype: str = "float32") -> Workload:
     activation = (match[4] or "relu") if match else ""
     if match is None or activation not in ACTIVATIONS or "0" in match[2].split("-"):
         raise ValueError(
-            f"unknown workload {text!r}: expected one of {', '.join(WORKLOADS)}, or a network as "
+            f"unknown workload {text!r}{did_you_mean(text, WORKLOADS)}: expected one of "
+            f"{', '.join(WORKLOADS)}, or a network as "
             f"batch:sizes:activation, like 128:784-512-10:bn+relu (activations: "
             f"{', '.join(ACTIVATIONS)})"
         )

@@ -81,6 +81,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch", type=whole(1), default=128, help="rows a step for --breakdown of a file (128)"
     )
     parser.add_argument("--quick", action="store_true", help="fewer, shorter rounds")
+    parser.add_argument(
+        "--aims",
+        action="store_true",
+        help="after training steps also what fastnn's developers ask of each, beside what was found",
+    )
     kind = parser.add_mutually_exclusive_group()
     kind.add_argument("--gemm", action="store_true", help="measure matrix products")
     kind.add_argument(
@@ -118,7 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from fastnn.bench import regressions
-    from fastnn.bench.client import available_cpus
+    from fastnn.bench.client import available_cpus, unlimited
     from fastnn.bench.contenders import CONTENDERS
 
     for name in [arguments.against, *(arguments.peers or [])]:
@@ -133,6 +138,10 @@ def run(arguments: argparse.Namespace) -> int:
     tasks, effort = _tasks(arguments)
     cpus = _cores(arguments, available_cpus(), note)
     outputs = _outputs(arguments, note)  # what cannot be written shows now, not after ten minutes
+    if arguments.peers == []:
+        note("--peers names nobody: taken as none")
+    if _peers(arguments) and (said := unlimited()):
+        note(said)
     old = regressions.load(arguments.compare) if arguments.compare else None
     run = _Run(arguments, cpus, notes, note, outputs)
     with ExitStack() as stack:
@@ -150,6 +159,7 @@ def run(arguments: argparse.Namespace) -> int:
                 outputs.write(run.document(), picture=False)
             raise
     if old is not None:
+        outputs.write(run.document(), picture=False)  # kept, whatever the comparison meets
         run.figures["compared"] = regressions.changes(old, run.document())
         print("\n".join(regressions.lines(run.figures["compared"], arguments.compare)))
     outputs.write(run.document())
@@ -289,7 +299,7 @@ def _growth(run: _Run) -> None:
         if not run.results:
             run.meet(team)
             names = [worker.name for worker in (team.ours, *team.peers)]
-            print(growth.heading(arguments.growth, names))
+            print(growth.heading(arguments.growth, names), flush=True)
         run.results.append(record)
         print(growth.row(record, names), flush=True)
     if not run.results:
@@ -302,8 +312,17 @@ def _cold_start(run: _Run) -> None:
     from fastnn.bench import cold_start, footprint, report
 
     arguments = run.arguments
-    chosen = [arguments.against, *_peers(arguments)]
-    names = [name for name in dict.fromkeys(chosen) if name in cold_start.CONTENDERS]
+    if arguments.against not in cold_start.CONTENDERS:
+        raise ValueError(
+            f"{arguments.against} has no program for a cold start: leave out --against, or choose one "
+            f"of {', '.join(cold_start.CONTENDERS)}"
+        )
+    names = [arguments.against]
+    for name in _peers(arguments):
+        if name in cold_start.CONTENDERS:
+            names += [name] * (name not in names)
+        elif arguments.peers is not None:  # asked for by name
+            run.note(f"{name} has no program for a cold start; going on without it")
     run.settings["unpinned"] = cold_start.can_pin(run.cpus)
     run.versions = {name: footprint.versions(name) for name in names}
     print("\n".join(report.header(run.info, run.settings, run.versions, run.ceilings)), flush=True)
@@ -311,11 +330,14 @@ def _cold_start(run: _Run) -> None:
     record = cold_start.cold_start(
         names, run.cpus, run.note,
         rounds=cold_start.QUICK_ROUNDS if quick else cold_start.ROUNDS,
-        seconds=arguments.seconds or cold_start.SECONDS,
+        fewest=cold_start.QUICK_FEWEST if quick else cold_start.FEWEST,
+        seconds=arguments.seconds or (cold_start.QUICK_SECONDS if quick else cold_start.SECONDS),
     )  # fmt: skip
     run.results.append(record)
     timed = [name for name in names if name in record["phases"]]
-    run.figures["footprint"] = cold_start.footprints(timed, run.cpus, rounds=2 if quick else 3)
+    run.figures["footprint"] = cold_start.footprints(
+        timed, run.cpus, run.note, rounds=1 if quick else 3
+    )
     print("\n".join(cold_start.lines(record, run.figures["footprint"])), flush=True)
 
 
@@ -325,9 +347,14 @@ def _cores(
     """As many as there are threads; the last ones: interrupts mostly go to the first."""
     pair = arguments.scaling or arguments.neighbour
     if arguments.growth == "threads":
+        if len(available) < 2:
+            note("this process may use one core: --growth threads has one point")
         return available
     if pair and len(available) < 2:
-        raise ValueError("--scaling and --neighbour need two cores, this process may use one")
+        raise ValueError(
+            "--scaling and --neighbour need two cores, this process may use one: allow it another "
+            "(taskset -c 0,1, or the cpuset of its container), or measure without them"
+        )
     threads = 2 if pair else arguments.threads
     if threads > len(available):
         note(f"{threads} threads asked for, {len(available)} core(s) to run on: using those")
@@ -413,8 +440,11 @@ def _compare(
         labels[threads.ONE] = threads.ONE
     calls = arguments.gemm or arguments.kernels
     if not calls:
-        print(report.heading(team.ours.label))
+        print(report.heading(team.ours.label), flush=True)
     for i, task in enumerate(tasks):
+        if end is not None and calls and i and time.monotonic() > end:
+            team.note(f"the time of --quick is over: {len(tasks) - i} of {len(tasks)} left out")
+            break
         if end is not None and not calls:
             share = (end - time.monotonic()) / (len(tasks) - i)
             effort = replace(effort, limit=max(0.75 * share, 1.0))  # the rest: building, compiling
@@ -443,7 +473,8 @@ def _compare(
     else:
         isa = team.versions.get("fastnn", {}).get("isa", "")
         figures, lines = report.step_figures(results, isa), report.step_lines
-    print("\n".join(lines(figures)), flush=True)
+    if arguments.aims or lines is not report.step_lines:
+        print("\n".join(lines(figures)), flush=True)
     return figures
 
 
@@ -463,7 +494,7 @@ def _neighbour(
     from fastnn.bench import threads
     from fastnn.bench.client import WorkerFailed
 
-    print(threads.neighbour_heading())
+    print(threads.neighbour_heading(), flush=True)
     names = [arguments.against, *(name for name in arguments.peers or () if name != "none")]
     for task in tasks:
         for name in names:

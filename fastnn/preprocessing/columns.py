@@ -57,14 +57,18 @@ def pick(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
         raise ValueError(unknown("column", name, columns)) from None
 
 
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The known names that are close to this one, in brackets; empty where there are none."""
+    folded = {each.casefold(): each for each in known}
+    close = [folded[each] for each in difflib.get_close_matches(name.casefold(), folded)]
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
+
+
 def unknown(what: str, name: str, known: Iterable[str], limit: int = 12) -> str:
     """The text of an error about a name that is not among the known ones."""
     known = list(known)
-    folded = {each.casefold(): each for each in known}
-    close = [folded[each] for each in difflib.get_close_matches(name.casefold(), folded)]
-    guess = f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
     shown = ", ".join(known[:limit]) + (f" and {len(known) - limit} more" * (len(known) > limit))
-    return f"no {what} {name!r}{guess}; there are: {shown}"
+    return f"no {what} {name!r}{did_you_mean(name, known)}; there are: {shown}"
 
 
 def is_numeric(values: np.ndarray, name: str) -> bool:
