@@ -314,7 +314,7 @@ def wheel_without_openmp(tmp_path_factory):
 @pytest.mark.slow
 def test_wheel_is_small_and_holds_no_sources(wheel_without_openmp):
     run_time = (
-        130_000  # of OpenMP, which the published wheel holds too (.ci/wheel); compressed by zopfli
+        150_000  # of OpenMP, which the published wheel holds too (.ci/wheel); compressed by zopfli
     )
     assert 0.96 * (wheel_without_openmp.stat().st_size + run_time) <= 2_000_000
     with zipfile.ZipFile(wheel_without_openmp) as wheel:

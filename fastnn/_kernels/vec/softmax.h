@@ -72,8 +72,9 @@ INLINE void FN(row_affine)(real *y, const real *x, real a, real b, ptrdiff_t col
 #undef FEW
 #define FEW (VL >= 8 ? 2 * VL : VL == 4 ? 3 * VL : VL) /* columns at most; of more, little is lost along the row */
 
-/* Columns t (cols, VL) of n <= VL rows of x; the other lanes get zeros.  Returns the highest of each row. */
-INLINE vec FN(rows_to_lanes)(real *t, const real *x, ptrdiff_t ldx, int n, ptrdiff_t cols) {
+/* Columns t (cols, VL) of n <= VL rows of x; the other lanes get zeros.  Returns the highest of each row.
+ * noinline: one copy of the many shuffles serves all. */
+static __attribute__((noinline)) vec FN(rows_to_lanes)(real *t, const real *x, ptrdiff_t ldx, int n, ptrdiff_t cols) {
     vec highest = v_set1(-(real)__builtin_inf());
     for (ptrdiff_t j = 0; j < cols; j += VL) {
         const int width = cols - j < VL ? (int)(cols - j) : VL;
@@ -94,7 +95,7 @@ INLINE vec FN(rows_to_lanes)(real *t, const real *x, ptrdiff_t ldx, int n, ptrdi
 }
 
 /* And back: y gets the columns of t. */
-INLINE void FN(lanes_to_rows)(real *y, ptrdiff_t ldy, const real *t, int n, ptrdiff_t cols) {
+static __attribute__((noinline)) void FN(lanes_to_rows)(real *y, ptrdiff_t ldy, const real *t, int n, ptrdiff_t cols) {
     for (ptrdiff_t j = 0; j < cols; j += VL) {
         const int width = cols - j < VL ? (int)(cols - j) : VL;
         vec r[VL];
