@@ -147,7 +147,9 @@ class BuildExt(build_ext):
         extra = os.environ.get("FASTNN_CFLAGS", "").split()
         objects = self._vector_objects(extra)
         # setuptools compares times of files, which do not tell of other flags or older objects.
-        self.force = self._changed("flags", [*compiling, *linking, *extra, ABI, *SMALL]) or self.force
+        self.force = (
+            self._changed("flags", [*compiling, *linking, *extra, ABI, *SMALL]) or self.force
+        )
         if self._changed("objects", objects):
             for path in objects:
                 os.utime(path)
