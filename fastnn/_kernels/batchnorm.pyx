@@ -42,6 +42,7 @@ ctypedef struct Norm:
     Py_ssize_t real, rows, cols, inner
     bint training
     bint needs_input      # the activation is differentiated from its input, computed again
+    bint finds_shift      # what it is computed with is not known beforehand
     int activation
     double params[2]
     double momentum, eps
@@ -489,7 +490,10 @@ cdef inline void scale_from_rstd(const Norm *b, Py_ssize_t j, Py_ssize_t cols) n
 cdef void backward_channels(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Norm *b = <const Norm *>op.args
     cdef Py_ssize_t j = block * b.col_block, cols = min(b.col_block, b.cols - block * b.col_block)
-    if b.needs_input:
+    if b.finds_shift:
+        statistics(b, 0, j, cols)
+        shift_from_mean(b, j, cols)
+    elif b.needs_input:
         scale_from_rstd(b, j, cols)
     backward_sum(b, 0, j, cols)
     backward_coefficients(b, j, cols)
@@ -616,8 +620,12 @@ cdef int run_backward(Norm *b) except -1:
     borrow(&scratch, plan_backward(b))
     try:
         place(b, scratch.memory)
-        if b.needs_input or b.saved == NULL:
+        if not b.training:  # the mean is what it was
+            b.shift = <char *>b.beta
+        elif b.saved == NULL or b.needs_input and b.row_blocks > 1:
             find_shift(b)
+        else:
+            b.finds_shift = b.needs_input
         if b.saved == NULL:
             y = allocate(b.rows * b.cols * b.inner * b.real + 1)
             make_output(b, y)
@@ -633,9 +641,7 @@ cdef int run_backward(Norm *b) except -1:
 cdef int find_shift(Norm *b) except -1:
     """What z is made with again, as it was in forward, which knew the exact mean."""
     cdef fnn_op ops[2]
-    if not b.training:  # the mean is what it was
-        b.shift = <char *>b.beta
-    elif b.cols:
+    if b.cols:
         ops[0].block, ops[0].blocks, ops[0].args = forward_statistics, b.row_blocks * b.col_blocks, b
         ops[1].block, ops[1].blocks, ops[1].args = backward_shift, 1, b
         run_now(ops, 2, threads_for(FLOPS * b.rows * b.cols * b.inner / 4), NULL, 0)
@@ -644,10 +650,15 @@ cdef int find_shift(Norm *b) except -1:
 
 cdef void backward_shift(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Norm *b = <const Norm *>op.args
-    cdef Py_ssize_t q
     merge_moments(b.sums, b.rows * b.inner, b.row_block * b.inner, b.cols)
-    scale_from_rstd(b, 0, b.cols)
-    for q in range(b.cols):
+    shift_from_mean(b, 0, b.cols)
+
+
+cdef inline void shift_from_mean(const Norm *b, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
+    """scale and shift of some channels, whose exact mean stands in the sums."""
+    cdef Py_ssize_t q
+    scale_from_rstd(b, j, cols)
+    for q in range(j, j + cols):
         if b.real == 4:
             (<float *>b.shift)[q] = <float>((<const float *>b.beta)[q] - (b.sums[q] - (<const float *>b.mean)[q])
                                             * (<const float *>b.scale)[q])
