@@ -127,7 +127,7 @@ class NormStage(Stage):
         self, layer: BatchNorm, activation: Parsed, width: int, dtype: np.dtype[Any]
     ) -> None:
         super().__init__(layer, activation, width)
-        self.mean, self.rstd = (aligned_zeros(width, dtype) for _ in range(2))
+        self.mean, self.rstd, self.shift = (aligned_zeros(width, dtype) for _ in range(3))
 
     def fuse(self, p: program.Program, x: np.ndarray) -> None:
         layer = self.layer
@@ -155,7 +155,7 @@ class NormStage(Stage):
             batchnorm.add_forward(
                 p, name, whole(x), layer.parameters["gamma"], layer.parameters["beta"],
                 layer.buffers["running_mean"], layer.buffers["running_var"], layer.momentum, layer.eps,
-                self.activation, y, self.mean, self.rstd,
+                self.activation, y, self.mean, self.rstd, self.shift,
             )  # fmt: skip
         return y
 
@@ -172,7 +172,7 @@ class NormStage(Stage):
         from_output = self.activation[0] is not None and self.activation[0] not in NEEDS_INPUT
         batchnorm.add_backward(
             p, name, whole(dy), whole(x), layer.parameters["gamma"], self.mean, self.rstd,
-            layer.parameters["beta"], y if from_output else None, self.activation,
+            self.shift, y if from_output else None, self.activation,
             whole(dy) if dx is None else dx, layer.gradients["gamma"], layer.gradients["beta"],
         )  # fmt: skip
         if dx is not None:

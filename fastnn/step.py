@@ -19,7 +19,7 @@ widths d_0 (input) to d_L (outputs of the stages), each rounded up to an odd num
                          packed operands: all products use the same memory, one after the other (D
                          inputs and H units rounded up to a tile, at most 4 vectors)
     sums                 partial sums of losses, norms and batch norms: for each batch norm of C channels
-                         at most 4 C doubles for every 32 rows and 32 C doubles more
+                         at most 5 C doubles for every 32 rows and 32 C doubles more
     workspace            per thread, of bounded size: chunks of matrices that stay in its cache, 2 MiB at most
 
 `fit` keeps beside that a copy of parameters, running statistics and optimizer state to go back to (P + R +
@@ -270,7 +270,12 @@ class CompiledStep:
         number of threads so far.
         """
         flat, p = self.model.flat, self.program
-        norms = [a for s in self.stages if isinstance(s, NormStage) for a in (s.mean, s.rstd)]
+        norms = [
+            array
+            for stage in self.stages
+            if isinstance(stage, NormStage)
+            for array in (stage.mean, stage.rstd, stage.shift)
+        ]
         which = [stage.which for stage in self.stages if isinstance(stage, MaxoutStage)]
         weights = [] if self.weights is None else [self.weights]
         return {

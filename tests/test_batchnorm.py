@@ -35,6 +35,7 @@ def exact(x: np.ndarray, axis: int) -> tuple[np.ndarray, np.ndarray]:
     """Mean and biased variance of each channel in extended precision."""
     wide = np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1).astype(np.longdouble)
     mean = wide.mean(axis=1)
+    mean += (wide - mean[:, None]).mean(axis=1)  # what even this type rounds off matters in float64
     return mean, np.square(wide - mean[:, None]).mean(axis=1)
 
 
@@ -70,12 +71,64 @@ def assert_accurate(x: np.ndarray, axis: int, what: str) -> None:
     )
 
 
+def assert_accurate_backward(x: np.ndarray, axis: int, what: str) -> None:
+    """Backward from the rounded mean and rstd of forward, gamma 1, against extended precision."""
+    mean, var = exact(x, axis)
+    count, eps = x.size // len(mean), np.finfo(x.dtype).eps
+    one, zero = np.ones(len(mean), x.dtype), np.zeros(len(mean), x.dtype)
+    # A dy with a mean: the sum of it is what an error of the mean is multiplied by.
+    dy = (np.random.default_rng(1).standard_normal(x.shape) + 0.7).astype(x.dtype)
+    _, saved_mean, rstd = functional.batchnorm_forward(x, one, zero, axis=axis)
+    got = functional.batchnorm_backward(dy, x, one, saved_mean, rstd, axis=axis)
+    others = tuple(i for i in range(x.ndim) if i != axis % x.ndim)
+    scale = spread_over(1 / np.sqrt(var + 1e-5), x, axis)
+    xhat, wide = (x - spread_over(mean, x, axis)) * scale, dy.astype(np.longdouble)
+    dbeta, dgamma = (v.sum(axis=others) for v in (wide, wide * xhat))
+    dx = scale * (
+        wide - spread_over(dbeta / count, x, axis) - xhat * spread_over(dgamma / count, x, axis)
+    )
+    share = max(1e-12, 8 * eps)  # as of rstd above
+    for ours, true in zip(got[1:], (dgamma, dbeta), strict=True):
+        assert (np.abs(ours - true) <= share * (np.abs(true) + 4 * math.sqrt(count))).all(), what
+    assert (np.abs(got[0] - dx) <= share * np.abs(dx).max(axis=others, keepdims=True)).all(), what
+
+
 @each_dtype
 @each_layout
 def test_a_mean_of_ten_thousand_with_a_spread_of_one(layout: str, dtype: Any, isa: str) -> None:
     shape, axis = LAYOUTS[layout]
     x = (1e4 + np.random.default_rng(0).standard_normal(shape)).astype(dtype)
     assert_accurate(x, axis, isa)
+    assert_accurate_backward(x, axis, isa)
+
+
+@pytest.mark.parametrize("kept", ["y", "beta"])
+@pytest.mark.parametrize("activation", ["relu", "tanh", "gelu", "hard_swish"])
+@each_layout
+def test_activations_of_a_mean_of_ten_thousand(
+    layout: str, activation: str, kept: str, isa: str
+) -> None:
+    """Where z is made again it is that of forward; z of the rounded mean is up to 5e-4 beside it."""
+    shape, axis = LAYOUTS[layout]
+    rng = np.random.default_rng(0)
+    x = (1e4 + 1 / 3 + rng.standard_normal(shape)).astype(np.float32)
+    dy = rng.standard_normal(shape, dtype=np.float32) + np.float32(0.7)
+    gamma, beta = (rng.uniform(0.5, 1.5, shape[axis]).astype(np.float32) for _ in range(2))
+    options: dict[str, Any] = {"activation": activation, "axis": axis}
+    y, *saved = functional.batchnorm_forward(x, gamma, beta, **options)
+    keeps = {"y": y} if kept == "y" and activation in ("relu", "tanh") else {"beta": beta}
+    got = functional.batchnorm_backward(dy, x, gamma, *saved, **keeps, **options)
+    wide = [v.astype(np.float64) for v in (dy, x, gamma, beta)]
+    _, *exactly = reference.batchnorm_forward(*wide[1:], **options)
+    true = reference.batchnorm_backward(*wide[:3], *exactly, beta=wide[3], **options)
+    twin = reference.batchnorm_backward(dy, x, gamma, *saved, **keeps, **options)
+    kink = activation in ("relu", "hard_swish")  # a z beside it may fall to its other side
+    for ours, theirs, want in zip(got, twin, true, strict=True):
+        size = float(np.abs(want).max())
+        for result in (ours, theirs):
+            off = np.abs(result - want)
+            assert (off > 1e-5 * size).mean() <= (1e-4 if kink and want.ndim > 1 else 0), isa
+            assert off.mean() <= (1e-4 if kink else 3e-6) * size, isa
 
 
 @each_dtype
@@ -122,6 +175,7 @@ def test_constant_channels(layout: str, dtype: Any, isa: str) -> None:
     np.testing.assert_array_equal(mean, values, err_msg=isa)
     np.testing.assert_array_equal(running_var, 0, err_msg=isa)
     np.testing.assert_array_equal(y, np.broadcast_to(spread_over(beta, x, axis), shape))
+    assert_accurate_backward(x, axis, isa)
 
 
 @each_dtype
@@ -129,6 +183,7 @@ def test_constant_channels(layout: str, dtype: Any, isa: str) -> None:
 def test_a_million_values(shape: tuple[int, ...], axis: int, dtype: Any) -> None:
     x = (1e4 + np.random.default_rng(0).standard_normal(shape)).astype(dtype)
     assert_accurate(x, axis, fastnn.isa())
+    assert_accurate_backward(x, axis, fastnn.isa())
 
 
 @each_layout
@@ -172,6 +227,39 @@ def test_it_is_torchs(layout: str, training: bool, activation: str | None) -> No
     for ours, theirs in pairs:
         theirs = theirs.detach().numpy()
         np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-12 * max(1, np.abs(theirs).max()))
+
+
+# --- the ends of the range -----------------------------------------------------------------------
+
+
+@each_layout
+@pytest.mark.parametrize("size", [5e18, 1e30, 3e37])
+def test_squares_that_float32_does_not_hold(size: float, layout: str, isa: str) -> None:
+    shape, axis = LAYOUTS[layout]
+    rng = np.random.default_rng(0)
+    x = (size * rng.standard_normal(shape)).astype(np.float32)
+    large = spread_over(np.arange(shape[axis]) % 2 == 0, x, axis)
+    x = np.where(large, x, rng.standard_normal(shape, dtype=np.float32))  # the others are as ever
+    gamma, beta = (rng.uniform(0.5, 1.5, shape[axis]).astype(np.float32) for _ in range(2))
+    y, mean, rstd = functional.batchnorm_forward(x, gamma, beta, axis=axis)
+    true_y, true_mean, true_rstd = reference.batchnorm_forward(x, gamma, beta, axis=axis)
+    np.testing.assert_allclose(y, true_y, rtol=1e-5, atol=1e-5, err_msg=isa)
+    np.testing.assert_allclose((mean - true_mean) * true_rstd, 0, atol=1e-6, err_msg=isa)
+    np.testing.assert_allclose(rstd, true_rstd, rtol=1e-5, err_msg=isa)
+
+
+@each_layout
+def test_squares_that_float64_does_not_hold(layout: str, isa: str) -> None:
+    """The variance is infinite then, and y is beta."""
+    shape, axis = LAYOUTS[layout]
+    x = 1e160 * np.random.default_rng(0).standard_normal(shape)
+    one = np.ones(shape[axis])
+    with np.errstate(over="ignore"):
+        true = reference.batchnorm_forward(x, one, one, axis=axis)
+    got = functional.batchnorm_forward(x, one, one, axis=axis)
+    np.testing.assert_array_equal(got[0], 1, err_msg=isa)
+    for ours, theirs in ((got[0], true[0]), (got[2], true[2])):
+        np.testing.assert_array_equal(ours, theirs, err_msg=isa)
 
 
 # --- infinities ----------------------------------------------------------------------------------

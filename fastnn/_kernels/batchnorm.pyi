@@ -53,6 +53,7 @@ def add_forward(
     y: Array,
     mean: Array,
     rstd: Array,
+    shift: Array | None = None,
 ) -> None: ...
 def add_backward(
     p: Program,
@@ -62,7 +63,7 @@ def add_backward(
     gamma: Array,
     mean: Array,
     rstd: Array,
-    beta: Array,
+    shift: Array,
     saved: Array | None,
     activation: Parsed,
     dx: Array,

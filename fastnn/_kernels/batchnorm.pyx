@@ -12,6 +12,10 @@ all axes after them.  With inner = 1 the vectors lie across channels (vec/batchn
   (one block) merges them in row order, operation 3 applies them, the last rows first: they are still in cache.
 With frozen statistics nothing has to be known of all rows before the first result: one pass, in small blocks.
 
+What rounding the mean loses (vec/batchnorm.h) is found by the sums of the backward pass, too late for an
+activation that is made again before them: `find_shift` takes a pass over x for it.  A compiled step keeps the shift
+of its forward pass instead.
+
 Results are stored as usual, even those far larger than the caches: past them (non-temporal stores of what
 lay in a piece of L1) 17 to 260 MB took 5 to 40% longer on a Cascade Lake, on one thread and on two.
 """
@@ -38,6 +42,7 @@ ctypedef struct Norm:
     Py_ssize_t real, rows, cols, inner
     bint training
     bint needs_input      # the activation is differentiated from its input, computed again
+    bint finds_shift      # what it is computed with is not known beforehand
     int activation
     double params[2]
     double momentum, eps
@@ -63,10 +68,10 @@ ctypedef struct Norm:
     char *dbeta
     # the plan
     Py_ssize_t col_block, col_blocks, row_block, row_blocks
-    # workspace: per row block, two doubles a channel; then `real` coefficients of all channels
-    double *sums          # (row_blocks, 2, cols): mean and M2, or sum g and sum g (x - mean)
+    # workspace: per row block, the sums of all channels; then `real` coefficients of all channels
+    double *sums          # (row_blocks, 2, cols): mean and M2; or (row_blocks, 3, cols): g, g (x - mean), x - mean
     char *scale
-    char *shift
+    char *shift           # beta, but for what rounding the mean has lost
     char *c_g
     char *c_x
     char *c_1
@@ -108,7 +113,7 @@ cdef size_t plan(Norm *b, Py_ssize_t operands) noexcept nogil:
         b.row_block = min(b.row_block, rows)
         b.row_blocks = cuts(rows, b.row_block)
         b.col_block, b.col_blocks = cols, 1
-    return <size_t>((2 * b.row_blocks * sizeof(double) + 5 * b.real) * cols + 6 * 64)
+    return <size_t>((3 * b.row_blocks * sizeof(double) + 5 * b.real) * cols + 6 * 64)
 
 
 cdef void plan_elementwise(Norm *b) noexcept nogil:
@@ -134,7 +139,7 @@ cdef inline char *carve(char **memory, size_t bytes) noexcept nogil:
 cdef void place(Norm *b, char *memory) noexcept nogil:
     """Lay the workspace out."""
     cdef size_t each = b.cols * b.real
-    b.sums = <double *>carve(&memory, 2 * b.row_blocks * b.cols * sizeof(double))
+    b.sums = <double *>carve(&memory, 3 * b.row_blocks * b.cols * sizeof(double))
     b.scale, b.shift = carve(&memory, each), carve(&memory, each)
     b.c_g, b.c_x, b.c_1 = carve(&memory, each), carve(&memory, each), carve(&memory, each)
 
@@ -200,17 +205,17 @@ cdef inline void finalize(const Norm *b, Py_ssize_t j, Py_ssize_t cols) noexcept
         b.running_var + at if b.running_mean != NULL else NULL, <double>(b.rows * b.inner), b.momentum, b.eps, cols)
 
 
-cdef inline void apply(const Norm *b, const char *shift, Py_ssize_t i, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
+cdef inline void apply(const Norm *b, Py_ssize_t i, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
     """The result of block i of the rows, for channels from j."""
     cdef Py_ssize_t c = j * b.real, i0 = i * b.row_block, rows = min(b.row_block, b.rows - i * b.row_block)
     cdef char *y = <char *>at(b, b.y, b.ldy, i0, j)
     cdef const char *x = at(b, b.x, b.ldx, i0, j)
     if b.inner == 1:
-        b.kernels.batchnorm_apply[b.activation](y, b.ldy, x, b.ldx, b.mean + c, b.scale + c, shift + c, rows, cols,
-                                                b.params)
+        b.kernels.batchnorm_apply[b.activation](y, b.ldy, x, b.ldx, b.mean + c, b.scale + c, b.shift + c, rows,
+                                                cols, b.params)
     else:
-        b.kernels.batchnorm_run_apply[b.activation](y, b.ldy, x, b.ldx, b.mean + c, b.scale + c, shift + c, rows,
-                                                    cols, b.inner, b.params)
+        b.kernels.batchnorm_run_apply[b.activation](y, b.ldy, x, b.ldx, b.mean + c, b.scale + c, b.shift + c,
+                                                    rows, cols, b.inner, b.params)
 
 
 cdef void forward_channels(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -218,13 +223,15 @@ cdef void forward_channels(const fnn_op *op, Py_ssize_t block, void *workspace, 
     cdef Py_ssize_t j = block * b.col_block, cols = min(b.col_block, b.cols - block * b.col_block)
     statistics(b, 0, j, cols)
     finalize(b, j, cols)
-    apply(b, b.shift, 0, j, cols)
+    apply(b, 0, j, cols)
 
 
 cdef void forward_statistics(const fnn_op *op, Py_ssize_t block, void *workspace,
                              fnn_run *run) noexcept nogil:
+    """Of a block, whichever way x is cut."""
     cdef const Norm *b = <const Norm *>op.args
-    statistics(b, block, 0, b.cols)
+    cdef Py_ssize_t j = block % b.col_blocks * b.col_block
+    statistics(b, block // b.col_blocks, j, min(b.col_block, b.cols - j))
 
 
 cdef void merge_moments(double *sums, Py_ssize_t rows, Py_ssize_t row_block, Py_ssize_t cols) noexcept nogil:
@@ -245,12 +252,12 @@ cdef void merge_moments(double *sums, Py_ssize_t rows, Py_ssize_t row_block, Py_
 
 
 cdef void merge_sums(double *sums, Py_ssize_t rows, Py_ssize_t row_block, Py_ssize_t cols) noexcept nogil:
-    """The same for the two sums of the backward pass."""
+    """The same for the three sums of the backward pass."""
     cdef Py_ssize_t i0 = row_block, j
     cdef const double *block = sums
     while i0 < rows:
-        block += 2 * cols
-        for j in range(2 * cols):
+        block += 3 * cols
+        for j in range(3 * cols):
             sums[j] += block[j]
         i0 += row_block
 
@@ -263,14 +270,14 @@ cdef void forward_merge(const fnn_op *op, Py_ssize_t block, void *workspace, fnn
 
 cdef void forward_apply(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Norm *b = <const Norm *>op.args
-    apply(b, b.shift, b.row_blocks - 1 - block, 0, b.cols)
+    apply(b, b.row_blocks - 1 - block, 0, b.cols)
 
 
 cdef void forward_frozen(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     """From statistics that are given."""
     cdef const Norm *b = <const Norm *>op.args
     cdef Py_ssize_t j = block % b.col_blocks * b.col_block
-    apply(b, b.beta, block // b.col_blocks, j, min(b.col_block, b.cols - j))
+    apply(b, block // b.col_blocks, j, min(b.col_block, b.cols - j))
 
 
 cdef int forward_ops(Norm *b, fnn_op *ops) noexcept:
@@ -300,6 +307,7 @@ cdef int run_forward(Norm *b) except -1:
         place(b, scratch.memory)
         if not b.training:
             frozen_scale(b)
+            b.shift = <char *>b.beta
         if b.rows and b.cols:
             run_now(ops, forward_ops(b, ops), threads_for(FLOPS * b.rows * b.cols * b.inner), NULL, 0)
     finally:
@@ -419,7 +427,7 @@ def moments(x, mean, m2):
     borrow(&scratch, plan(&b, 1))
     try:
         place(&b, scratch.memory)
-        op.block, op.blocks, op.args = forward_statistics, b.row_blocks, &b
+        op.block, op.blocks, op.args = forward_statistics, b.row_blocks * b.col_blocks, &b
         run_now(&op, 1, threads_for(FLOPS * b.rows * b.cols), NULL, 0)
         merge_moments(b.sums, b.rows, b.row_block, b.cols)
         memcpy(mean_to, b.sums, b.cols * sizeof(double))
@@ -432,41 +440,41 @@ def moments(x, mean, m2):
 
 
 cdef inline void backward_sum(const Norm *b, Py_ssize_t i, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
-    cdef double *sum_g = b.sums + i * 2 * b.cols + j
+    cdef double *sum_g = b.sums + i * 3 * b.cols + j
     cdef Py_ssize_t c = j * b.real, i0 = i * b.row_block, rows = min(b.row_block, b.rows - i * b.row_block)
-    cdef const char *shift = b.beta + c if b.beta != NULL else b.mean + c
     if b.inner == 1:
         b.kernels.batchnorm_backward_sums[b.activation](
-            sum_g, sum_g + b.cols, at(b, b.dy, b.lddy, i0, j), b.lddy, at(b, b.x, b.ldx, i0, j), b.ldx,
-            at(b, b.saved, b.lds, i0, j), b.lds, b.mean + c, b.scale + c, shift, rows, cols, b.params)
+            sum_g, sum_g + b.cols, sum_g + 2 * b.cols, at(b, b.dy, b.lddy, i0, j), b.lddy,
+            at(b, b.x, b.ldx, i0, j), b.ldx, at(b, b.saved, b.lds, i0, j), b.lds, b.mean + c, b.scale + c,
+            b.shift + c, rows, cols, b.params)
     else:
         b.kernels.batchnorm_run_backward_sums[b.activation](
-            sum_g, sum_g + b.cols, at(b, b.dy, b.lddy, i0, j), b.lddy, at(b, b.x, b.ldx, i0, j), b.ldx,
-            at(b, b.saved, b.lds, i0, j), b.lds, b.mean + c, b.scale + c, shift, rows, cols, b.inner, b.params)
+            sum_g, sum_g + b.cols, sum_g + 2 * b.cols, at(b, b.dy, b.lddy, i0, j), b.lddy,
+            at(b, b.x, b.ldx, i0, j), b.ldx, at(b, b.saved, b.lds, i0, j), b.lds, b.mean + c, b.scale + c,
+            b.shift + c, rows, cols, b.inner, b.params)
 
 
 cdef inline void backward_coefficients(const Norm *b, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
     cdef Py_ssize_t at = j * b.real
     b.kernels.batchnorm_coefficients(
         b.dgamma + at, b.dbeta + at, b.c_g + at, b.c_x + at, b.c_1 + at, b.sums + j, b.sums + b.cols + j,
-        b.gamma + at, b.rstd + at, <double>(b.rows * b.inner), b.training, cols)
+        b.sums + 2 * b.cols + j, b.gamma + at, b.rstd + at, <double>(b.rows * b.inner), b.training, cols)
 
 
 cdef inline void backward_apply(const Norm *b, Py_ssize_t i, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
     """As `apply`."""
     cdef Py_ssize_t c = j * b.real, i0 = i * b.row_block, rows = min(b.row_block, b.rows - i * b.row_block)
-    cdef const char *shift = b.beta + c if b.beta != NULL else b.mean + c
     cdef char *dx = <char *>at(b, b.dx, b.lddx, i0, j)
     if b.inner == 1:
         b.kernels.batchnorm_backward_apply[b.activation](
             dx, b.lddx, at(b, b.dy, b.lddy, i0, j), b.lddy, at(b, b.x, b.ldx, i0, j), b.ldx,
-            at(b, b.saved, b.lds, i0, j), b.lds, b.mean + c, b.scale + c, shift, b.c_g + c, b.c_x + c, b.c_1 + c,
-            rows, cols, b.params)
+            at(b, b.saved, b.lds, i0, j), b.lds, b.mean + c, b.scale + c, b.shift + c, b.c_g + c, b.c_x + c,
+            b.c_1 + c, rows, cols, b.params)
     else:
         b.kernels.batchnorm_run_backward_apply[b.activation](
             dx, b.lddx, at(b, b.dy, b.lddy, i0, j), b.lddy, at(b, b.x, b.ldx, i0, j), b.ldx,
-            at(b, b.saved, b.lds, i0, j), b.lds, b.mean + c, b.scale + c, shift, b.c_g + c, b.c_x + c, b.c_1 + c,
-            rows, cols, b.inner, b.params)
+            at(b, b.saved, b.lds, i0, j), b.lds, b.mean + c, b.scale + c, b.shift + c, b.c_g + c, b.c_x + c,
+            b.c_1 + c, rows, cols, b.inner, b.params)
 
 
 cdef inline void scale_from_rstd(const Norm *b, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
@@ -482,7 +490,10 @@ cdef inline void scale_from_rstd(const Norm *b, Py_ssize_t j, Py_ssize_t cols) n
 cdef void backward_channels(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Norm *b = <const Norm *>op.args
     cdef Py_ssize_t j = block * b.col_block, cols = min(b.col_block, b.cols - block * b.col_block)
-    if b.needs_input:
+    if b.finds_shift:
+        statistics(b, 0, j, cols)
+        shift_from_mean(b, j, cols)
+    elif b.needs_input:
         scale_from_rstd(b, j, cols)
     backward_sum(b, 0, j, cols)
     backward_coefficients(b, j, cols)
@@ -495,7 +506,7 @@ cdef void backward_prepare(const fnn_op *op, Py_ssize_t block, void *workspace, 
     if b.needs_input:
         scale_from_rstd(b, 0, b.cols)
     if not b.training:  # dx = c_g g; what else this writes, the merge writes again
-        memset(b.sums, 0, 2 * b.cols * sizeof(double))
+        memset(b.sums, 0, 3 * b.cols * sizeof(double))
         backward_coefficients(b, 0, b.cols)
 
 
@@ -542,7 +553,7 @@ cdef int backward_ops(Norm *b, fnn_op *ops) noexcept:
     return 4
 
 
-cdef int backward_arrays(Norm *b, Arrays arrays, dy, x, gamma, mean, rstd, beta, saved, dx, dgamma,
+cdef int backward_arrays(Norm *b, Arrays arrays, dy, x, gamma, mean, rstd, shift, saved, dx, dgamma,
                          dbeta) except -1:
     b.dy = arrays.matrix(dy, &b.lddy)
     shape(b, arrays, gamma)
@@ -553,11 +564,10 @@ cdef int backward_arrays(Norm *b, Arrays arrays, dy, x, gamma, mean, rstd, beta,
     if saved is not None:
         b.saved = arrays.matrix(saved, &b.lds)
         check_shape(b, arrays, "saved")
-    elif b.needs_input and beta is None:
-        raise ValueError("an activation needs saved or beta")
+    elif b.needs_input and shift is None:
+        raise ValueError("an activation needs saved or shift")
     b.dx = arrays.matrix(dx, &b.lddx, True)
     check_shape(b, arrays, "dx")
-    b.beta = NULL if beta is None else vector(b, arrays, beta)
     b.mean, b.rstd = vector(b, arrays, mean), vector(b, arrays, rstd)
     b.dgamma, b.dbeta = vector(b, arrays, dgamma, True), vector(b, arrays, dbeta, True)
     return 0
@@ -598,40 +608,71 @@ def batchnorm_backward(dy, x, gamma, mean, rstd, *, beta=None, y=None, training=
         a = BACKWARD.insist((dy, x, gamma, mean, rstd, beta, y, dx_out, dgamma_out, dbeta_out), axis)
         if not fill_backward(&b, a, axis, trains, activation):
             raise TypeError("the arrays do not fit the kernel")
-    if b.saved == NULL:
-        run_backward_without_output(&b)
-    else:
-        run_backward(&b)
+    run_backward(&b)
     return a.outputs
 
 
 cdef int run_backward(Norm *b) except -1:
     cdef fnn_op ops[4]
     cdef Scratch scratch
+    cdef char *y = NULL
     b.kernels = kernels_for(b.real)
     borrow(&scratch, plan_backward(b))
     try:
         place(b, scratch.memory)
+        if not b.training:  # the mean is what it was
+            b.shift = <char *>b.beta
+        elif b.saved == NULL or b.needs_input and b.row_blocks > 1:
+            find_shift(b)
+        else:
+            b.finds_shift = b.needs_input
+        if b.saved == NULL:
+            y = allocate(b.rows * b.cols * b.inner * b.real + 1)
+            make_output(b, y)
+            b.saved = y
         if b.cols:
             run_now(ops, backward_ops(b, ops), threads_for(FLOPS * b.rows * b.cols * b.inner), NULL, 0)
     finally:
+        release(y)
         give_back(&scratch)
     return 0
 
 
-cdef int run_backward_without_output(Norm *b) except -1:
-    """Compute the output again first, from the saved statistics."""
-    cdef Norm again
-    cdef char *y = allocate(b.rows * b.cols * b.inner * b.real + 1)
-    memcpy(&again, b, sizeof(Norm))
-    try:
-        again.training, again.y = False, y
-        run_forward(&again)
-        b.saved = y
-        run_backward(b)
-    finally:
-        release(y)
+cdef int find_shift(Norm *b) except -1:
+    """What z is made with again, as it was in forward, which knew the exact mean."""
+    cdef fnn_op ops[2]
+    if b.cols:
+        ops[0].block, ops[0].blocks, ops[0].args = forward_statistics, b.row_blocks * b.col_blocks, b
+        ops[1].block, ops[1].blocks, ops[1].args = backward_shift, 1, b
+        run_now(ops, 2, threads_for(FLOPS * b.rows * b.cols * b.inner / 4), NULL, 0)
     return 0
+
+
+cdef void backward_shift(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
+    cdef const Norm *b = <const Norm *>op.args
+    merge_moments(b.sums, b.rows * b.inner, b.row_block * b.inner, b.cols)
+    shift_from_mean(b, 0, b.cols)
+
+
+cdef inline void shift_from_mean(const Norm *b, Py_ssize_t j, Py_ssize_t cols) noexcept nogil:
+    """scale and shift of some channels, whose exact mean stands in the sums."""
+    cdef Py_ssize_t q
+    scale_from_rstd(b, j, cols)
+    for q in range(j, j + cols):
+        if b.real == 4:
+            (<float *>b.shift)[q] = <float>((<const float *>b.beta)[q] - (b.sums[q] - (<const float *>b.mean)[q])
+                                            * (<const float *>b.scale)[q])
+        else:
+            (<double *>b.shift)[q] = ((<const double *>b.beta)[q] - (b.sums[q] - (<const double *>b.mean)[q])
+                                      * (<const double *>b.scale)[q])
+
+
+cdef int make_output(const Norm *b, char *y) except -1:
+    """The output again, from the saved statistics."""
+    cdef Norm again
+    memcpy(&again, b, sizeof(Norm))
+    again.training, again.beta, again.y = False, b.shift, y
+    return run_forward(&again)
 
 
 # --- operations of a program ---------------------------------------------------------------------
@@ -646,27 +687,31 @@ cdef int add(Program p, object name, Norm *b, fnn_op *ops, int count) except -1:
 
 
 def add_forward(Program p, name, x, gamma, beta, running_mean, running_var, double momentum, double eps,
-                activation, y, mean, rstd):
-    """y = act(batch norm of x), training."""
+                activation, y, mean, rstd, shift=None):
+    """y = act(batch norm of x), training; into `shift` what z was made with, for `add_backward`."""
     cdef Norm *b = <Norm *>p.args(sizeof(Norm))
+    cdef Arrays arrays = p.arrays((x, gamma, beta, running_mean, running_var, y, mean, rstd, shift))
     cdef fnn_op ops[3]
     b.training, b.momentum, b.eps = True, momentum, eps
     parse(activation, &b.activation, b.params)
-    forward_arrays(b, p.arrays((x, gamma, beta, running_mean, running_var, y, mean, rstd)), x, gamma, beta,
-                   running_mean, running_var, y, mean, rstd)
+    forward_arrays(b, arrays, x, gamma, beta, running_mean, running_var, y, mean, rstd)
     b.kernels = p.kernels
     place(b, p.own(plan(b, 1)))
+    if shift is not None:
+        b.shift = vector(b, arrays, shift, True)
     add(p, name, b, ops, forward_ops(b, ops))
 
 
-def add_backward(Program p, name, dy, x, gamma, mean, rstd, beta, saved, activation, dx, dgamma, dbeta):
-    """dx, dgamma, dbeta of the same, from the saved statistics and `saved` (y), or from x and beta."""
+def add_backward(Program p, name, dy, x, gamma, mean, rstd, shift, saved, activation, dx, dgamma, dbeta):
+    """dx, dgamma, dbeta of the same, from the saved statistics and `saved` (y), or from x and `shift`."""
     cdef Norm *b = <Norm *>p.args(sizeof(Norm))
+    cdef Arrays arrays = p.arrays((dy, x, gamma, mean, rstd, shift, saved, dx, dgamma, dbeta))
     cdef fnn_op ops[4]
     b.training = True
     parse(activation, &b.activation, b.params)
-    backward_arrays(b, p.arrays((dy, x, gamma, mean, rstd, beta, saved, dx, dgamma, dbeta)), dy, x, gamma, mean,
-                    rstd, beta, saved, dx, dgamma, dbeta)
+    backward_arrays(b, arrays, dy, x, gamma, mean, rstd, shift, saved, dx, dgamma, dbeta)
     b.kernels = p.kernels
     place(b, p.own(plan_backward(b)))
+    if shift is not None:
+        b.shift = vector(b, arrays, shift)
     add(p, name, b, ops, backward_ops(b, ops))

@@ -9,7 +9,7 @@ side, on blocks that are in the cache anyway:
   row order (`add_merge`);
 - the products that read y (the next layer's forward, and its x.T @ dy) get it made from z as they pack it
   (`output`): y is never in memory;
-- the product that makes dy takes the two sums of the backward pass (`gradient_sums`, `add_gradient_merge`);
+- the product that makes dy takes the sums of the backward pass (`gradient_sums`, `add_gradient_merge`);
 - the products that read dz get it made from dy and z as they pack it (`gradient`).
 
 An activation that costs more than memory does is made only once: `add_output` writes y, and `add_gradient`
@@ -47,7 +47,7 @@ ctypedef struct Fused:
     char *dy                  # of the outputs; turned into dz where an operation of its own does it
     Py_ssize_t lddy
     Py_ssize_t gradient_block
-    double *gradient_sums     # (blocks, 2, cols): sum g and sum g (z - mean)
+    double *gradient_sums     # (blocks, 3, cols): sum g, sum g (z - mean) and sum (z - mean)
     char *dgamma
     char *dbeta
     char *c_g
@@ -110,21 +110,23 @@ cdef inline const char *saved_output(const Fused *f, char *scratch, Py_ssize_t i
 cdef void take_gradient_sums(const void *args, char *c, Py_ssize_t ldc, Py_ssize_t i, Py_ssize_t j,
                              Py_ssize_t rows, Py_ssize_t cols, char *scratch, fnn_run *run) noexcept nogil:
     cdef const Fused *f = <const Fused *>args
-    cdef double *sums = f.gradient_sums + i // f.gradient_block * 2 * f.cols + j
+    cdef double *sums = f.gradient_sums + i // f.gradient_block * 3 * f.cols + j
     cdef double *part = <double *>(scratch + SCRATCH_ROWS * GIVE_BYTES)
     cdef Py_ssize_t at = j * f.real, first = 0, n, ld, q
     cdef const char *saved
     for q in range(cols):
-        sums[q] = sums[f.cols + q] = 0
+        sums[q] = sums[f.cols + q] = sums[2 * f.cols + q] = 0
     while first < rows:
         n = min(GROUP, rows - first)
         saved = saved_output(f, scratch, i + first, j, n, cols, &ld, run)
         f.kernels.batchnorm_backward_sums[f.activation](
-            part, part + cols, c + first * ldc * f.real, ldc, f.z + ((i + first) * f.ldz + j) * f.real, f.ldz,
-            saved, ld, f.mean + at, f.scale + at, f.shift + at, n, cols, f.params)
+            part, part + cols, part + 2 * cols, c + first * ldc * f.real, ldc,
+            f.z + ((i + first) * f.ldz + j) * f.real, f.ldz, saved, ld, f.mean + at, f.scale + at, f.shift + at,
+            n, cols, f.params)
         for q in range(cols):
             sums[q] += part[q]
             sums[f.cols + q] += part[cols + q]
+            sums[2 * f.cols + q] += part[2 * cols + q]
         first += GROUP
 
 
@@ -132,7 +134,8 @@ cdef void gradient_merge(const fnn_op *op, Py_ssize_t block, void *workspace, fn
     cdef const Fused *f = <const Fused *>op.args
     merge_sums(f.gradient_sums, f.rows, f.gradient_block, f.cols)
     f.kernels.batchnorm_coefficients(f.dgamma, f.dbeta, f.c_g, f.c_x, f.c_1, f.gradient_sums,
-                                     f.gradient_sums + f.cols, f.gamma, f.rstd, <double>f.rows, True, f.cols)
+                                     f.gradient_sums + f.cols, f.gradient_sums + 2 * f.cols, f.gamma, f.rstd,
+                                     <double>f.rows, True, f.cols)
 
 
 cdef void give_gradient(const void *args, char *out, Py_ssize_t ldo, Py_ssize_t i, Py_ssize_t j, Py_ssize_t rows,
@@ -235,7 +238,7 @@ cdef class FusedNorm:
     def add_gradient_merge(self, name):
         """After that product: dgamma, dbeta and the coefficients of dz."""
         self.f.gradient_sums = <double *>self.program.own(
-            blocks_of(self.f.rows, self.f.gradient_block) * 2 * self.f.cols * 8)
+            blocks_of(self.f.rows, self.f.gradient_block) * 3 * self.f.cols * 8)
         self.program.add(name, gradient_merge, 1, self.f, 0.0, 0)
 
     def gradient(self):

@@ -52,15 +52,16 @@ cdef extern from "vec/table.h" nogil:
                                  const void *running_var, const void *gamma, double eps,
                                  Py_ssize_t cols) noexcept nogil
         void (*batchnorm_coefficients)(void *dgamma, void *dbeta, void *c_g, void *c_x, void *c_1,
-                                       const double *sum_g, const double *sum_gx, const void *gamma,
-                                       const void *rstd, double rows, int training, Py_ssize_t cols) noexcept nogil
+                                       const double *sum_g, const double *sum_gx, const double *sum_xc,
+                                       const void *gamma, const void *rstd, double rows, int training,
+                                       Py_ssize_t cols) noexcept nogil
         void (**batchnorm_apply)(void *y, Py_ssize_t ldy, const void *x, Py_ssize_t ldx, const void *mean,
                                  const void *scale, const void *shift, Py_ssize_t rows, Py_ssize_t cols,
                                  const double *params) noexcept nogil
         void (**batchnorm_backward_sums)(
-            double *sum_g, double *sum_gx, const void *dy, Py_ssize_t lddy, const void *x, Py_ssize_t ldx,
-            const void *saved, Py_ssize_t lds, const void *mean, const void *scale, const void *shift,
-            Py_ssize_t rows, Py_ssize_t cols, const double *params) noexcept nogil
+            double *sum_g, double *sum_gx, double *sum_xc, const void *dy, Py_ssize_t lddy, const void *x,
+            Py_ssize_t ldx, const void *saved, Py_ssize_t lds, const void *mean, const void *scale,
+            const void *shift, Py_ssize_t rows, Py_ssize_t cols, const double *params) noexcept nogil
         void (**batchnorm_backward_apply)(
             void *dx, Py_ssize_t lddx, const void *dy, Py_ssize_t lddy, const void *x, Py_ssize_t ldx,
             const void *saved, Py_ssize_t lds, const void *mean, const void *scale, const void *shift,
@@ -72,9 +73,10 @@ cdef extern from "vec/table.h" nogil:
                                      const void *scale, const void *shift, Py_ssize_t rows, Py_ssize_t channels,
                                      Py_ssize_t inner, const double *params) noexcept nogil
         void (**batchnorm_run_backward_sums)(
-            double *sum_g, double *sum_gx, const void *dy, Py_ssize_t lddy, const void *x, Py_ssize_t ldx,
-            const void *saved, Py_ssize_t lds, const void *mean, const void *scale, const void *shift,
-            Py_ssize_t rows, Py_ssize_t channels, Py_ssize_t inner, const double *params) noexcept nogil
+            double *sum_g, double *sum_gx, double *sum_xc, const void *dy, Py_ssize_t lddy, const void *x,
+            Py_ssize_t ldx, const void *saved, Py_ssize_t lds, const void *mean, const void *scale,
+            const void *shift, Py_ssize_t rows, Py_ssize_t channels, Py_ssize_t inner,
+            const double *params) noexcept nogil
         void (**batchnorm_run_backward_apply)(
             void *dx, Py_ssize_t lddx, const void *dy, Py_ssize_t lddy, const void *x, Py_ssize_t ldx,
             const void *saved, Py_ssize_t lds, const void *mean, const void *scale, const void *shift,

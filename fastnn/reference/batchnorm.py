@@ -36,6 +36,10 @@ def batchnorm_forward(
     given, are updated in place: running = (1 - momentum) * running + momentum * batch, where the
     variance is the unbiased one. In inference (`training=False`) the running statistics are used.
 
+    All of it is right as long as x - mean is finite; where the variance is not (float64 beyond 1e154), y
+    is beta. Two limits of float32 are the compiled kernels' alone: of a spread below 1e-18 the square is
+    lost, which shows where eps is not larger; and gradients are right for spreads up to 1e18.
+
     Parameters
     ----------
     x
@@ -119,7 +123,8 @@ def batchnorm_backward(
 ) -> tuple[Array, Array, Array]:
     """Gradients of `batchnorm_forward` from the saved input, mean and rstd.
 
-    With dz = activation'(...) * dy, xhat = (x - mean) * rstd and m values per channel::
+    With dz = activation'(...) * dy, xhat = (x - mean) * rstd and m values per channel (in training the
+    exact mean of x: the one given is rounded, and 1e4 to float32 by up to 5e-4)::
 
         dbeta  = sum(dz)
         dgamma = sum(dz * xhat)
@@ -168,7 +173,10 @@ def batchnorm_backward(
     )
     others, shape = _axes(x, axis)
     scale, rstd = gamma.astype(np.float64).reshape(shape), rstd.astype(np.float64).reshape(shape)
-    xhat = (x - mean.astype(np.float64).reshape(shape)) * rstd
+    mean = mean.astype(np.float64).reshape(shape)
+    if training:
+        mean = mean + (x - mean).mean(axis=others, keepdims=True)  # what its rounding lost
+    xhat = (x - mean) * rstd
     dz = dy.astype(np.float64)
     if parsed[0] is not None:
         if y is None or parsed[0] in NEEDS_INPUT:

@@ -8,8 +8,12 @@
  * Saved: mean and rstd alone; xh is recomputed.  y may be x, dx may be dy.
  *
  * Accuracy: x - mean is taken before anything is multiplied (never E[x^2] - E[x]^2, never a x + b with
- * a large b), and what rounding takes from the mean the caller puts into `shift`.  Statistics are
- * means and M2 of CHUNK rows, merged in row order in double (Chan, Golub and LeVeque 1979).
+ * a large b).  Statistics are means and M2 of CHUNK rows, merged in row order in double (Chan, Golub and LeVeque
+ * 1979).  The mean that is subtracted is the saved one, rounded to the type of x: d short of the exact mean, up to
+ * 5e-4 for 1e4 in float32, and backward multiplies that by sum(g).  So forward takes d into `shift`, and backward,
+ * which finds it again as sum(x - mean) / N, into the coefficients.
+ * Range in float32: forward, as long as x - mean is finite; backward, spreads up to 1e18 (c_x holds rstd^2).
+ * The square of a spread below 1e-18 is lost, which shows where eps is not larger.
  * Split over threads by columns, or by blocks of rows whose statistics are merged in order.
  * For channels that are runs of several elements see batchnorm_runs.h, for long activations batchnorm_long.h.
  */
@@ -63,6 +67,29 @@ INLINE void FN(sums_around)(real *restrict sum, real *restrict square, const rea
                 v_store(square + j, q););
 }
 
+/* Mean and M2 of one channel, `rows` runs of `inner` elements, all in double: for squares that the type of x does not
+ * hold, which is rare, and may be slow. */
+static __attribute__((noinline, cold)) void FN(moments_in_double)(double *mean, double *m2, const real *x, ptrdiff_t ld,
+                                                                  ptrdiff_t rows, ptrdiff_t inner) {
+    double sum = 0, square = 0;
+    for (ptrdiff_t i = 0; i < rows; i++)
+        for (ptrdiff_t k = 0; k < inner; k++) sum += x[i * ld + k];
+    const double centre = sum / (double)(rows * inner);
+    for (ptrdiff_t i = 0; i < rows; i++)
+        for (ptrdiff_t k = 0; k < inner; k++) {
+            const double d = x[i * ld + k] - centre;
+            square += d * d;
+        }
+    *mean = centre, *m2 = square;
+}
+
+/* Whether some are infinite or no numbers; without a branch, so that the compiler makes vectors of it. */
+INLINE int FN(some_not_finite)(const double *m2, ptrdiff_t n) {
+    int found = 0;
+    for (ptrdiff_t j = 0; j < n; j++) found |= !__builtin_isfinite(m2[j]);
+    return found;
+}
+
 /* mean and M2 = sum((x - mean)^2) of each column, in one pass over x: every chunk is summed around an origin,
  * the mean of the rows before it.  M2 = square - sum^2 / n cancels what lies between that origin and the mean of
  * the chunk, but this is no more than twice what the merge then adds to M2 for the same distance.  The first
@@ -97,6 +124,10 @@ static void FN(batchnorm_statistics)(double *restrict mean, double *restrict m2,
                 m2[j] += (inside < 0 ? 0 : inside) + delta * delta * weight;
             }
         }
+        if (FN(some_not_finite)(m2, cols))
+            for (ptrdiff_t j = 0; j < cols; j++)
+                if (!__builtin_isfinite(m2[j]))
+                    FN(moments_in_double)(mean + j, m2 + j, (const real *)x_ + j0 + j, ld, rows, 1);
     }
 }
 
@@ -143,23 +174,26 @@ static void FN(batchnorm_frozen)(void *mean_, void *rstd_, void *scale_, const v
     }
 }
 
-/* dgamma, dbeta and the coefficients of dx from sum(g) and sum(g (x - mean)). */
+/* dgamma, dbeta and the coefficients of dx from sum(g), sum(g (x - mean)) and sum(x - mean).  In training the exact
+ * mean is mean + d, and `inside` is sum(g (x - mean - d)); given statistics are right as they are. */
 static void FN(batchnorm_coefficients)(void *dgamma_, void *dbeta_, void *c_g_, void *c_x_, void *c_1_,
                                        const double *restrict sum_g, const double *restrict sum_gx,
-                                       const void *gamma_, const void *rstd_, double rows, int training,
-                                       ptrdiff_t cols) {
+                                       const double *restrict sum_xc, const void *gamma_, const void *rstd_,
+                                       double rows, int training, ptrdiff_t cols) {
     real *restrict dgamma = dgamma_, *restrict dbeta = dbeta_;
     real *restrict c_g = c_g_, *restrict c_x = c_x_, *restrict c_1 = c_1_;
     const real *restrict gamma = gamma_, *restrict rstd = rstd_;
     const double share = training ? 1 / rows : 0;
 #pragma GCC ivdep
     for (ptrdiff_t j = 0; j < cols; j++) {
-        const double r = rstd[j], a = gamma[j] * r;
-        dgamma[j] = (real)(sum_gx[j] * r);
+        const double r = rstd[j], a = gamma[j] * r, d = training ? sum_xc[j] * share : 0;
+        const double inside = training ? sum_gx[j] - d * sum_g[j] : sum_gx[j]; /* not 0 times a sum that is NaN */
+        const double by_x = training ? -a * r * r * inside * share : 0;
+        dgamma[j] = (real)(inside * r);
         dbeta[j] = (real)sum_g[j];
         c_g[j] = (real)a;
-        c_x[j] = training ? (real)(-a * r * r * sum_gx[j] * share) : 0; /* not 0 times a sum that is NaN */
-        c_1[j] = training ? (real)(-a * sum_g[j] * share) : 0;
+        c_x[j] = (real)by_x;
+        c_1[j] = training ? (real)(-a * sum_g[j] * share - by_x * d) : 0;
     }
 }
 
@@ -221,43 +255,49 @@ FNN_SHORT_FORWARD_LIST(X)
 
 #define X(name, saves)                                                                               \
     INLINE void FN(backward_sum_rows_##name)(                                                        \
-        real *restrict sum_g, real *restrict sum_gx, const real *dy, ptrdiff_t lddy, const real *x, ptrdiff_t ldx, \
-        const real *s, ptrdiff_t lds, const real *mean, const real *scale, const real *shift, const int rows, \
-        ptrdiff_t cols, const act_params p) {                                                        \
+        real *restrict sum_g, real *restrict sum_gx, real *restrict sum_xc, const real *dy, ptrdiff_t lddy, \
+        const real *x, ptrdiff_t ldx, const real *s, ptrdiff_t lds, const real *mean, const real *scale, \
+        const real *shift, const int rows, ptrdiff_t cols, const act_params p) {                     \
         (void)s, (void)lds, (void)scale, (void)shift;                                                \
         EACH_VECTOR(FN(lead_of)(x, cols), const vec m = GET(mean); vec total = GET(sum_g); vec total_x = GET(sum_gx); \
+                    vec total_c = GET(sum_xc);                                                       \
                     for (int r = 0; r < rows; r++) {                                                 \
                         const vec xc = GET(x + r * ldx) - m;                                         \
                         const vec g = FN(name##_grad)(GET(dy + r * lddy), GET(s + r * lds), p);      \
                         total += g;                                                                  \
                         total_x = v_fma(g, xc, total_x);                                             \
+                        total_c += xc;                                                               \
                     } PUT(sum_g, total);                                                             \
-                    PUT(sum_gx, total_x););                                                          \
+                    PUT(sum_gx, total_x);                                                            \
+                    PUT(sum_xc, total_c););                                                          \
     }                                                                                                \
-    /* sum_g and sum_gx = sum(g (x - mean)): CHUNK rows in the type of x, those in double */         \
+    /* sum_g, sum_gx = sum(g (x - mean)) and sum_xc = sum(x - mean): CHUNK rows in the type of x, those in double */ \
     static void FN(batchnorm_backward_sums_##name)(                                                  \
-        double *restrict sum_g, double *restrict sum_gx, const void *dy_, ptrdiff_t lddy, const void *x_, \
-        ptrdiff_t ldx, const void *saved_, ptrdiff_t lds, const void *mean_, const void *scale_,     \
-        const void *shift_, ptrdiff_t rows, ptrdiff_t all_cols, const double *params) {              \
+        double *restrict sum_g, double *restrict sum_gx, double *restrict sum_xc, const void *dy_,   \
+        ptrdiff_t lddy, const void *x_, ptrdiff_t ldx, const void *saved_, ptrdiff_t lds, const void *mean_, \
+        const void *scale_, const void *shift_, ptrdiff_t rows, ptrdiff_t all_cols, const double *params) { \
         const act_params p = FN(spread)(params);                                                     \
-        real room[2][PANEL + VL] __attribute__((aligned(64)));                                                            \
-        for (ptrdiff_t j = 0; j < all_cols; j++) sum_g[j] = sum_gx[j] = 0;                           \
+        real room[3][PANEL + VL] __attribute__((aligned(64)));                                       \
+        for (ptrdiff_t j = 0; j < all_cols; j++) sum_g[j] = sum_gx[j] = sum_xc[j] = 0;               \
         for (ptrdiff_t j0 = 0; j0 < all_cols; j0 += PANEL) {                                         \
             const ptrdiff_t cols = all_cols - j0 < PANEL ? all_cols - j0 : PANEL;                    \
             const size_t bytes = (size_t)cols * sizeof(real);                                        \
             const int lead = FN(lead_of)((const real *)x_ + j0, cols);                               \
             real *g_sum = room[0] + (lead ? VL - lead : 0), *gx_sum = room[1] + (g_sum - room[0]);   \
+            real *xc_sum = room[2] + (g_sum - room[0]);                                              \
             const real *mean = (const real *)mean_ + j0, *scale = (const real *)scale_ + j0;         \
             const real *shift = (const real *)shift_ + j0;                                           \
             for (ptrdiff_t i0 = 0; i0 < rows; i0 += CHUNK) {                                         \
                 const ptrdiff_t end = rows - i0 < CHUNK ? rows : i0 + CHUNK;                         \
                 memset(g_sum, 0, bytes);                                                             \
                 memset(gx_sum, 0, bytes);                                                            \
+                memset(xc_sum, 0, bytes);                                                            \
                 ptrdiff_t i = i0;                                                                    \
                 if (FNN_ABREAST_##name > 1) AT_ROWS(name, FNN_ABREAST_##name)                                              \
                 AT_ROWS(name, 1)                                                                     \
                 for (ptrdiff_t j = 0; j < cols; j++) sum_g[j0 + j] += g_sum[j];                      \
                 for (ptrdiff_t j = 0; j < cols; j++) sum_gx[j0 + j] += gx_sum[j];                    \
+                for (ptrdiff_t j = 0; j < cols; j++) sum_xc[j0 + j] += xc_sum[j];                    \
             }                                                                                        \
         }                                                                                            \
     }                                                                                                \
@@ -296,7 +336,7 @@ FNN_SHORT_FORWARD_LIST(X)
     }
 #define AT_ROWS(name, at_once)                                                                       \
     for (; i + at_once <= end; i += at_once)                                                         \
-        FN(backward_sum_rows_##name)(g_sum, gx_sum, (const real *)dy_ + i * lddy + j0, lddy,         \
+        FN(backward_sum_rows_##name)(g_sum, gx_sum, xc_sum, (const real *)dy_ + i * lddy + j0, lddy, \
                                      (const real *)x_ + i * ldx + j0, ldx, (const real *)saved_ + i * lds + j0, lds, \
                                      mean, scale, shift, at_once, cols, p);
 FNN_SHORT_BACKWARD_LIST(X)
@@ -306,5 +346,4 @@ FNN_SHORT_BACKWARD_LIST(X)
 #undef GET
 #undef PUT
 #undef MOST_ABREAST
-#undef CHUNK
-#undef START
+#undef START /* batchnorm_long.h takes CHUNK */

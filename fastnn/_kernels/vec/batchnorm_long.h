@@ -78,21 +78,29 @@ INLINE void FN(piece_gradient)(FN(gradient) f, real *g, real *z, const real *dy,
         FN(gradient_rows)(f, g, dy, lddy, saved, lds, rows, cols);
 }
 
-LONG void FN(backward_sums_long)(FN(gradient) f, double *restrict sum_g, double *restrict sum_gx, const real *dy,
-                                 ptrdiff_t lddy, const real *x, ptrdiff_t ldx, const real *saved, ptrdiff_t lds,
-                                 const real *mean, const real *scale, const real *shift, ptrdiff_t rows, ptrdiff_t cols) {
-    real g[PIECE], z[PIECE];
-    double part_g[PIECE_COLS], part_gx[PIECE_COLS];
-    for (ptrdiff_t j = 0; j < cols; j++) sum_g[j] = sum_gx[j] = 0;
+LONG void FN(backward_sums_long)(FN(gradient) f, double *restrict sum_g, double *restrict sum_gx,
+                                 double *restrict sum_xc, const real *dy, ptrdiff_t lddy, const real *x, ptrdiff_t ldx,
+                                 const real *saved, ptrdiff_t lds, const real *mean, const real *scale,
+                                 const real *shift, ptrdiff_t rows, ptrdiff_t cols) {
+    const act_params none = FN(spread)(f.params);
+    real g[PIECE], z[PIECE], part[3][PIECE_COLS]; /* of CHUNK rows, as in batchnorm.h */
+    for (ptrdiff_t j = 0; j < cols; j++) sum_g[j] = sum_gx[j] = sum_xc[j] = 0;
     for (ptrdiff_t j = 0; j < cols; j += PIECE_COLS)
         for (ptrdiff_t i = 0; i < rows; i += PIECE_ROWS) {
             const ptrdiff_t high = LEAST(rows - i, PIECE_ROWS), n = LEAST(cols - j, PIECE_COLS);
             const real *xs = x + i * ldx + j;
+            if (i % CHUNK == 0) memset(part, 0, sizeof part);
             FN(piece_gradient)(f, g, z, dy + i * lddy + j, lddy, xs, ldx, saved + i * lds + j, lds, mean + j, scale + j,
                                shift + j, high, n);
-            FN(batchnorm_backward_sums_identity)(part_g, part_gx, g, n, xs, ldx, g, n, mean + j, scale + j, shift + j,
-                                                 high, n, f.params);
-            for (ptrdiff_t c = 0; c < n; c++) sum_g[j + c] += part_g[c], sum_gx[j + c] += part_gx[c];
+            if (high == PIECE_ROWS) /* as many as the compiler knows, and keeps apart */
+                FN(backward_sum_rows_identity)(part[0], part[1], part[2], g, n, xs, ldx, g, n, mean + j, scale + j,
+                                               shift + j, PIECE_ROWS, n, none);
+            else
+                FN(backward_sum_rows_identity)(part[0], part[1], part[2], g, n, xs, ldx, g, n, mean + j, scale + j,
+                                               shift + j, (int)high, n, none);
+            if ((i + high) % CHUNK == 0 || i + high == rows)
+                for (ptrdiff_t c = 0; c < n; c++)
+                    sum_g[j + c] += part[0][c], sum_gx[j + c] += part[1][c], sum_xc[j + c] += part[2][c];
         }
 }
 
@@ -141,18 +149,19 @@ INLINE void FN(run_gradient)(FN(gradient) f, real *g, real *z, const real *dy, c
     f.loop(g, dy, f.saves == FNN_SAVES_INPUT ? z : saved, n, f.params);
 }
 
-LONG void FN(run_backward_sums_long)(FN(gradient) f, double *sum_g, double *sum_gx, const real *dy, ptrdiff_t lddy,
-                                     const real *x, ptrdiff_t ldx, const real *saved, ptrdiff_t lds, const real *mean,
-                                     const real *scale, const real *shift, ptrdiff_t rows, ptrdiff_t channels,
-                                     ptrdiff_t inner) {
+LONG void FN(run_backward_sums_long)(FN(gradient) f, double *sum_g, double *sum_gx, double *sum_xc, const real *dy,
+                                     ptrdiff_t lddy, const real *x, ptrdiff_t ldx, const real *saved, ptrdiff_t lds,
+                                     const real *mean, const real *scale, const real *shift, ptrdiff_t rows,
+                                     ptrdiff_t channels, ptrdiff_t inner) {
     real g[PIECE], z[PIECE];
-    double part_g[PIECE], part_gx[PIECE];
-    for (ptrdiff_t c = 0; c < channels; c++) sum_g[c] = sum_gx[c] = 0;
+    double part_g[PIECE], part_gx[PIECE], part_xc[PIECE];
+    for (ptrdiff_t c = 0; c < channels; c++) sum_g[c] = sum_gx[c] = sum_xc[c] = 0;
     EACH_PIECE(const real *xs = x + row * ldx + at;
                FN(run_gradient)(f, g, z, dy + row * lddy + at, xs, saved + row * lds + at, mean + c, scale + c, shift + c, some, n);
-               FN(batchnorm_run_backward_sums_identity)(part_g, part_gx, g, 0, xs, ldx, g, 0, mean + c, scale + c, shift + c, 1,
-                                                        some, n, f.params);
-               for (ptrdiff_t q = 0; q < some; q++) sum_g[c + q] += part_g[q], sum_gx[c + q] += part_gx[q];)
+               FN(batchnorm_run_backward_sums_identity)(part_g, part_gx, part_xc, g, 0, xs, ldx, g, 0, mean + c, scale + c,
+                                                        shift + c, 1, some, n, f.params);
+               for (ptrdiff_t q = 0; q < some; q++)
+                   sum_g[c + q] += part_g[q], sum_gx[c + q] += part_gx[q], sum_xc[c + q] += part_xc[q];)
 }
 
 LONG void FN(run_backward_apply_long)(FN(gradient) f, real *dx, ptrdiff_t lddx, const real *dy, ptrdiff_t lddy, const real *x,
@@ -179,11 +188,11 @@ FNN_LONG_FORWARD_LIST(X)
 
 #define X(name, saves)                                                                                                 \
     static void FN(batchnorm_backward_sums_##name)(                                                                    \
-        double *restrict sum_g, double *restrict sum_gx, const void *dy, ptrdiff_t lddy, const void *x, ptrdiff_t ldx, \
-        const void *saved, ptrdiff_t lds, const void *mean, const void *scale, const void *shift, ptrdiff_t rows,      \
-        ptrdiff_t cols, const double *params) {                                                                        \
+        double *restrict sum_g, double *restrict sum_gx, double *restrict sum_xc, const void *dy, ptrdiff_t lddy,      \
+        const void *x, ptrdiff_t ldx, const void *saved, ptrdiff_t lds, const void *mean, const void *scale,           \
+        const void *shift, ptrdiff_t rows, ptrdiff_t cols, const double *params) {                                     \
         const FN(gradient) f = {FN(name##_backward), FNN_SAVES_##saves, params};                                       \
-        FN(backward_sums_long)(f, sum_g, sum_gx, dy, lddy, x, ldx, saved, lds, mean, scale, shift, rows, cols);        \
+        FN(backward_sums_long)(f, sum_g, sum_gx, sum_xc, dy, lddy, x, ldx, saved, lds, mean, scale, shift, rows, cols); \
     }                                                                                                                  \
     static void FN(batchnorm_backward_apply_##name)(                                                                   \
         void *dx, ptrdiff_t lddx, const void *dy, ptrdiff_t lddy, const void *x, ptrdiff_t ldx, const void *saved,     \
@@ -203,12 +212,12 @@ FNN_LONG_BACKWARD_LIST(X)
         FN(run_apply_long)(FN(name##_forward), y, ldy, x, ldx, mean, scale, shift, rows, channels, inner, params);     \
     }                                                                                                                  \
     static void FN(batchnorm_run_backward_sums_##name)(                                                                \
-        double *restrict sum_g, double *restrict sum_gx, const void *dy, ptrdiff_t lddy, const void *x, ptrdiff_t ldx, \
-        const void *saved, ptrdiff_t lds, const void *mean, const void *scale, const void *shift, ptrdiff_t rows,      \
-        ptrdiff_t channels, ptrdiff_t inner, const double *params) {                                                   \
+        double *restrict sum_g, double *restrict sum_gx, double *restrict sum_xc, const void *dy, ptrdiff_t lddy,      \
+        const void *x, ptrdiff_t ldx, const void *saved, ptrdiff_t lds, const void *mean, const void *scale,           \
+        const void *shift, ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t inner, const double *params) {                \
         const FN(gradient) f = {FN(name##_backward), FNN_SAVES_##saves, params};                                       \
-        FN(run_backward_sums_long)(f, sum_g, sum_gx, dy, lddy, x, ldx, saved, lds, mean, scale, shift, rows, channels, \
-                                   inner);                                                                             \
+        FN(run_backward_sums_long)(f, sum_g, sum_gx, sum_xc, dy, lddy, x, ldx, saved, lds, mean, scale, shift, rows,   \
+                                   channels, inner);                                                                   \
     }                                                                                                                  \
     static void FN(batchnorm_run_backward_apply_##name)(                                                               \
         void *dx, ptrdiff_t lddx, const void *dy, ptrdiff_t lddy, const void *x, ptrdiff_t ldx, const void *saved,     \
@@ -221,6 +230,7 @@ FNN_LONG_BACKWARD_LIST(X)
 FNN_LONG_RUN_LIST(X)
 #undef X
 #undef EACH_PIECE
+#undef CHUNK
 #undef PIECE
 #undef PIECE_ROWS
 #undef PIECE_COLS

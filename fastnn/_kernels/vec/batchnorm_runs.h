@@ -86,6 +86,9 @@ static void FN(batchnorm_run_statistics)(double *mean, double *m2, const void *x
                                (double)(i0 * inner + k));
         }
     }
+    for (ptrdiff_t c = 0; c < channels; c++)
+        if (!__builtin_isfinite(m2[c]))
+            FN(moments_in_double)(mean + c, m2 + c, (const real *)x_ + c * inner, ld, rows, inner);
 }
 
 #define X(name, saves)                                                                               \
@@ -107,14 +110,14 @@ static void FN(batchnorm_run_statistics)(double *mean, double *m2, const void *x
             }                                                                                        \
     }                                                                                                \
     static void FN(batchnorm_run_backward_sums_##name)(                                              \
-        double *sum_g, double *sum_gx, const void *dy_, ptrdiff_t lddy, const void *x_, ptrdiff_t ldx, \
+        double *sum_g, double *sum_gx, double *sum_xc, const void *dy_, ptrdiff_t lddy, const void *x_, ptrdiff_t ldx, \
         const void *saved_, ptrdiff_t lds, const void *mean_, const void *scale_, const void *shift_, \
         ptrdiff_t all_rows, ptrdiff_t channels, ptrdiff_t run, const double *params) {               \
         const real *mean = mean_;                                                                    \
         (void)scale_, (void)shift_;                                                                  \
         const act_params p = FN(spread)(params);                                                     \
         const ptrdiff_t together = FN(rows_together)(run);                                           \
-        for (ptrdiff_t c = 0; c < channels; c++) sum_g[c] = sum_gx[c] = 0;                           \
+        for (ptrdiff_t c = 0; c < channels; c++) sum_g[c] = sum_gx[c] = sum_xc[c] = 0;               \
         for (ptrdiff_t i0 = 0; i0 < all_rows; i0 += together)                                        \
             for (ptrdiff_t c = 0; c < channels; c++) {                                               \
                 const ptrdiff_t rows = all_rows - i0 < together ? all_rows - i0 : together;          \
@@ -124,13 +127,14 @@ static void FN(batchnorm_run_statistics)(double *mean, double *m2, const void *x
                     const real *dy = (const real *)dy_ + i0 * lddy + c * run + k0;                   \
                     const real *x = (const real *)x_ + i0 * ldx + c * run + k0;                      \
                     const real *s = (const real *)saved_ + i0 * lds + c * run + k0;                  \
-                    vec total[SUMS] = {{0}}, total_x[SUMS] = {{0}};                                  \
+                    vec total[SUMS] = {{0}}, total_x[SUMS] = {{0}}, total_c[SUMS] = {{0}};           \
                     (void)s;                                                                         \
                     EACH_VECTOR(0, const vec xc = ONLY(GET(x, ldx) - m);                             \
                                 const vec g = ONLY(FN(name##_grad)(GET(dy, lddy), GET(s, lds), p));  \
-                                total[v] += g; total_x[v] = v_fma(g, xc, total_x[v]);)               \
+                                total[v] += g; total_x[v] = v_fma(g, xc, total_x[v]); total_c[v] += xc;) \
                     sum_g[c] += TOTAL(total);                                                        \
                     sum_gx[c] += TOTAL(total_x);                                                     \
+                    sum_xc[c] += TOTAL(total_c);                                                     \
                 }                                                                                    \
             }                                                                                        \
     }                                                                                                \

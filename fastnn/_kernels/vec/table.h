@@ -122,16 +122,16 @@ typedef struct {
     void (*batchnorm_frozen)(void *mean, void *rstd, void *scale, const void *running_mean,
                              const void *running_var, const void *gamma, double eps, ptrdiff_t cols);
     void (*batchnorm_coefficients)(void *dgamma, void *dbeta, void *c_g, void *c_x, void *c_1, const double *sum_g,
-                                   const double *sum_gx, const void *gamma, const void *rstd, double rows,
-                                   int training, ptrdiff_t cols);
+                                   const double *sum_gx, const double *sum_xc, const void *gamma, const void *rstd,
+                                   double rows, int training, ptrdiff_t cols);
     void (*batchnorm_apply[FNN_ACTIVATIONS])(void *y, ptrdiff_t ldy, const void *x, ptrdiff_t ldx,
                                              const void *mean, const void *scale, const void *shift,
                                              ptrdiff_t rows, ptrdiff_t cols, const double *params);
-    void (*batchnorm_backward_sums[FNN_ACTIVATIONS])(double *sum_g, double *sum_gx, const void *dy, ptrdiff_t lddy,
-                                                     const void *x, ptrdiff_t ldx, const void *saved,
-                                                     ptrdiff_t lds, const void *mean, const void *scale,
-                                                     const void *shift, ptrdiff_t rows, ptrdiff_t cols,
-                                                     const double *params);
+    void (*batchnorm_backward_sums[FNN_ACTIVATIONS])(double *sum_g, double *sum_gx, double *sum_xc, const void *dy,
+                                                     ptrdiff_t lddy, const void *x, ptrdiff_t ldx,
+                                                     const void *saved, ptrdiff_t lds, const void *mean,
+                                                     const void *scale, const void *shift, ptrdiff_t rows,
+                                                     ptrdiff_t cols, const double *params);
     void (*batchnorm_backward_apply[FNN_ACTIVATIONS])(void *dx, ptrdiff_t lddx, const void *dy, ptrdiff_t lddy,
                                                       const void *x, ptrdiff_t ldx, const void *saved,
                                                       ptrdiff_t lds, const void *mean, const void *scale,
@@ -146,11 +146,12 @@ typedef struct {
                                                  const void *mean, const void *scale, const void *shift,
                                                  ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t inner,
                                                  const double *params);
-    void (*batchnorm_run_backward_sums[FNN_ACTIVATIONS])(double *sum_g, double *sum_gx, const void *dy, ptrdiff_t lddy,
-                                                         const void *x, ptrdiff_t ldx, const void *saved,
-                                                         ptrdiff_t lds, const void *mean, const void *scale,
-                                                         const void *shift, ptrdiff_t rows, ptrdiff_t channels,
-                                                         ptrdiff_t inner, const double *params);
+    void (*batchnorm_run_backward_sums[FNN_ACTIVATIONS])(double *sum_g, double *sum_gx, double *sum_xc,
+                                                         const void *dy, ptrdiff_t lddy, const void *x,
+                                                         ptrdiff_t ldx, const void *saved, ptrdiff_t lds,
+                                                         const void *mean, const void *scale, const void *shift,
+                                                         ptrdiff_t rows, ptrdiff_t channels, ptrdiff_t inner,
+                                                         const double *params);
     void (*batchnorm_run_backward_apply[FNN_ACTIVATIONS])(
         void *dx, ptrdiff_t lddx, const void *dy, ptrdiff_t lddy, const void *x, ptrdiff_t ldx, const void *saved,
         ptrdiff_t lds, const void *mean, const void *scale, const void *shift, const void *c_g, const void *c_x,
