@@ -78,7 +78,9 @@ def test_batchnorm_allows_high_rates(ran):
     text = outputs["batchnorm_learning_rates"]
     (without,) = numbers(text, r"reaches 90% without batch norm: ([\d.]+)")
     (with_it,) = numbers(text, r"reaches 90% with batch norm: ([\d.]+)")
-    assert with_it >= 3 * without
+    assert (
+        with_it / without > 2.99
+    )  # three times; at ten times it is chance on which side of 90% a run ends
     assert (folder / "batchnorm_learning_rates.png").stat().st_size > 10_000
 
 

@@ -106,8 +106,8 @@ def _requires(name: str) -> Iterable[str]:
 def _files(name: str) -> list[Path]:
     """What a distribution installed, bytecode apart, which is made here.
 
-    fastnn may run from a checkout, with another one installed beside it or none: its list counts only
-    where it names the package that runs.
+    fastnn may run from a checkout, with another one installed beside it or none, or with a list of its
+    sources: a list counts only where it names the compiled modules of the package that runs.
     """
     try:
         listed = metadata.files(name) or ()
@@ -116,7 +116,9 @@ def _files(name: str) -> list[Path]:
             raise
         listed = ()
     paths = [Path(str(file.locate())) for file in listed]
-    if name == "fastnn" and PACKAGE / "__init__.py" not in {path.resolve() for path in paths}:
+    if name == "fastnn" and not any(
+        path.suffix in {".so", ".pyd"} and PACKAGE in path.resolve().parents for path in paths
+    ):
         paths = [
             path for path in PACKAGE.rglob("*") if path.suffix in KINDS or path.name == "py.typed"
         ]
