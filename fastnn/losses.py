@@ -80,7 +80,7 @@ class Loss:
         return np.asarray(out.argmax(axis=1) == labels)
 
     def count_correct(self, out: np.ndarray, target: np.ndarray) -> int:
-        """How many rows that are: what the accuracy counts, without weights."""
+        """How many rows that are: what the accuracy counts, without weights. Override `are_correct`."""
         return int(self.are_correct(out, target).sum())
 
     def total_weight(self, target: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
@@ -154,8 +154,14 @@ class SoftmaxCrossEntropy(Loss):
         return _prepare_labels(y, n_rows, classes, name)
 
     def weights(self, dtype: Any) -> np.ndarray | None:
-        """The class weights as an array (C,), or None."""
-        return None if self.class_weight is None else np.asarray(self.class_weight, dtype)
+        """The class weights as an array (C,), or None: by a power of 2 so that the largest is from 1/2 to 1.
+
+        Only their proportions count, and none overflows beside the weights of rows.
+        """
+        if self.class_weight is None:
+            return None
+        weights = np.asarray(self.class_weight)
+        return np.asarray(np.ldexp(weights, -np.frexp(weights.max())[1]), dtype)
 
     def forward_backward(
         self, out: np.ndarray, target: np.ndarray, sample_weight: np.ndarray | None = None
@@ -402,10 +408,21 @@ def prepare_weights(
                 f"{loss!r} takes no weights of the rows: give its {function} a parameter "
                 "sample_weight=None (fastnn.losses.Loss), or leave sample_weight out"
             )
+    counts = _class_of(loss, "count_correct")
+    if counts is not Loss and not issubclass(_class_of(loss, "are_correct"), counts):
+        raise TypeError(
+            f"{loss!r} counts the rows that are right in a way of its own, of which weights know nothing: "
+            "let it override are_correct instead of count_correct (fastnn.losses.Loss)"
+        )
     weights = as_weights(sample_weight, n_rows, dtype, name, first)
     if not may_vanish:
         check_some_weight(weights, name)
     return weights
+
+
+def _class_of(loss: Loss, name: str) -> type:
+    """The class that a method of a loss is from."""
+    return next((of for of in type(loss).__mro__ if name in vars(of)), Loss)
 
 
 def weighted_mean(

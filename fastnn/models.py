@@ -140,7 +140,7 @@ class Sequential(Network):
     def _settings(self, loss: Loss, optimizer: Optimizer) -> list[Any]:
         """What a compiled step has built in; the learning rate is read at every step instead."""
         settings: list[Any] = [
-            value
+            (name, value)  # two settings may change places
             for name, value in vars(optimizer).items()
             if name not in READ_AT_EVERY_STEP and isinstance(value, int | float)
         ]
@@ -392,7 +392,7 @@ class Sequential(Network):
             raise ValueError("the source has no rows")
         if not weight:
             raise ValueError(
-                "the weights of all rows of the source are 0: at least one has to count"
+                "the weights of all rows are 0, or too small to count: at least one has to"
             )
         result = {"loss": total / weight}
         if loss.kind == "classification":

@@ -22,6 +22,7 @@ from fastnn.reference.dropout import philox4x32
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="needs Linux"),
+    pytest.mark.skipif(sys.maxsize < 2**32, reason="needs 64-bit addresses"),
 ]
 
 N = (1 << 31) + 64
@@ -196,7 +197,3 @@ def test_dense_layers_with_a_long_input_and_with_long_weights(zeros: list[np.nda
     out = y[-wide.shape[1] :][None]
     functional.dense_forward(np.ones((1, 4), "float32"), wide, out=out)
     np.testing.assert_allclose(y[-END:], ODD, rtol=1e-6)
-
-
-if sys.maxsize < 2**32:
-    pytest.skip("needs 64-bit addresses", allow_module_level=True)

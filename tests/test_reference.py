@@ -338,6 +338,20 @@ def test_batchnorm_backward_is_the_papers() -> None:
     assert_same(y, gamma * xhat + beta)
 
 
+def test_batchnorm_backward_is_exact_for_a_mean_far_from_0() -> None:
+    rng = np.random.default_rng(0)
+    x, dy = rng.standard_normal((2, 500, 3))
+    x, gamma = x * 1e-3 + 1e4, np.ones(3)
+    _, mean, rstd = reference.batchnorm_forward(x, gamma, gamma, eps=1e-12)
+    dx, dgamma, _ = reference.batchnorm_backward(dy, x, gamma, mean, rstd)
+    wide = x.astype(np.longdouble)
+    xhat = (wide - wide.mean(axis=0)) * rstd
+    expected = (dy * xhat).sum(axis=0)
+    np.testing.assert_allclose(dgamma, expected.astype(float), rtol=1e-11)
+    expected = rstd * (dy - dy.mean(axis=0) - xhat * expected / len(x))
+    np.testing.assert_allclose(dx, expected.astype(float), rtol=1e-9, atol=1e-9 * rstd.max())
+
+
 def test_batchnorm_gives_back_the_identity() -> None:
     x = 5 + 3 * rng().normal(size=(50, 4))
     eps = 1e-3

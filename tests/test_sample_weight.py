@@ -551,7 +551,7 @@ def test_wrong_weights_are_named_and_nothing_is_touched(weights, error, match, t
             ValueError,
             "at row 20, expected weights from 0 up",
         ),
-        (lambda m: m.evaluate(iter([(X, y, 0 * GOOD)])), ValueError, "all rows of the source are 0"),
+        (lambda m: m.evaluate(iter([(X, y, 0 * GOOD)])), ValueError, "weights of all rows are 0"),
         (lambda m: m.fit(iter([(X, y, 0 * GOOD)]), epochs=1), ValueError, "rows of the source are 0"),
         (lambda m: m.fit(X, y, validation_data=(X, y, GOOD, 1)), TypeError, r"\(X, y, sample_weight"),
         (lambda m: ArraySource(X, y, sample_weight=-GOOD), ValueError, "from 0 up"),
@@ -587,3 +587,41 @@ def test_a_model_that_is_not_compiled_trains_with_weights():
         history = model.fit(X, y, CE, fnn.SGD(0.1), epochs=3, batch_size=16, sample_weight=weights)
         results.append([*history["loss"], *history["accuracy"]])
     np.testing.assert_allclose(results[0], results[1], rtol=1e-10)
+
+
+def test_small_weights_of_classes_and_of_rows_are_proportions():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((30, 4)).astype("float32"), rng.integers(0, 3, 30)
+    losses_of = []
+    for of_class, of_row in (
+        ([1, 2, 4], 1.0),
+        ([1e-30, 2e-30, 4e-30], 1e-9),
+        ([1e30, 2e30, 4e30], 1e15),
+    ):
+        model = fnn.Sequential([fnn.Dense(3)], seed=0)
+        loss = fnn.SoftmaxCrossEntropy(class_weight=of_class)
+        weights = np.full(30, of_row, "float32")
+        history = model.fit(
+            x, y, loss, fnn.SGD(0.1), batch_size=10, epochs=3, sample_weight=weights, verbose=False
+        )
+        losses_of.append([*history["loss"], model.evaluate(x, y, sample_weight=weights)["loss"]])
+    np.testing.assert_allclose(losses_of[1:], losses_of[:1] * 2, rtol=1e-5)
+
+
+def test_a_loss_that_counts_in_a_way_of_its_own_says_what_it_needs():
+    class Counting(fnn.SoftmaxCrossEntropy):
+        def count_correct(self, out, target):
+            return len(out)
+
+    class Judging(Counting):
+        def are_correct(self, out, target):
+            return np.ones(len(out), bool)
+
+    x, y, weights = np.ones((6, 2)), np.zeros(6, int), np.ones(6)
+    model = fnn.Sequential([fnn.Dense(2)], seed=0)
+    with pytest.raises(TypeError, match="override are_correct instead of count_correct"):
+        model.fit(x, y, Counting(), batch_size=3, epochs=1, sample_weight=weights, verbose=False)
+    history = model.fit(
+        x, y, Judging(), batch_size=3, epochs=1, sample_weight=weights, verbose=False
+    )
+    assert history["accuracy"] == [1.0]

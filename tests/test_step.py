@@ -646,7 +646,9 @@ def test_the_users_labels_are_not_read_while_training():
     assert np.isfinite(history["loss"]).all()
 
 
-@pytest.mark.parametrize("change", ["momentum", "momentum on", "weight decay", "eps", "dropout"])
+@pytest.mark.parametrize(
+    "change", ["momentum", "momentum on", "weight decay", "eps", "dropout", "clip"]
+)
 def test_settings_changed_between_steps_count(change):
     X, y = np.random.default_rng(0).standard_normal((40, 3)), np.arange(40) % 4
     states = []
@@ -656,6 +658,7 @@ def test_settings_changed_between_steps_count(change):
             layers.insert(0, Nothing())
         model = fnn.Sequential(layers, input_dim=3, seed=0, dtype="float64")
         optimizer = fnn.SGD(0.1, momentum=0.0 if change == "momentum on" else 0.9)
+        optimizer.clip_norm = 0.01 if change == "clip" else None
         model.compile("softmax_cross_entropy", optimizer)
         for layer in model.layers:  # the same masks, at whatever place
             layer.random_key = 7
@@ -668,6 +671,8 @@ def test_settings_changed_between_steps_count(change):
             optimizer.momentum = 0.5
         elif change == "weight decay":
             optimizer.weight_decay = 0.3
+        elif change == "clip":  # the number is the same
+            optimizer.clip_norm, optimizer.clip_value = None, 0.01
         elif change == "eps":
             norm.eps = 0.5
         else:

@@ -378,6 +378,18 @@ ctypedef fused floating:
     double
 
 
+cdef inline bint is_first_highest(const floating *x, Py_ssize_t label, Py_ssize_t n) noexcept nogil:
+    """Without a branch that depends on the numbers; NaN, at the label or elsewhere, is no answer."""
+    cdef floating t = x[label]
+    cdef int wrong = 0
+    cdef Py_ssize_t j
+    for j in range(label):
+        wrong |= not t > x[j]
+    for j in range(label + 1, n):
+        wrong |= not t >= x[j]
+    return not wrong
+
+
 cdef inline Py_ssize_t first_highest(const floating *x, Py_ssize_t n) noexcept nogil:
     cdef Py_ssize_t j, best = 0
     for j in range(1, n):
@@ -393,11 +405,14 @@ cdef inline Py_ssize_t class_of(const char *x, Py_ssize_t cols, Py_ssize_t real)
 cdef void right_scores(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     """The weights of the rows whose first highest score is that of their class: a pass that others do without."""
     cdef const Loss *s = <const Loss *>op.args
+    cdef const char *output
     cdef Py_ssize_t i, label
     cdef double right = 0
     for i in range(block * s.row_block, min((block + 1) * s.row_block, s.rows)):
         label = s.labels[i] if s.labels != NULL else class_of(s.target + i * s.cols * s.real, s.cols, s.real)
-        if class_of(s.output + i * s.ldo * s.real, s.cols, s.real) == label:
+        output = s.output + i * s.ldo * s.real
+        if (is_first_highest(<const float *>output, label, s.cols) if s.real == 4
+                else is_first_highest(<const double *>output, label, s.cols)):
             right += real_at(s.weights, i, s.real)
     s.right[block] = right
 

@@ -45,7 +45,13 @@ class Program:
         shares: Array | None = None,
     ) -> tuple[int, float, float, str | None]: ...
     def profile(
-        self, x: Array, targets: Array, order: Array, rates: Array, repeats: int = 20
+        self,
+        x: Array,
+        targets: Array,
+        order: Array,
+        rates: Array,
+        repeats: int = 20,
+        weights: Array | None = None,
     ) -> list[tuple[str, float, float, list[tuple[str, float]]]]: ...
 
 def add_gather(p: Program, x: Array, targets: Array, weights: Array | None = None) -> None: ...

@@ -9,7 +9,7 @@ reads and writes them without the GIL.
 from cpython.exc cimport PyErr_CheckSignals
 from libc.math cimport isfinite
 from libc.stddef cimport size_t
-from libc.stdint cimport int64_t
+from libc.stdint cimport int32_t, int64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcpy, memset
 
@@ -163,7 +163,7 @@ cdef class Program:
         stopped = self.op_names[run.stopped_at] if run.stop == FNN_STOP_FAILURE else None
         return self.done, s.last_loss, s.correct, stopped
 
-    def profile(self, x, targets, order, rates, int repeats=20):
+    def profile(self, x, targets, order, rates, int repeats=20, weights=None):
         """Where the time of a step goes, on one thread: (name, flops, bytes, parts) of each kernel.
 
         `bytes` is what it must move: each of its arrays once, in and out.  `parts` are its operations as
@@ -174,7 +174,7 @@ cdef class Program:
 
         cdef fnn_run run
         cdef int64_t i
-        cdef Arrays arrays = self._prepare(x, targets, order, 0, 1, rates, 1)
+        cdef Arrays arrays = self._prepare(x, targets, order, 0, 1, rates, 1, None, weights)
         times = [[] for _ in range(self.count + 1)]
         for _ in range(repeats):
             for i in range(self.count):
@@ -270,21 +270,30 @@ ctypedef struct Gather:
     Py_ssize_t row_block
 
 
+cdef inline void gather_items(char *out, const char *x, const int64_t *wanted, Py_ssize_t n,
+                              Py_ssize_t bytes) noexcept nogil:
+    """Items of the wanted rows; those of a number's size without a call for each."""
+    cdef Py_ssize_t i
+    if bytes == 4:
+        for i in range(n):
+            (<int32_t *>out)[i] = (<const int32_t *>x)[wanted[i]]
+    elif bytes == 8:
+        for i in range(n):
+            (<int64_t *>out)[i] = (<const int64_t *>x)[wanted[i]]
+    else:
+        for i in range(n):
+            memcpy(out + i * bytes, x + wanted[i] * bytes, bytes)
+
+
 cdef void gather_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Gather *g = <const Gather *>op.args
     cdef const State *s = g.state
-    cdef Py_ssize_t i0 = block * g.row_block, n = min(g.row_block, s.rows - block * g.row_block), i
+    cdef Py_ssize_t i0 = block * g.row_block, n = min(g.row_block, s.rows - block * g.row_block)
     cdef const int64_t *wanted = s.order + fnn_round_of(run) * s.rows + i0
     g.kernels.gather_rows(g.x + i0 * g.ldx * g.real, g.ldx, s.x, s.ldx, wanted, n, g.cols)
-    if g.target_bytes == 8:
-        for i in range(n):
-            (<int64_t *>g.targets)[i0 + i] = (<const int64_t *>s.targets)[wanted[i]]
-    else:  # rows of regression targets, as bytes
-        for i in range(n):
-            memcpy(g.targets + (i0 + i) * g.target_bytes, s.targets + wanted[i] * g.target_bytes, g.target_bytes)
+    gather_items(g.targets + i0 * g.target_bytes, s.targets, wanted, n, g.target_bytes)
     if g.weights != NULL:
-        for i in range(n):
-            memcpy(g.weights + (i0 + i) * g.real, s.weights + wanted[i] * g.real, g.real)
+        gather_items(g.weights + i0 * g.real, s.weights, wanted, n, g.real)
 
 
 def add_gather(Program p, x, targets, weights=None):

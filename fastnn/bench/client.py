@@ -45,9 +45,10 @@ def environment(threads: int, isa: str | None = None) -> dict[str, str]:
     env = dict(os.environ)
     for name in ("OMP", "MKL", "OPENBLAS", "FASTNN", "NUMEXPR", "VECLIB_MAXIMUM"):
         env[f"{name}_NUM_THREADS"] = str(threads)
-    # A worker finds the package where its parent found it, installed or not.
-    root = str(Path(__file__).resolve().parents[2])
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, (root, env.get("PYTHONPATH"))))
+    # A worker finds the package where its parent found it; where that is installed, as it finds all others.
+    root = Path(__file__).resolve().parents[2]
+    if root.name not in ("site-packages", "dist-packages"):
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, (str(root), env.get("PYTHONPATH"))))
     env["PYTHONWARNINGS"] = "ignore"
     env.setdefault("JAX_PLATFORMS", "cpu")
     env.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

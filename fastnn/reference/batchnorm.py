@@ -38,7 +38,8 @@ def batchnorm_forward(
 
     All of it is right as long as x - mean is finite; where the variance is not (float64 beyond 1e154), y
     is beta. Two limits of float32 are the compiled kernels' alone: of a spread below 1e-18 the square is
-    lost, which shows where eps is not larger; and gradients are right for spreads up to 1e18.
+    lost, which shows where eps is not larger; and gradients are right for spreads up to 1e18. A running
+    variance has the dtype of x and is infinite beyond its range (spreads of 1e19 in float32).
 
     Parameters
     ----------
@@ -173,10 +174,10 @@ def batchnorm_backward(
     )
     others, shape = _axes(x, axis)
     scale, rstd = gamma.astype(np.float64).reshape(shape), rstd.astype(np.float64).reshape(shape)
-    mean = mean.astype(np.float64).reshape(shape)
+    centred = x - mean.astype(np.float64).reshape(shape)
     if training:
-        mean = mean + (x - mean).mean(axis=others, keepdims=True)  # what its rounding lost
-    xhat = (x - mean) * rstd
+        centred -= centred.mean(axis=others, keepdims=True)  # what rounding the mean lost
+    xhat = centred * rstd
     dz = dy.astype(np.float64)
     if parsed[0] is not None:
         if y is None or parsed[0] in NEEDS_INPUT:

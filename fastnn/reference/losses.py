@@ -77,7 +77,7 @@ def softmax_cross_entropy(
     q = (1 - smoothing) * t + smoothing / classes
     weighted = q if class_weight is None else q * class_weight
     # A class of probability 0 and target 0 adds 0, not 0 * -inf.
-    each = -np.where(weighted == 0, 0, weighted * log_p)
+    each = -np.where((weighted == 0) & np.isinf(log_p), 0, weighted * log_p)
     slope = np.exp(log_p) * weighted.sum(axis=1, keepdims=True) - weighted
     return _average(each, slope, sample_weight, total, dlogits)
 

@@ -21,7 +21,7 @@ INLINE int FN(is_first_highest)(const real *x, int64_t label, real highest, ptrd
     return x[label] == highest && FN(first_of)(x, highest, cols) == label;
 }
 
-/* How the kernels below take log sum_j exp(x_j) and the gradient at the label, 1 - p: as log(1 + rest) and
+/* How the kernels of labels take log sum_j exp(x_j) and the gradient at the label, 1 - p: as log(1 + rest) and
  * rest / sum, where `rest` is the sum without the label's 1 if the label is the highest.  A row that is sure of
  * its label keeps its loss of 1e-20, where 1 + 1e-20 has none.
  * A row of weight 0 adds nothing and has no gradient, whatever it holds. */

@@ -70,7 +70,7 @@ INLINE void FN(row_affine)(real *y, const real *x, real a, real b, ptrdiff_t col
 /* Of few columns, rows are taken a vector at a time and turned round, so that each has a lane: maximum and
  * sum of sixteen rows of ten classes then take ten operations, not sixteen times those across lanes. */
 #undef FEW
-#define FEW (VL >= 8 ? 2 * VL : VL == 4 ? 3 * VL : VL) /* columns at most; of more, little is lost along the row */
+#define FEW (VL > 2 ? 3 * VL : VL) /* columns at most */
 
 /* Columns t (cols, VL) of n <= VL rows of x; the other lanes get zeros.  Returns the highest of each row.
  * noinline: one copy of the many shuffles serves all. */
