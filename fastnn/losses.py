@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import partial
-from inspect import signature
 from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 
 from . import functional
 from .checks import check_fraction, check_positive
-from .inputs import as_floats, as_weights, check_finite, check_some_weight
+from .inputs import as_floats, check_finite
 from .interchange import to_numpy
 
 Shape = tuple[int, ...]
@@ -85,7 +84,8 @@ class Loss:
 
     def total_weight(self, target: np.ndarray, sample_weight: np.ndarray | None = None) -> float:
         """What the loss of these rows was divided by: a mean over several batches weighs with it."""
-        return float(len(target)) if sample_weight is None else _sum(sample_weight)
+        weight = len(target) if sample_weight is None else sample_weight.sum(dtype=np.float64)
+        return float(weight)
 
     def get_config(self) -> dict[str, Any]:
         """The constructor's arguments, as JSON-able values."""
@@ -376,84 +376,6 @@ class BinaryCrossEntropy(Elementwise):
 def method(loss: Loss, name: str) -> Any:
     """A method of a loss; that of `Loss` where a user's class is no subclass and lacks it."""
     return getattr(loss, name, None) or partial(getattr(Loss, name), loss)
-
-
-# --- weights of the rows -------------------------------------------------------------------------
-
-
-def prepare_weights(
-    loss: Loss,
-    sample_weight: Any,
-    n_rows: int,
-    dtype: np.dtype[Any],
-    name: str = "sample_weight",
-    first: int = 0,
-    may_vanish: bool = False,
-) -> np.ndarray | None:
-    """Weights of rows as steps and `weighted_mean` take them, or None.
-
-    Raises
-    ------
-    TypeError
-        The loss, a user's own, knows nothing of weights; or as `inputs.as_weights`.
-    ValueError
-        As `inputs.as_weights`; or all of them are 0, unless they may be.
-    """
-    if sample_weight is None:
-        return None
-    for function in ("forward_backward", "total_weight"):
-        parameters = signature(method(loss, function)).parameters.values()
-        if not any(p.name == "sample_weight" or p.kind is p.VAR_KEYWORD for p in parameters):
-            raise TypeError(
-                f"{loss!r} takes no weights of the rows: give its {function} a parameter "
-                "sample_weight=None (fastnn.losses.Loss), or leave sample_weight out"
-            )
-    counts = _class_of(loss, "count_correct")
-    if counts is not Loss and not issubclass(_class_of(loss, "are_correct"), counts):
-        raise TypeError(
-            f"{loss!r} counts the rows that are right in a way of its own, of which weights know nothing: "
-            "let it override are_correct instead of count_correct (fastnn.losses.Loss)"
-        )
-    weights = as_weights(sample_weight, n_rows, dtype, name, first)
-    if not may_vanish:
-        check_some_weight(weights, name)
-    return weights
-
-
-def _class_of(loss: Loss, name: str) -> type:
-    """The class that a method of a loss is from."""
-    return next((of for of in type(loss).__mro__ if name in vars(of)), Loss)
-
-
-def weighted_mean(
-    loss: Loss, out: np.ndarray, target: np.ndarray, weights: np.ndarray | None
-) -> tuple[float, np.ndarray]:
-    """Loss and gradient of a batch; those of rows that weigh nothing together are 0."""
-    if weights is None:
-        return loss.forward_backward(out, target)
-    total = min(_sum(weights), total_weight(loss, target, weights))
-    if total < np.finfo(out.dtype).tiny:
-        return 0.0, np.zeros_like(out)
-    return loss.forward_backward(out, target, sample_weight=weights)
-
-
-def total_weight(loss: Loss, target: np.ndarray, weights: np.ndarray | None) -> float:
-    """What the loss of these rows was divided by, whatever class the loss is of."""
-    of = method(loss, "total_weight")
-    return float(of(target) if weights is None else of(target, sample_weight=weights))
-
-
-def correct_weight(
-    loss: Loss, out: np.ndarray, target: np.ndarray, weights: np.ndarray | None
-) -> float:
-    """The rows that are decided as their target says: how many, or what they weigh together."""
-    if weights is None:
-        return float(method(loss, "count_correct")(out, target))
-    return _sum(weights[method(loss, "are_correct")(out, target)])
-
-
-def _sum(weights: np.ndarray) -> float:
-    return float(weights.sum(dtype=np.float64))
 
 
 # --- targets -------------------------------------------------------------------------------------

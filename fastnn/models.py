@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from . import losses, optimizers
+from . import losses, optimizers, sample_weights
 from .checks import check_integer, check_not_negative
 from .inputs import as_rows, check_lengths
 from .layers.base import Layer, Shape
@@ -358,7 +358,7 @@ class Sequential(Network):
         rows = self._rows(X)
         check_lengths(rows, y)
         targets = loss.prepare_targets(y, len(rows), self.output_shape, self.dtype)
-        weights = losses.prepare_weights(loss, sample_weight, len(rows), self.dtype)
+        weights = sample_weights.prepare_weights(loss, sample_weight, len(rows), self.dtype)
         return self.evaluate_prepared(rows, targets, weights)
 
     def evaluate_source(self, source: Source) -> dict[str, float]:
@@ -381,19 +381,17 @@ class Sequential(Network):
         for x, target, *weights in parts:
             of_rows = weights[0] if weights else None
             out = self._infer(x)
-            share = losses.total_weight(loss, target, of_rows)
-            total += losses.weighted_mean(loss, out, target, of_rows)[0] * share
+            share = sample_weights.total_weight(loss, target, of_rows)
+            total += sample_weights.weighted_mean(loss, out, target, of_rows)[0] * share
             weight += share
             if loss.kind == "classification":
-                correct += losses.correct_weight(loss, out, target, of_rows)
+                correct += sample_weights.correct_weight(loss, out, target, of_rows)
             counted += len(x) if of_rows is None else float(of_rows.sum(dtype=np.float64))
             empty = False
         if empty:
             raise ValueError("the source has no rows")
         if not weight:
-            raise ValueError(
-                "the weights of all rows are 0, or too small to count: at least one has to"
-            )
+            raise sample_weights.no_row_counts(self.dtype)
         result = {"loss": total / weight}
         if loss.kind == "classification":
             result["accuracy"] = correct / counted

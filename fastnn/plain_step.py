@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 
 from . import penalties
-from .losses import Loss, correct_weight, weighted_mean
+from .losses import Loss
 from .optimizers import Optimizer
 from .penalties import Pull
+from .sample_weights import correct_weight, weighted_mean
 
 if TYPE_CHECKING:
     from .models import Sequential

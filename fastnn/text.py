@@ -1,7 +1,8 @@
-"""Text in columns, for what fastnn prints."""
+"""Texts that fastnn prints: columns, and names that are close to the one given."""
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Sequence
 
 
@@ -29,3 +30,16 @@ def aligned(rows: Iterable[Sequence[str]], sides: str = "<") -> list[str]:
         parts = zip(row, sides, widths, strict=True)
         lines.append("  ".join(f"{cell:{side}{width}}" for cell, side, width in parts).rstrip())
     return lines
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The known names that are close to this one, in brackets; empty where there are none.
+
+    Examples
+    --------
+    >>> did_you_mean("Relu6", ["relu", "sigmoid"])
+    " (did you mean 'relu'?)"
+    """
+    folded = {each.casefold(): each for each in known}
+    close = [folded[each] for each in difflib.get_close_matches(name.casefold(), folded)]
+    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""

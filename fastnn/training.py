@@ -22,7 +22,7 @@ from .checks import check_integer
 from .history import History
 from .hooks import Hooks, checked_callbacks, need_gradients
 from .inputs import as_rows, check_finite, check_lengths
-from .losses import Loss, prepare_weights
+from .losses import Loss
 from .optimizers import Optimizer
 from .plain_step import Outcome, PlainStep, Step
 from .progress import Progress
@@ -34,6 +34,7 @@ from .recovery import (
     not_finite,
     parameter_error,
 )
+from .sample_weights import no_row_counts, prepare_weights
 from .sources import Source, as_source, is_batches
 from .windows import Feed, InMemory, Streamed, Stretch, Window, converter
 
@@ -214,9 +215,7 @@ class Training:
             return
         if not weight:
             if not self._stopped:  # only a source is not known to hold something before it is read
-                raise ValueError(
-                    "the weights of all rows of the source are 0: at least one has to count"
-                )
+                raise no_row_counts(self.model.dtype)
             weight = 1.0  # the losses up to here have added nothing either
         self.loss = total / weight
         row = {

@@ -21,7 +21,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from .inputs import Shape, as_rows, check_finite, evenly
-from .losses import Loss, prepare_weights
+from .losses import Loss
+from .sample_weights import prepare_weights
 from .sources import WINDOW_BYTES, Block, Source
 
 Rng = np.random.Generator

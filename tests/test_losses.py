@@ -127,16 +127,19 @@ def test_scores_are_not_taken_for_probabilities(rng):
         model.predict_proba(np.ones((5, 4)))
 
 
+class Absolute:
+    """No subclass of `Loss`, and nothing of weights."""
+
+    name, kind = "absolute", "regression"
+
+    def prepare_targets(self, y, n_rows, output_shape, dtype, name="y"):
+        return np.asarray(y, dtype)
+
+    def forward_backward(self, out, target):
+        return float(np.abs(out - target).mean()), np.sign(out - target) / out.size
+
+
 def test_a_loss_that_is_no_subclass_is_taken_as_it_is(rng):
-    class Absolute:
-        name, kind = "absolute", "regression"
-
-        def prepare_targets(self, y, n_rows, output_shape, dtype, name="y"):
-            return np.asarray(y, dtype)
-
-        def forward_backward(self, out, target):
-            return float(np.abs(out - target).mean()), np.sign(out - target) / out.size
-
     X = rng.standard_normal((64, 4))
     results = []
     for loss in (Absolute(), "mean_absolute_error"):
@@ -234,8 +237,8 @@ def test_a_mask_does_not_depend_on_what_is_beside_it(size, seed, offset, p):
     np.testing.assert_array_equal(
         functional.dropout(x[:size].copy(), p, seed, offset), whole[:size]
     )
-    dropped = np.mean(whole == 0)
-    assert abs(dropped - p) < 6 * np.sqrt(p * (1 - p) / x.size) + 1e-3
+    dropped = np.count_nonzero(whole == 0)  # one more or less is nothing where few are expected
+    assert abs(dropped - x.size * p) < 6 * (np.sqrt(x.size * p * (1 - p)) + 1)
 
 
 @settings(deadline=None, max_examples=60)

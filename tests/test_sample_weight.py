@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from test_losses import Absolute
 from test_step import LOSSES, OPTIMIZERS, ROWS, STEPS, Nothing
 
 import fastnn as fnn
@@ -441,18 +442,6 @@ def test_sources_bring_their_weights(window, tmp_path):
 # --- losses of the user's --------------------------------------------------------------------------
 
 
-class Absolute:
-    """No subclass of `Loss`."""
-
-    name, kind = "absolute", "regression"
-
-    def prepare_targets(self, y, n_rows, output_shape, dtype, name="y"):
-        return np.asarray(y, dtype)
-
-    def forward_backward(self, out, target):
-        return float(np.abs(out - target).mean()), np.sign(out - target) / out.size
-
-
 class Weighted(Absolute):
     def forward_backward(self, out, target, sample_weight=None):
         weights = np.ones(len(out)) if sample_weight is None else sample_weight
@@ -551,8 +540,8 @@ def test_wrong_weights_are_named_and_nothing_is_touched(weights, error, match, t
             ValueError,
             "at row 20, expected weights from 0 up",
         ),
-        (lambda m: m.evaluate(iter([(X, y, 0 * GOOD)])), ValueError, "weights of all rows are 0"),
-        (lambda m: m.fit(iter([(X, y, 0 * GOOD)]), epochs=1), ValueError, "rows of the source are 0"),
+        (lambda m: m.evaluate(iter([(X, y, 0 * GOOD)])), ValueError, "sample_weight is zero everywhere"),
+        (lambda m: m.fit(iter([(X, y, 0 * GOOD)]), epochs=1), ValueError, "sample_weight is zero everywhere"),
         (lambda m: m.fit(X, y, validation_data=(X, y, GOOD, 1)), TypeError, r"\(X, y, sample_weight"),
         (lambda m: ArraySource(X, y, sample_weight=-GOOD), ValueError, "from 0 up"),
         (lambda m: ArraySource(X, y, sample_weight=0 * GOOD), ValueError, "zero everywhere"),

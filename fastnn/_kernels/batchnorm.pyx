@@ -588,7 +588,10 @@ cdef bint fill_backward(Norm *b, Taken a, axis, bint training, object activation
     b.needs_input = b.activation and needs_input(b.activation)
     b.dy, b.x, b.gamma, b.mean, b.rstd, b.beta = a.data(0), a.data(1), a.data(2), a.data(3), a.data(4), a.data(5)
     b.dx, b.dgamma, b.dbeta = a.data(7), a.data(8), a.data(9)
-    b.saved = a.data(6) if b.activation and not b.needs_input else b.x  # NULL: the output is computed again
+    if b.activation and not b.needs_input:
+        b.saved = a.data(6)  # NULL: the output is computed again
+    else:
+        b.saved = b.x
     return b.beta != NULL or not (b.needs_input or b.saved == NULL)
 
 

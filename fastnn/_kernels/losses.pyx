@@ -44,15 +44,14 @@ ctypedef struct Loss:
     const char *weights        # of the rows; NULL: ones
     const char *class_weights  # of the columns; NULL: ones
     int kind                   # of an elementwise loss
-    bint counted               # rows can be right; of elementwise losses, where outputs decide between two classes
+    bint counted               # an elementwise loss whose outputs decide between two classes
     double parameter           # smoothing, margin or delta
     double scale
     double *sums
-    int64_t *hits
+    double *right              # of each block the rows that are right, by their weights
     # of a program
     const State *state
     Py_ssize_t terms           # of the mean that a row has: the columns where each element is one
-    double *right              # the weights of the rows that are right, for each block; NULL: all are ones
 
 
 cdef inline const char *row_of(const char *base, Py_ssize_t i, Py_ssize_t bytes) noexcept nogil:
@@ -68,12 +67,12 @@ cdef void cross_entropy_block(const fnn_op *op, Py_ssize_t block, void *workspac
     if s.labels != NULL:
         s.sums[block] = s.kernels.softmax_cross_entropy(
             s.gradient + i * s.ldg * s.real, s.ldg, s.output + i * s.ldo * s.real, s.ldo, s.labels + i,
-            row_of(s.weights, i, s.real), s.class_weights, s.parameter, s.scale, n, s.cols, &s.hits[block])
+            row_of(s.weights, i, s.real), s.class_weights, s.parameter, s.scale, n, s.cols, &s.right[block])
     else:
         s.sums[block] = s.kernels.soft_cross_entropy(
             s.gradient + i * s.ldg * s.real, s.ldg, s.output + i * s.ldo * s.real, s.ldo,
             s.target + i * s.cols * s.real, row_of(s.weights, i, s.real), s.class_weights, s.parameter, s.scale,
-            n, s.cols, &s.hits[block])
+            n, s.cols, &s.right[block])
 
 
 cdef void hinge_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -81,7 +80,7 @@ cdef void hinge_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_r
     cdef Py_ssize_t i = block * s.row_block
     s.sums[block] = s.kernels.multiclass_hinge(
         s.gradient + i * s.ldg * s.real, s.ldg, s.output + i * s.ldo * s.real, s.ldo, s.labels + i,
-        row_of(s.weights, i, s.real), s.parameter, s.scale, min(s.row_block, s.rows - i), s.cols, &s.hits[block])
+        row_of(s.weights, i, s.real), s.parameter, s.scale, min(s.row_block, s.rows - i), s.cols, &s.right[block])
 
 
 cdef void element_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -89,11 +88,11 @@ cdef void element_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn
     cdef Py_ssize_t i = block * s.row_block, n = min(s.row_block, s.rows - i)
     cdef const char *output = s.output + i * s.ldo * s.real
     cdef const char *target = s.target + i * s.cols * s.real
+    cdef const char *weights = row_of(s.weights, i, s.real)
     # before the loss, whose gradient may be written over the output
-    s.hits[block] = s.kernels.rows_decided(output, s.ldo, target, n, s.cols) if s.counted else 0
+    s.right[block] = s.kernels.rows_decided(output, s.ldo, target, weights, n, s.cols) if s.counted else 0
     s.sums[block] = s.kernels.element_loss[s.kind](
-        s.gradient + i * s.ldg * s.real, s.ldg, output, s.ldo, target, row_of(s.weights, i, s.real),
-        s.parameter, s.scale, n, s.cols)
+        s.gradient + i * s.ldg * s.real, s.ldg, output, s.ldo, target, weights, s.parameter, s.scale, n, s.cols)
 
 
 # --- how they are cut and run ----------------------------------------------------------------------
@@ -139,7 +138,7 @@ cdef double run_loss(Loss *s, fnn_block block) except? -1e300:
     borrow(&scratch, s.blocks * 16)
     try:
         s.sums = <double *>scratch.memory
-        s.hits = <int64_t *>scratch.memory + s.blocks
+        s.right = s.sums + s.blocks
         op.block, op.args, op.blocks = block, s, s.blocks
         run_now(&op, 1, threads_for(FLOPS * s.rows * s.cols), NULL, 0)
         for i in range(s.blocks):
@@ -338,20 +337,16 @@ def huber(pred, target, *, delta=1.0, sample_weight=None, dpred_out=None):
 # Labels and weights were checked by whoever prepared them; here they change from step to step.
 
 
-cdef int add_loss(Program p, object name, Loss *s, fnn_block block, fnn_block right) except -1:
-    """The loss and its judgement; `right` adds up the weights of the rows that are right."""
+cdef int add_loss(Program p, object name, Loss *s, fnn_block block) except -1:
+    """The loss and its judgement."""
     s.kernels, s.state = p.kernels, &p.state
     s.scale = 1.0 / (s.rows * s.terms)
     if s.weights != NULL or s.class_weights != NULL:
         p.add(name + " weights", weigh_block, 1, s, 0.0, 0)
     s.sums = <double *>p.own(max(1, s.blocks) * sizeof(double))
-    s.hits = <int64_t *>p.own(max(1, s.blocks) * sizeof(int64_t))
-    if s.weights != NULL:
-        s.right = <double *>p.own(max(1, s.blocks) * sizeof(double))
-        if s.counted:
-            p.add(name + " rows", right, s.blocks, s, <double>s.rows * s.cols, 0)
+    s.right = <double *>p.own(max(1, s.blocks) * sizeof(double))
     p.add(name, block, s.blocks, s, FLOPS * s.rows * s.cols, 0)
-    return add_judge(p, s.sums, s.hits, s.right, s.blocks, &s.scale)
+    return add_judge(p, s.sums, s.right, s.blocks, &s.scale)
 
 
 cdef void weigh_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -373,61 +368,6 @@ cdef void weigh_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_r
         s.state.shares[fnn_round_of(run)] = <double>share
 
 
-ctypedef fused floating:
-    float
-    double
-
-
-cdef inline bint is_first_highest(const floating *x, Py_ssize_t label, Py_ssize_t n) noexcept nogil:
-    """Without a branch that depends on the numbers; NaN, at the label or elsewhere, is no answer."""
-    cdef floating t = x[label]
-    cdef int wrong = 0
-    cdef Py_ssize_t j
-    for j in range(label):
-        wrong |= not t > x[j]
-    for j in range(label + 1, n):
-        wrong |= not t >= x[j]
-    return not wrong
-
-
-cdef inline Py_ssize_t first_highest(const floating *x, Py_ssize_t n) noexcept nogil:
-    cdef Py_ssize_t j, best = 0
-    for j in range(1, n):
-        if x[j] > x[best]:
-            best = j
-    return best
-
-
-cdef inline Py_ssize_t class_of(const char *x, Py_ssize_t cols, Py_ssize_t real) noexcept nogil:
-    return first_highest(<const float *>x, cols) if real == 4 else first_highest(<const double *>x, cols)
-
-
-cdef void right_scores(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
-    """The weights of the rows whose first highest score is that of their class: a pass that others do without."""
-    cdef const Loss *s = <const Loss *>op.args
-    cdef const char *output
-    cdef Py_ssize_t i, label
-    cdef double right = 0
-    for i in range(block * s.row_block, min((block + 1) * s.row_block, s.rows)):
-        label = s.labels[i] if s.labels != NULL else class_of(s.target + i * s.cols * s.real, s.cols, s.real)
-        output = s.output + i * s.ldo * s.real
-        if (is_first_highest(<const float *>output, label, s.cols) if s.real == 4
-                else is_first_highest(<const double *>output, label, s.cols)):
-            right += real_at(s.weights, i, s.real)
-    s.right[block] = right
-
-
-cdef void right_decisions(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
-    """The weights of the rows all of whose decisions are right."""
-    cdef const Loss *s = <const Loss *>op.args
-    cdef Py_ssize_t i
-    cdef double right = 0
-    for i in range(block * s.row_block, min((block + 1) * s.row_block, s.rows)):
-        if s.kernels.rows_decided(s.output + i * s.ldo * s.real, s.ldo, s.target + i * s.cols * s.real, 1, s.cols):
-            right += real_at(s.weights, i, s.real)
-    s.right[block] = right
-
-
 def add_softmax_cross_entropy(Program p, name, logits, labels, target, weights, class_weights, double smoothing,
                               gradient):
     """The mean loss of the batch for labels or targets, its gradient and the rows that are right."""
@@ -440,8 +380,8 @@ def add_softmax_cross_entropy(Program p, name, logits, labels, target, weights, 
         take_labels(s, arrays, labels)
     s.weights = take(arrays, weights, s.rows, "weights")
     s.class_weights = take(arrays, class_weights, s.cols, "class_weights")
-    s.parameter, s.counted, s.terms = smoothing, True, 1
-    add_loss(p, name, s, cross_entropy_block, right_scores)
+    s.parameter, s.terms = smoothing, 1
+    add_loss(p, name, s, cross_entropy_block)
 
 
 def add_multiclass_hinge(Program p, name, scores, labels, weights, double margin, gradient):
@@ -451,8 +391,8 @@ def add_multiclass_hinge(Program p, name, scores, labels, weights, double margin
     loss_arrays(s, arrays, scores, gradient)
     take_labels(s, arrays, labels)
     s.weights = take(arrays, weights, s.rows, "weights")
-    s.parameter, s.counted, s.terms = margin, True, 1
-    add_loss(p, name, s, hinge_block, right_scores)
+    s.parameter, s.terms = margin, 1
+    add_loss(p, name, s, hinge_block)
 
 
 def add_elementwise(Program p, name, kind, x, target, weights, double delta, bint counted, gradient):
@@ -463,4 +403,4 @@ def add_elementwise(Program p, name, kind, x, target, weights, double delta, bin
     s.target = take(arrays, target, s.rows * s.cols, "target")
     s.weights = take(arrays, weights, s.rows, "weights")
     s.kind, s.parameter, s.counted, s.terms = NAMES[kind], delta, counted, s.cols
-    add_loss(p, name, s, element_block, right_decisions)
+    add_loss(p, name, s, element_block)

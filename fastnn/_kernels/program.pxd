@@ -92,5 +92,5 @@ cdef class Program:
                          object rates, int threads, object losses=*, object weights=*, object shares=*)
     cdef int _check_order(self, const int64_t *order, Py_ssize_t n, Py_ssize_t available) except -1
 
-cdef int add_judge(Program p, const double *sums, const int64_t *hits, const double *right, Py_ssize_t blocks,
+cdef int add_judge(Program p, const double *sums, const double *right, Py_ssize_t blocks,
                    const double *scale) except -1

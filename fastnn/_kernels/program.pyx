@@ -322,8 +322,7 @@ def add_gather(Program p, x, targets, weights=None):
 ctypedef struct Judge:
     State *state
     const double *sums     # the loss of each block, unscaled
-    const int64_t *hits    # its rows that are right
-    const double *right    # their weights; NULL: ones
+    const double *right    # its rows that are right, by their weights
     Py_ssize_t blocks
     const double *scale    # may change from step to step
 
@@ -334,7 +333,7 @@ cdef void judge_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_r
     cdef Py_ssize_t i
     for i in range(j.blocks):  # in block order: the same bits for any number of threads
         loss += j.sums[i]
-        correct += j.right[i] if j.right != NULL else j.hits[i]
+        correct += j.right[i]
     loss = loss * j.scale[0] + j.state.penalty
     j.state.last_loss = loss
     if not isfinite(loss):
@@ -346,11 +345,11 @@ cdef void judge_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_r
     j.state.last_correct = correct
 
 
-cdef int add_judge(Program p, const double *sums, const int64_t *hits, const double *right, Py_ssize_t blocks,
+cdef int add_judge(Program p, const double *sums, const double *right, Py_ssize_t blocks,
                    const double *scale) except -1:
     """Add up the loss; stop before the update where it is not finite."""
     cdef Judge *j = <Judge *>p.args(sizeof(Judge))
-    j.state, j.sums, j.hits, j.right, j.blocks, j.scale = &p.state, sums, hits, right, blocks, scale
+    j.state, j.sums, j.right, j.blocks, j.scale = &p.state, sums, right, blocks, scale
     return p.add("loss", judge_block, 1, j, 0.0, 0)
 
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from fastnn.bench.kernels import Kernel
-from fastnn.preprocessing.columns import did_you_mean
+from fastnn.text import did_you_mean
 
 ACTIVATIONS = ("relu", "tanh")
 DIGITS_ROWS = 1797  # of scikit-learn's digits

@@ -6,12 +6,13 @@ Whatever the table came from (a file, pandas, polars, a dict of lists), a column
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+
+from ..text import did_you_mean
 
 Columns = dict[str, np.ndarray]
 
@@ -55,13 +56,6 @@ def pick(columns: Mapping[str, np.ndarray], name: str) -> np.ndarray:
         return columns[name]
     except KeyError:
         raise ValueError(unknown("column", name, columns)) from None
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The known names that are close to this one, in brackets; empty where there are none."""
-    folded = {each.casefold(): each for each in known}
-    close = [folded[each] for each in difflib.get_close_matches(name.casefold(), folded)]
-    return f" (did you mean {' or '.join(map(repr, close))}?)" if close else ""
 
 
 def unknown(what: str, name: str, known: Iterable[str], limit: int = 12) -> str:

@@ -29,11 +29,11 @@ INLINE int FN(is_first_highest)(const real *x, int64_t label, real highest, ptrd
 /* Without class weights and of few columns, a row in each lane (softmax.h): W = 1. */
 static double FN(cross_entropy_of_few)(real *d, ptrdiff_t ldd, const real *x, ptrdiff_t ldl, const int64_t *labels,
                                        const real *weights, double smoothing, double scale, ptrdiff_t rows,
-                                       ptrdiff_t cols, int64_t *correct) {
+                                       ptrdiff_t cols, double *correct) {
     const vec even = v_set1((real)(smoothing / (double)cols)), peak = v_set1((real)(1 - smoothing)), zero = {0};
     real t[FEW * VL] __attribute__((aligned(64))), label_of[VL] = {0}, weight_of[VL];
     double total = 0;
-    int64_t hits = 0;
+    double right = 0;
     for (int q = 0; q < VL; q++) weight_of[q] = 1;
     for (ptrdiff_t i = 0; i < rows; i += VL) {
         const int n = rows - i >= VL ? VL : (int)(rows - i);
@@ -69,11 +69,14 @@ static double FN(cross_entropy_of_few)(real *d, ptrdiff_t ldd, const real *x, pt
         lost = v_fma(-peak, v_sel(v_eq(peak, zero), zero, at_label), lost);
         if (smoothing > 0) lost = v_fma(-even, flat, lost);
         if (weights) lost = v_sel(counted, lost * weight, zero);
-        const vmask here = v_first(n);
-        total += v_sum(v_sel(here, lost, zero));
-        hits += (int64_t)v_sum(v_sel(here, v_sel(v_eq(first, label), v_set1(1), zero), zero));
+        total += v_sum(v_sel(v_first(n), lost, zero));
+        const vec hit = v_sel(v_eq(first, label), weight, zero);
+        if (weights)
+            for (int q = 0; q < n; q++) right += hit[q];
+        else
+            right += v_sum(v_sel(v_first(n), hit, zero));
     }
-    *correct = hits;
+    *correct = right;
     return total;
 }
 
@@ -99,18 +102,18 @@ INLINE double FN(row_below)(const real *x, const real *classes, real highest, pt
  * NULL for ones and smoothing s:
  *   q_j = (1 - s) [j = label] + s / cols     W = sum_j c_j q_j
  *   loss_i = W log sum_j exp(x_j) - sum_j c_j q_j x_j       dlogits_ij = scale w_i (W softmax(x)_j - c_j q_j)
- * `correct` gets the number of rows whose first highest logit is the label's. */
+ * `correct` gets the sum of the weights of the rows whose first highest logit is the label's. */
 static double FN(softmax_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const void *logits_, ptrdiff_t ldl,
                                         const int64_t *labels, const void *weights_, const void *classes_,
                                         double smoothing, double scale, ptrdiff_t rows, ptrdiff_t cols,
-                                        int64_t *correct) {
+                                        double *correct) {
     real *d = dlogits_;
     const real *x = logits_, *weights = weights_, *classes = classes_;
     if (cols <= FEW && !classes)
         return FN(cross_entropy_of_few)(d, ldd, x, ldl, labels, weights, smoothing, scale, rows, cols, correct);
     const real even = (real)(smoothing / (double)cols), peak = (real)(1 - smoothing);
     double total = 0, class_sum = (double)cols;
-    int64_t hits = 0;
+    double right = 0;
     if (classes) {
         class_sum = 0;
         for (ptrdiff_t j = 0; j < cols; j++) class_sum += classes[j];
@@ -123,8 +126,8 @@ static double FN(softmax_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const voi
         for (int q = 0; q < n; q++, x += ldl, d += ldd) {
             const int64_t label = labels[i0 + q];
             const real weight = weights ? weights[i0 + q] : 1, highest = FN(row_highest)(x, cols);
-            const int right = FN(is_first_highest)(x, label, highest, cols);
-            hits += right;
+            const int is_right = FN(is_first_highest)(x, label, highest, cols);
+            right += is_right ? weight : 0;
             if (weight == 0) {
                 memset(d, 0, (size_t)cols * sizeof(real));
                 continue;
@@ -134,7 +137,7 @@ static double FN(softmax_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const voi
             const double sum = FN(row_exp)(d, x, highest, cols);
             const real label_exp = d[label], factor = (real)scale * weight;
             double rest = sum - label_exp;
-            if (right && rest < 1) {
+            if (is_right && rest < 1) {
                 d[label] = 0; /* which is written below */
                 rest = FN(row_sum)(d, cols);
             }
@@ -157,7 +160,7 @@ static double FN(softmax_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const voi
         const vec lost = v_load(whole) * v_log1p(v_load(rests)) - v_load(less);
         for (int q = 0; q < n; q++) total += weights ? (double)weights[i0 + q] * lost[q] : (double)lost[q];
     }
-    *correct = hits;
+    *correct = right;
     return total;
 }
 
@@ -167,17 +170,17 @@ static double FN(softmax_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const voi
 static double FN(soft_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const void *logits_, ptrdiff_t ldl,
                                      const void *targets_, const void *weights_, const void *classes_,
                                      double smoothing, double scale, ptrdiff_t rows, ptrdiff_t cols,
-                                     int64_t *correct) {
+                                     double *correct) {
     real *d = dlogits_;
     const real *x = logits_, *t = targets_, *weights = weights_, *classes = classes_;
     const vec even = v_set1((real)(smoothing / (double)cols)), peak = v_set1((real)(1 - smoothing)), zero = {0};
     double total = 0;
-    int64_t hits = 0;
+    double right = 0;
     for (ptrdiff_t i = 0; i < rows; i++, x += ldl, d += ldd, t += cols) {
         const real weight = weights ? weights[i] : 1;
         const real highest = FN(row_highest)(x, cols), likeliest = FN(row_highest)(t, cols);
         const ptrdiff_t label = FN(first_of)(t, likeliest, cols);
-        hits += label < cols && FN(is_first_highest)(x, label, highest, cols);
+        right += label < cols && FN(is_first_highest)(x, label, highest, cols) ? weight : 0;
         if (weight == 0) {
             memset(d, 0, (size_t)cols * sizeof(real));
             continue;
@@ -208,7 +211,7 @@ static double FN(soft_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const void *
             v_store_part(d + j, v_fma(less, q, v_load_part(d + j, n) * share), n);
         }
     }
-    *correct = hits;
+    *correct = right;
     return total;
 }
 
@@ -218,19 +221,19 @@ static double FN(soft_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const void *
  * A violation that is NaN counts as one. */
 static double FN(multiclass_hinge)(void *dscores_, ptrdiff_t ldd, const void *scores_, ptrdiff_t lds,
                                    const int64_t *labels, const void *weights_, double margin, double scale,
-                                   ptrdiff_t rows, ptrdiff_t cols, int64_t *correct) {
+                                   ptrdiff_t rows, ptrdiff_t cols, double *correct) {
     real *d = dscores_;
     const real *x = scores_, *weights = weights_;
     const vec zero = {0}, one = v_set1(1);
     real counted[VL];
     double total = 0;
-    int64_t hits = 0;
+    double right = 0;
     for (int q = 0; q < VL; q++) counted[q] = (real)q;
     const vec lane = v_load(counted);
     for (ptrdiff_t i = 0; i < rows; i++, x += lds, d += ldd) {
         const int64_t label = labels[i];
         const real weight = weights ? weights[i] : 1, factor = (real)scale * weight;
-        hits += FN(is_first_highest)(x, label, FN(row_highest)(x, cols), cols);
+        right += FN(is_first_highest)(x, label, FN(row_highest)(x, cols), cols) ? weight : 0;
         if (weight == 0) {
             memset(d, 0, (size_t)cols * sizeof(real));
             continue;
@@ -256,7 +259,7 @@ static double FN(multiclass_hinge)(void *dscores_, ptrdiff_t ldd, const void *sc
         d[label] = (real)(-(double)factor * violations);
         total += weight * lost;
     }
-    *correct = hits;
+    *correct = right;
     return total;
 }
 
@@ -307,8 +310,8 @@ INLINE vec FN(binary_cross_entropy_of)(vec x, vec t, vec delta, vec *slope) {
                                  real scale, vec delta, ptrdiff_t n) {                                      \
         const vec zero = {0};                                                                               \
         double total = 0;                                                                                   \
-        for (ptrdiff_t i0 = 0; i0 < n; i0 += 64 * VL) {                                                     \
-            const ptrdiff_t end = n - i0 < 64 * VL ? n : i0 + 64 * VL;                                      \
+        for (ptrdiff_t i0 = 0; i0 < n; i0 += ROW_CHUNK) {                                                   \
+            const ptrdiff_t end = n - i0 < ROW_CHUNK ? n : i0 + ROW_CHUNK;                                  \
             vec sum = zero, slope;                                                                          \
             ptrdiff_t i = i0;                                                                               \
             for (; i + VL <= end; i += VL) {                                                                \
@@ -358,14 +361,15 @@ FNN_ELEMENT_LOSS(huber)
 FNN_ELEMENT_LOSS(binary_cross_entropy)
 #undef FNN_ELEMENT_LOSS
 
-/* Rows of logits x that decide as their targets t do, in every column: x > 0 where t > 1/2. */
-static int64_t FN(rows_decided)(const void *x_, ptrdiff_t ldx, const void *t_, ptrdiff_t rows, ptrdiff_t cols) {
-    const real *x = x_, *t = t_;
-    int64_t right = 0;
+/* Rows of logits x that decide as their targets t do, in every column: x > 0 where t > 1/2; by their weights. */
+static double FN(rows_decided)(const void *x_, ptrdiff_t ldx, const void *t_, const void *weights_, ptrdiff_t rows,
+                               ptrdiff_t cols) {
+    const real *x = x_, *t = t_, *weights = weights_;
+    double right = 0;
     for (ptrdiff_t i = 0; i < rows; i++, x += ldx, t += cols) {
         int wrong = 0;
         for (ptrdiff_t j = 0; j < cols; j++) wrong |= (x[j] > 0) != (t[j] > (real)0.5);
-        right += !wrong;
+        if (!wrong) right += weights ? weights[i] : 1;
     }
     return right;
 }
