@@ -32,8 +32,10 @@
 #define NV 2
 #endif
 #define NR (NV * VL)
-#undef SWEEP
-#define SWEEP 8 /* rows that are packed side by side */
+#undef SWEEP_A
+#undef SWEEP_B
+#define SWEEP_A 16 /* rows that are packed side by side: */
+#define SWEEP_B 8  /* enough to fill a run of lines in each tile, or panel, few enough for the prefetchers */
 #undef FETCHED_STEPS
 #define FETCHED_STEPS 128
 #undef LINE
@@ -178,8 +180,8 @@ static void FN(pack_b)(void *panels_, ptrdiff_t panel_stride, const void *b_, pt
     real *restrict panels = panels_;
     const real *restrict b = b_;
     if (!transposed) {
-        for (ptrdiff_t p0 = 0; p0 < k; p0 += SWEEP) {
-            const ptrdiff_t end = k - p0 < SWEEP ? k : p0 + SWEEP;
+        for (ptrdiff_t p0 = 0; p0 < k; p0 += SWEEP_B) {
+            const ptrdiff_t end = k - p0 < SWEEP_B ? k : p0 + SWEEP_B;
             real *restrict to = panels + p0 * NR;
             for (ptrdiff_t j = 0; j < n; j += NR, to += panel_stride) {
                 const real *from = b + p0 * ld + j;
@@ -236,8 +238,8 @@ static void FN(pack_a)(void *tiles_, ptrdiff_t tile_stride, const void *a_, ptrd
     real *restrict tiles = tiles_;
     const real *restrict a = a_;
     const FN(fnn_cut) cut = FN(cut_rows)(m);
-    for (ptrdiff_t p0 = 0; p0 < k; p0 += SWEEP) {
-        const ptrdiff_t end = k - p0 < SWEEP ? k : p0 + SWEEP;
+    for (ptrdiff_t p0 = 0; p0 < k; p0 += SWEEP_A) {
+        const ptrdiff_t end = k - p0 < SWEEP_A ? k : p0 + SWEEP_A;
         real *restrict out = tiles;
         for (ptrdiff_t t = 0, i0 = 0, rows; t < cut.count; t++, i0 += rows, out += tile_stride) {
             rows = cut.rows + (t < cut.longer);
