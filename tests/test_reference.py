@@ -370,33 +370,61 @@ def test_batchnorm_recomputes_a_missing_output() -> None:
         assert_same(one, other)
 
 
+PHILOX_INPUTS = [
+    ([0] * 4, (0, 0)),
+    ([0xFFFFFFFF] * 4, (0xFFFFFFFF, 0xFFFFFFFF)),
+    ([0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344], (0xA4093822, 0x299F31D0)),
+]
+
+
 @pytest.mark.parametrize(
-    ("counter", "key", "expected"),
-    [  # the known answers of Random123 (Salmon et al. 2011), philox 4 x 32, 10 rounds
-        ([0] * 4, (0, 0), [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8]),
+    ("rounds", "expected"),
+    [  # the known answers of Random123 (Salmon et al. 2011) for philox 4 x 32
         (
-            [0xFFFFFFFF] * 4,
-            (0xFFFFFFFF, 0xFFFFFFFF),
-            [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD],
+            7,
+            [
+                [0x5F6FB709, 0x0D893F64, 0x4F121F81, 0x4F730A48],
+                [0x5207DDC2, 0x45165E59, 0x4D8EE751, 0x8C52F662],
+                [0x4DFCCABA, 0x190A87F0, 0xC47362BA, 0xB6B5242A],
+            ],
         ),
         (
-            [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
-            (0xA4093822, 0x299F31D0),
-            [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+            10,
+            [
+                [0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8],
+                [0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD],
+                [0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1],
+            ],
         ),
     ],
 )
-def test_philox_gives_the_known_answers(
-    counter: list[int], key: tuple[int, int], expected: list[int]
-) -> None:
-    assert philox4x32(np.array(counter, np.uint32), key).tolist() == expected
+def test_philox_gives_the_known_answers(rounds: int, expected: list[list[int]]) -> None:
+    for (counter, key), words in zip(PHILOX_INPUTS, expected, strict=True):
+        assert philox4x32(np.array(counter, np.uint32), key, rounds).tolist() == words
 
 
 def test_dropout_words_are_cut_from_one_stream() -> None:
     words = dropout_words(1000, seed=2**33 + 1, offset=2**32)
     np.testing.assert_array_equal(words[:7], dropout_words(7, seed=2**33 + 1, offset=2**32))
-    block = np.array([3, 0, 0, 1], np.uint32)  # elements 12 to 15, offset 2^32
-    np.testing.assert_array_equal(words[12:16], philox4x32(block, key=(1, 2)))
+    block = np.array([3, 0, 0, 1], np.uint32)  # words 12 to 15 of the first group, offset 2^32
+    expected = philox4x32(block, key=(1, 2))
+    np.testing.assert_array_equal(words[12:16], expected)
+    exchanged = [int(word) % 2**16 * 2**16 + int(word) // 2**16 for word in expected]
+    np.testing.assert_array_equal(words[256 + 12 : 256 + 16], exchanged)
+    block[0] = 64 + 1  # words 4 to 7 of the second one
+    np.testing.assert_array_equal(words[516:520], philox4x32(block, key=(1, 2)))
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9, 1 / 3])
+def test_elements_that_share_a_word_are_dropped_independently(p: float) -> None:
+    """All four combinations come as often as their product says, to 5 standard deviations."""
+    dropped = (dropout_words(512 * 4000, seed=7, offset=3) < int(p * 2**32)).reshape(-1, 2, 256)
+    first, second = dropped[:, 0], dropped[:, 1]
+    for one, of_one in ((first, p), (~first, 1 - p)):
+        for other, of_other in ((second, p), (~second, 1 - p)):
+            both = of_one * of_other
+            sigma = np.sqrt(both * (1 - both) / first.size)
+            assert abs((one & other).mean() - both) < 5 * sigma
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9])

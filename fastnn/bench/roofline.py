@@ -29,7 +29,7 @@ ARITHMETIC: dict[str, float] = {
     "hard_swish_backward": 6,
     "softmax": EXP + 4, "log_softmax": EXP + 4, "maxout": 1, "softmax_backward": 4,
     "log_softmax_backward": EXP + 3, "maxout_backward": 1,
-    "dropout": 31, "dropout_backward": 31,  # ten rounds of Philox give four words
+    "dropout": 13, "dropout_backward": 13,  # seven rounds of Philox serve eight elements
     "softmax_cross_entropy": EXP + 6, "multiclass_hinge": 6, "binary_cross_entropy": EXP + LOG + 7,
     "mean_squared_error": 4, "mean_absolute_error": 5, "huber": 7,
     "batchnorm_forward": 6, "batchnorm_relu_forward": 7, "batchnorm_backward": 10,

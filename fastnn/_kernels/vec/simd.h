@@ -17,11 +17,13 @@
  *   v_scale(a, n)         a 2^n for whole n up to +-1000 or so: rounds once, through the subnormals
  *   v_power(n)            2^n for whole n in the normal range
  *   v_wide(p)             WIDE reals from p on, as doubles (gcc 12 takes a conversion of vectors apart)
+ *   v_wide_fma(a, b, c)   a * b + c of those, fused where the target has it
  *   v_permute(a, i)       lane q is lane i[q] of a
  *   v_lookup(t, i)        lane q is t[i[q] mod 32], t aligned, where FNN_TABLES says that this is one instruction
  * and, whatever the float type,
  *   fnn_u64               a vector of 64-bit lanes
  *   fnn_product(a, b)     of the lower halves of the lanes
+ *   fnn_upper(a)          the upper halves of the lanes as the lower ones; what is above them is left open
  *   fnn_even, fnn_odd     the even (odd) lanes of a and b, in turn
  *
  * v_min and v_max follow the x86 rule on every target: where an operand is NaN the SECOND is
@@ -84,6 +86,7 @@ INLINE vec FN(v_set1)(real a) { return a - (vec){0}; }
 #define v_lookup FN(v_lookup)
 #define v_any FN(v_any)
 #define v_wide FN(v_wide)
+#define v_wide_fma FN(v_wide_fma)
 
 #undef FNN_TABLES
 #define FNN_TABLES (FNN_VBYTES == 64 && FNN_REAL_BITS == 32)
@@ -314,6 +317,17 @@ INLINE fnn_u64 fnn_product(fnn_u64 a, fnn_u64 b) {
     return (fnn_u64)_mm_mul_epu32((__m128i)a, (__m128i)b);
 #endif
 }
+INLINE fnn_u64 fnn_upper(fnn_u64 a) { /* x86 shifts where it multiplies, and shuffles elsewhere */
+#if FNN_VBYTES == 64
+    return (fnn_u64)_mm512_shuffle_epi32((__m512i)a, _MM_PERM_CDAB);
+#elif FNN_VBYTES == 32
+    return (fnn_u64)_mm256_shuffle_epi32((__m256i)a, _MM_SHUFFLE(2, 3, 0, 1));
+#elif defined(__x86_64__) || defined(_M_X64)
+    return (fnn_u64)_mm_shuffle_epi32((__m128i)a, _MM_SHUFFLE(2, 3, 0, 1));
+#else
+    return a >> 32;
+#endif
+}
 #if FNN_VBYTES == 64
 INLINE fnn_u64 fnn_even(fnn_u64 a, fnn_u64 b) { return (fnn_u64)_mm512_unpacklo_epi64((__m512i)a, (__m512i)b); }
 INLINE fnn_u64 fnn_odd(fnn_u64 a, fnn_u64 b) { return (fnn_u64)_mm512_unpackhi_epi64((__m512i)a, (__m512i)b); }
@@ -343,6 +357,17 @@ INLINE FN(fnn_wide) FN(v_wide)(const real *p) {
     return (FN(fnn_wide))_mm_cvtps_pd(_mm_castpd_ps(_mm_set_sd(both)));
 #else
     return (FN(fnn_wide)){p[0], p[1]};
+#endif
+}
+INLINE FN(fnn_wide) FN(v_wide_fma)(FN(fnn_wide) a, FN(fnn_wide) b, FN(fnn_wide) c) {
+#if FNN_VBYTES == 64
+    return (FN(fnn_wide))_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif FNN_VBYTES == 32
+    return (FN(fnn_wide))_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#elif defined(__aarch64__)
+    return (FN(fnn_wide))vfmaq_f64((float64x2_t)c, (float64x2_t)a, (float64x2_t)b);
+#else
+    return a * b + c;
 #endif
 }
 
