@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from .contracts.training import MOST_WEIGHT
 from .interchange import to_numpy
 
 Shape = tuple[int, ...]
@@ -122,6 +123,59 @@ def check_lengths(X: np.ndarray, y: Any, names: tuple[str, str] = ("X", "y")) ->
         raise ValueError(
             f"{names[0]} has {len(X)} rows but {names[1]} has {rows}: each row needs its own target"
         )
+
+
+def as_weights(
+    weights: Any, n_rows: int, dtype: np.dtype[Any], name: str = "sample_weight", first: int = 0
+) -> np.ndarray:
+    """`as_floats` for the weights of `n_rows` rows, the first of which has the number `first`.
+
+    A copy: what was checked must stay what the kernels read, whatever happens to the caller's array.
+
+    Raises
+    ------
+    TypeError
+        As `as_floats`.
+    ValueError
+        Not one weight for each row, one that is negative or not finite, or a sum beyond what the
+        losses take (`fastnn.contracts.training`).
+    """
+    checked = np.array(as_floats(weights, dtype, name))
+    if checked.shape != (n_rows,):
+        column = checked.shape == (n_rows, 1)
+        raise ValueError(
+            f"{name} has the shape {checked.shape}, expected one weight for each row ({n_rows},)"
+            + (f": pass {name}.ravel()" if column else "")
+        )
+    check_finite(checked, weights, name, first)
+    if n_rows and checked.min() < 0:
+        row = int((checked < 0).argmax())
+        raise ValueError(
+            f"{name} holds {checked[row]:g} at row {first + row}, expected weights from 0 up: "
+            "leave such rows out, or weigh them 0"
+        )
+    most = MOST_WEIGHT[checked.itemsize]
+    with np.errstate(over="ignore"):
+        total = float(checked.sum(dtype=np.float64))
+    if total > most:
+        raise ValueError(
+            f"{name} adds up to {total:.3g}, expected at most {most:.3g} in {dtype}: divide it by its "
+            "largest, only the proportions count"
+        )
+    return checked
+
+
+def check_some_weight(weights: np.ndarray, name: str = "sample_weight") -> None:
+    """Raise ValueError where weights add up to nothing: there is no mean to speak of."""
+    if float(weights.sum(dtype=np.float64)) < np.finfo(weights.dtype).tiny:
+        raise no_row_counts(weights.dtype, name)
+
+
+def no_row_counts(dtype: np.dtype[Any], name: str = "sample_weight") -> ValueError:
+    """The error about weights that leave nothing of a loss."""
+    return ValueError(
+        f"{name} is zero everywhere, as {dtype} has it: at least one row has to count"
+    )
 
 
 def all_finite(array: np.ndarray) -> bool:

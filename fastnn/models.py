@@ -391,7 +391,9 @@ class Sequential(Network):
         if empty:
             raise ValueError("the source has no rows")
         if not weight:
-            raise sample_weights.no_row_counts(self.dtype)
+            raise ValueError(
+                "the weights of all rows add up to nothing: at least one row has to count"
+            )
         result = {"loss": total / weight}
         if loss.kind == "classification":
             result["accuracy"] = correct / counted

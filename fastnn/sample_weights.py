@@ -1,4 +1,4 @@
-"""Weights of the rows: what a person gives, and the means, sums and counts of a loss that they change."""
+"""Losses under weights of the rows: what takes them, and the means, sums and counts that they change."""
 
 from __future__ import annotations
 
@@ -7,62 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from .contracts.training import MOST_WEIGHT
-from .inputs import as_floats, check_finite
+from .inputs import as_weights, check_some_weight
 from .losses import Loss, method
-
-
-def as_weights(
-    weights: Any, n_rows: int, dtype: np.dtype[Any], name: str = "sample_weight", first: int = 0
-) -> np.ndarray:
-    """`as_floats` for the weights of `n_rows` rows, the first of which has the number `first`.
-
-    A copy: what was checked must stay what the kernels read, whatever happens to the caller's array.
-
-    Raises
-    ------
-    TypeError
-        As `as_floats`.
-    ValueError
-        Not one weight for each row, one that is negative or not finite, or a sum beyond what the
-        losses take (`fastnn.contracts.training`).
-    """
-    checked = np.array(as_floats(weights, dtype, name))
-    if checked.shape != (n_rows,):
-        column = checked.shape == (n_rows, 1)
-        raise ValueError(
-            f"{name} has the shape {checked.shape}, expected one weight for each row ({n_rows},)"
-            + (f": pass {name}.ravel()" if column else "")
-        )
-    check_finite(checked, weights, name, first)
-    if n_rows and checked.min() < 0:
-        row = int((checked < 0).argmax())
-        raise ValueError(
-            f"{name} holds {checked[row]:g} at row {first + row}, expected weights from 0 up: "
-            "leave such rows out, or weigh them 0"
-        )
-    most = MOST_WEIGHT[checked.itemsize]
-    with np.errstate(over="ignore"):
-        total = float(checked.sum(dtype=np.float64))
-    if total > most:
-        raise ValueError(
-            f"{name} adds up to {total:.3g}, expected at most {most:.3g} in {dtype}: divide it by its "
-            "largest, only the proportions count"
-        )
-    return checked
-
-
-def check_some_weight(weights: np.ndarray, name: str = "sample_weight") -> None:
-    """Raise ValueError where weights add up to nothing: there is no mean to speak of."""
-    if float(weights.sum(dtype=np.float64)) < np.finfo(weights.dtype).tiny:
-        raise no_row_counts(weights.dtype, name)
-
-
-def no_row_counts(dtype: np.dtype[Any], name: str = "sample_weight") -> ValueError:
-    """The error about weights that leave nothing of a loss."""
-    return ValueError(
-        f"{name} is zero everywhere, as {dtype} has it: at least one row has to count"
-    )
 
 
 def prepare_weights(
@@ -79,9 +25,9 @@ def prepare_weights(
     Raises
     ------
     TypeError
-        The loss, a user's own, knows nothing of weights; or as `as_weights`.
+        The loss, a user's own, knows nothing of weights; or as `inputs.as_weights`.
     ValueError
-        As `as_weights`; or all of them are 0, unless they may be.
+        As `inputs.as_weights`; or all of them are 0, unless they may be.
     """
     if sample_weight is None:
         return None

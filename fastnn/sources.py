@@ -26,8 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .checks import check_integer
-from .inputs import check_lengths
-from .sample_weights import as_weights, check_some_weight
+from .inputs import as_weights, check_lengths, check_some_weight
 
 #: A block is read at one go: long enough for a disk, short enough to be in a core's cache while it is
 #: checked and copied.

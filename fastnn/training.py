@@ -34,7 +34,7 @@ from .recovery import (
     not_finite,
     parameter_error,
 )
-from .sample_weights import no_row_counts, prepare_weights
+from .sample_weights import prepare_weights
 from .sources import Source, as_source, is_batches
 from .windows import Feed, InMemory, Streamed, Stretch, Window, converter
 
@@ -215,7 +215,9 @@ class Training:
             return
         if not weight:
             if not self._stopped:  # only a source is not known to hold something before it is read
-                raise no_row_counts(self.model.dtype)
+                raise ValueError(
+                    "the weights of all rows of the source add up to nothing: at least one row has to count"
+                )
             weight = 1.0  # the losses up to here have added nothing either
         self.loss = total / weight
         row = {

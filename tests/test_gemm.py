@@ -29,6 +29,11 @@ LARGE = [
     (200, 300, 10), (130, 520, 257), (97, 1100, 33), (1000, 64, 100), (300, 200, 600), (40, 2048, 96),
     (513, 517, 65), (100, 10, 300), (1, 700, 300), (300, 700, 1), (260, 1, 260),
 ]  # fmt: skip
+# Around where k is one chunk of narrower blocks, and where it is cut again.
+LONG = [
+    (200, 784, 300), (200, 641, 257), (200, 640, 257), (200, 1025, 257), (513, 300, 300), (330, 300, 300),
+    (900, 300, 300), (1025, 200, 300), (300, 257, 700), (200, 513, 300), (320, 300, 130),
+]  # fmt: skip
 EMPTY = [shape for shape in itertools.product((0, 1, 3, 70), repeat=3) if 0 in shape]
 
 
@@ -76,6 +81,13 @@ def test_large_shapes(isa, dtype):
     rng = np.random.default_rng(2)
     for shape in LARGE:
         check(shape, dtype, 0, rng)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_long_chunks(isa, dtype):
+    rng = np.random.default_rng(10)
+    for shape in LONG:
+        check(shape, dtype, 3, rng)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -136,8 +148,8 @@ def test_zero_times_infinity_is_not_skipped(isa):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_bits_do_not_depend_on_the_threads(isa, dtype):
     rng = np.random.default_rng(5)
-    for n, d, h in [(200, 300, 260), (64, 784, 128), (1000, 100, 33), (7, 2000, 200), (3, 900, 1500),
-                    (1500, 900, 2), (900, 3, 1500)]:  # fmt: skip
+    for n, d, h in [(200, 300, 260), (200, 784, 300), (64, 784, 128), (1000, 100, 33), (7, 2000, 200),
+                    (3, 900, 1500), (1500, 900, 2), (900, 3, 1500)]:  # fmt: skip
         x, w, dy = (rng.standard_normal(s).astype(dtype) for s in ((n, d), (d, h), (n, h)))
         results = []
         for threads in (1, 2, 3, 4, 8):

@@ -123,6 +123,32 @@ def test_it_equals_the_plain_step(name, isa, keep, data):
         np.testing.assert_allclose(got[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
 
 
+def test_it_equals_the_plain_step_where_the_work_is_cut(isa):
+    """Masks whose blocks begin within a group of words, products in long chunks that gather statistics."""
+    rng = np.random.default_rng(6)
+    X, y = rng.standard_normal((600, 784)), rng.integers(0, 10, 600)
+    outcomes = []
+    for step_class in (PlainStep, CompiledStep):
+        layers = [
+            fnn.Dense(300),
+            fnn.BatchNorm(),
+            fnn.ReLU(),
+            fnn.Dropout(0.3),
+            fnn.Dense(130),
+            fnn.Dropout(0.2),
+            fnn.Dense(10),
+        ]
+        model = fnn.Sequential(layers, input_dim=784, dtype="float64", seed=5)
+        model.compile(optimizer=fnn.SGD(lr=0.05))
+        step = step_class(model, model.loss, model.optimizer, 300, False)
+        targets = model.loss.prepare_targets(y, len(X), model.output_shape, model.dtype)
+        outcome = step.run(X, targets, np.arange(600), 0, 2, np.full(2, 0.05))
+        outcomes.append((outcome.losses, model.flat.state.copy()))
+    (plain, expected), (compiled, got) = outcomes
+    assert compiled == pytest.approx(plain, rel=1e-12)
+    np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-10)
+
+
 OPTIMIZERS = {
     "sgd": lambda **o: fnn.SGD(lr=0.05, **o),
     "momentum": lambda **o: fnn.SGD(lr=0.05, momentum=0.9, **o),

@@ -17,7 +17,7 @@ from fastnn import contracts
 
 cdef Py_ssize_t BLOCK = 1 << 14  # elements
 cdef uint64_t MOST = 0xFFFFFFFFFFFFFFFF
-cdef double FLOPS = 12.0         # what an element is counted as, for the choice of threads
+cdef double FLOPS = 7.0          # what an element is counted as, for the choice of threads
 
 ctypedef struct Dropout:
     const fnn_kernels *kernels

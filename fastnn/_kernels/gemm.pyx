@@ -20,7 +20,7 @@ Design
    leave most lanes of a vector empty: its transpose, dy.T @ x, is computed instead, in short chunks of k
    so that x is read along its rows, and turned round at the end.
 6. A chunk of B's block (kb x nb) is meant to stay in L2 while the rows of the block go past it, a tile
-   of A (mr x kb) in L1 while the panels go past it.
+   of A (mr x kb) in L1, or where the chunk is long in L2 too, while the panels go past it.
 7. A finished block gets its epilogue while it is in the cache: an activation, the derivative of one,
    sums for a batch norm or a bias, or the update of the weights.  In the last case C never reaches
    memory: the block lies in the thread's workspace, and each of its rows goes into the optimizer (where
@@ -33,12 +33,12 @@ from fastnn._kernels.vec cimport (
     FNN_FROM_BIAS, FNN_FROM_C, FNN_FROM_ZERO, fnn_kernels, fnn_op, fnn_run, fnn_stopped,
 )
 
-KB_BYTES = 2048      # bytes of k in a chunk: 512 floats, 256 doubles
-GIVE_BYTES = 2560    # of a row of scratch: a chunk of k may be a quarter longer than KB_BYTES
+KB_BYTES = 2048      # bytes of k in a chunk, but for LONG_STEPS: 512 floats, 256 doubles
+GIVE_BYTES = 2560    # of a row of scratch: chunks of rows that are made or copied are a quarter longer at most
 SCRATCH_ROWS = 33    # of GIVE_BYTES: 32 rows of an operand, each a cache line longer
 cdef Py_ssize_t BLOCK_ROWS = 168     # of C: whole tiles of 14, 12 and 6
 cdef Py_ssize_t BLOCK_BYTES = 1024   # columns of a block: 256 floats, 128 doubles
-cdef Py_ssize_t LONG_STEPS = 1024    # of k at most that are one chunk, where the blocks are half as wide
+cdef Py_ssize_t LONG_STEPS = 1024    # of k that may be one chunk of blocks half as wide: 512 KiB of B at most
 cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
 cdef Py_ssize_t PACK_A_STEPS = 96    # steps of k from which packing a column-mode A pays
 cdef Py_ssize_t PACK_NEAR_A_STEPS = 16  # likewise, where its rows share cache sets and many columns of C read it
@@ -80,8 +80,8 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
         g.nb, g.kb, g.mb = 2 * g.nb, g.kb // 2, ceil_to(BLOCK_ROWS // 2, mr)
     elif (g.take == NULL and not g.copy_a
           and g.kb + g.kb // 4 < g.k <= (2 * g.kb if g.a_columns else LONG_STEPS)):
-        # each tile of C is begun and written once: 2 to 6% where A lies in rows, 0 to 3% where in columns, of which
-        # more than twice as many are slower
+        # each tile of C is then begun and written once.  That gains 2 to 6% where A lies in rows; where it lies
+        # in columns 0 to 3%, and beyond 2 kb up to 5% were lost.  (Scratch would be too short for such chunks.)
         g.nb, g.kb = ceil_to(g.nb // 2, nr), g.k
     # even chunks, a quarter longer at most: 784 is 2 x 392, not 512 + 272, and 600 is one
     chunks = max(1, quotient(g.k + g.kb - g.kb // 4 - 1, g.kb))

@@ -96,15 +96,15 @@ cdef extern from "vec/table.h" nogil:
         double (*softmax_cross_entropy)(
             void *dlogits, Py_ssize_t ldd, const void *logits, Py_ssize_t ldl, const int64_t *labels,
             const void *weights, const void *class_weights, double smoothing, double scale, Py_ssize_t rows,
-            Py_ssize_t cols, double *correct) noexcept nogil
+            Py_ssize_t cols, double *right) noexcept nogil
         double (*soft_cross_entropy)(
             void *dlogits, Py_ssize_t ldd, const void *logits, Py_ssize_t ldl, const void *targets,
             const void *weights, const void *class_weights, double smoothing, double scale, Py_ssize_t rows,
-            Py_ssize_t cols, double *correct) noexcept nogil
+            Py_ssize_t cols, double *right) noexcept nogil
         double (*multiclass_hinge)(
             void *dscores, Py_ssize_t ldd, const void *scores, Py_ssize_t lds, const int64_t *labels,
             const void *weights, double margin, double scale, Py_ssize_t rows, Py_ssize_t cols,
-            double *correct) noexcept nogil
+            double *right) noexcept nogil
         double (**element_loss)(void *gradient, Py_ssize_t ldg, const void *x, Py_ssize_t ldx, const void *targets,
                                 const void *weights, double delta, double scale, Py_ssize_t rows,
                                 Py_ssize_t cols) noexcept nogil

@@ -5,11 +5,11 @@
  * y may be x.  Rows may lie apart; elements are numbered in the order of the rows, from `first` on.
  *
  * Words: Philox4x32 (Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011,
- * section 3.3) of seven rounds, the fewest that pass all tests there (table 2).  One counter (its number, offset)
- * under the key `seed` gives four words, each of them to two elements: as it is to one in the first half of a
- * group, its halves in turn to one in the second.  Which of them is dropped is decided by the upper half but in
- * one of 2^16 cases, so the two know as much of each other as of anybody else.  Ten rounds and a word for each
- * element took 1.8 times as long. */
+ * section 3.3) of seven rounds, the fewest that pass all tests there (table 2).  Counter c, which is (c, offset)
+ * under the key `seed`, gives four words, each of them to two elements: as it is to one in the first half of a
+ * group, with its halves exchanged to one in the second.  The upper half decides but in one of 2^16 cases, so that
+ * the chance of both being dropped is the product of theirs to about 2^-32.  Ten rounds and a word for each element
+ * took 1.8 times as long. */
 
 #if FNN_REAL_BITS == 32 /* the generator knows nothing of floats: once */
 /* Counters side by side, a 64-bit lane for each 32-bit word: products then need no rearranging, and what is

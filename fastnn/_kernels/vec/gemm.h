@@ -41,7 +41,8 @@
 #undef LINE
 #define LINE (64 / (int)sizeof(real))
 #undef AHEAD
-#define AHEAD 8 /* bytes that a step fetches ahead: a tile of 14 rows is fetched in 7 panels */
+#define AHEAD 8 /* bytes that a step fetches ahead: a tile of 14 floats is fetched in 7 panels, of 4 the half of it;
+                 * 16 gained nothing there */
 
 INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *restrict c, ptrdiff_t ldc,
                      const real *restrict a, ptrdiff_t sa, const real *restrict b, ptrdiff_t sb,
@@ -301,7 +302,7 @@ static void FN(edge_columns)(real *restrict c, ptrdiff_t ldc, const real *restri
 }
 
 /* C (m, n) from A (m, k) and B (k, n), all of which the caller has cut to fit the caches: a tile of A
- * stays in L1 while the panels of B stream past it from L2.
+ * stays in L1, or a long one in L2, while the panels of B stream past it from L2.
  * Tile t of A begins at a + t * tile_stride where A is packed (tile_stride > 0), else in place.
  * Panel j of B begins at b + j * panel_stride; B in place wants whole vectors of columns, but for an edge.
  * Row mode: `next` is memory that the tiles to come read, next_bytes for each tile, to be fetched ahead, and

@@ -1,7 +1,8 @@
 /* Losses: each returns the (unscaled, double) sum over its rows and writes the gradient in one pass.
  * The gradient may be written over the scores or predictions.  Rows may lie apart (ld elements); targets
  * of a width are contiguous.  w: weights of the rows, or NULL for ones.  Sums of vectors are kept short
- * (64 terms) and added up in double.  Split over threads by rows; the caller adds the sums up in order. */
+ * (64 terms) and added up in double.  Split over threads by rows; the caller adds the sums up in order.
+ * `right_` gets the sum of the weights of the rows that are right: whose first highest score is that of their class. */
 
 /* Where the first element of this value stands; cols where there is none (of a NaN there never is). */
 INLINE ptrdiff_t FN(first_of)(const real *x, real value, ptrdiff_t cols) {
@@ -29,7 +30,7 @@ INLINE int FN(is_first_highest)(const real *x, int64_t label, real highest, ptrd
 /* Without class weights and of few columns, a row in each lane (softmax.h): W = 1. */
 static double FN(cross_entropy_of_few)(real *d, ptrdiff_t ldd, const real *x, ptrdiff_t ldl, const int64_t *labels,
                                        const real *weights, double smoothing, double scale, ptrdiff_t rows,
-                                       ptrdiff_t cols, double *correct) {
+                                       ptrdiff_t cols, double *right_) {
     const vec even = v_set1((real)(smoothing / (double)cols)), peak = v_set1((real)(1 - smoothing)), zero = {0};
     real t[FEW * VL] __attribute__((aligned(64))), label_of[VL] = {0}, weight_of[VL];
     double total = 0;
@@ -76,7 +77,7 @@ static double FN(cross_entropy_of_few)(real *d, ptrdiff_t ldd, const real *x, pt
         else
             right += v_sum(v_sel(v_first(n), hit, zero));
     }
-    *correct = right;
+    *right_ = right;
     return total;
 }
 
@@ -101,16 +102,15 @@ INLINE double FN(row_below)(const real *x, const real *classes, real highest, pt
 /* Softmax cross-entropy of logits x (rows, cols) and whole labels (rows,), with class weights c (cols,) or
  * NULL for ones and smoothing s:
  *   q_j = (1 - s) [j = label] + s / cols     W = sum_j c_j q_j
- *   loss_i = W log sum_j exp(x_j) - sum_j c_j q_j x_j       dlogits_ij = scale w_i (W softmax(x)_j - c_j q_j)
- * `correct` gets the sum of the weights of the rows whose first highest logit is the label's. */
+ *   loss_i = W log sum_j exp(x_j) - sum_j c_j q_j x_j       dlogits_ij = scale w_i (W softmax(x)_j - c_j q_j) */
 static double FN(softmax_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const void *logits_, ptrdiff_t ldl,
                                         const int64_t *labels, const void *weights_, const void *classes_,
                                         double smoothing, double scale, ptrdiff_t rows, ptrdiff_t cols,
-                                        double *correct) {
+                                        double *right_) {
     real *d = dlogits_;
     const real *x = logits_, *weights = weights_, *classes = classes_;
     if (cols <= FEW && !classes)
-        return FN(cross_entropy_of_few)(d, ldd, x, ldl, labels, weights, smoothing, scale, rows, cols, correct);
+        return FN(cross_entropy_of_few)(d, ldd, x, ldl, labels, weights, smoothing, scale, rows, cols, right_);
     const real even = (real)(smoothing / (double)cols), peak = (real)(1 - smoothing);
     double total = 0, class_sum = (double)cols;
     double right = 0;
@@ -160,7 +160,7 @@ static double FN(softmax_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const voi
         const vec lost = v_load(whole) * v_log1p(v_load(rests)) - v_load(less);
         for (int q = 0; q < n; q++) total += weights ? (double)weights[i0 + q] * lost[q] : (double)lost[q];
     }
-    *correct = right;
+    *right_ = right;
     return total;
 }
 
@@ -170,7 +170,7 @@ static double FN(softmax_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const voi
 static double FN(soft_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const void *logits_, ptrdiff_t ldl,
                                      const void *targets_, const void *weights_, const void *classes_,
                                      double smoothing, double scale, ptrdiff_t rows, ptrdiff_t cols,
-                                     double *correct) {
+                                     double *right_) {
     real *d = dlogits_;
     const real *x = logits_, *t = targets_, *weights = weights_, *classes = classes_;
     const vec even = v_set1((real)(smoothing / (double)cols)), peak = v_set1((real)(1 - smoothing)), zero = {0};
@@ -211,7 +211,7 @@ static double FN(soft_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const void *
             v_store_part(d + j, v_fma(less, q, v_load_part(d + j, n) * share), n);
         }
     }
-    *correct = right;
+    *right_ = right;
     return total;
 }
 
@@ -221,7 +221,7 @@ static double FN(soft_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const void *
  * A violation that is NaN counts as one. */
 static double FN(multiclass_hinge)(void *dscores_, ptrdiff_t ldd, const void *scores_, ptrdiff_t lds,
                                    const int64_t *labels, const void *weights_, double margin, double scale,
-                                   ptrdiff_t rows, ptrdiff_t cols, double *correct) {
+                                   ptrdiff_t rows, ptrdiff_t cols, double *right_) {
     real *d = dscores_;
     const real *x = scores_, *weights = weights_;
     const vec zero = {0}, one = v_set1(1);
@@ -259,7 +259,7 @@ static double FN(multiclass_hinge)(void *dscores_, ptrdiff_t ldd, const void *sc
         d[label] = (real)(-(double)factor * violations);
         total += weight * lost;
     }
-    *correct = right;
+    *right_ = right;
     return total;
 }
 

@@ -176,13 +176,13 @@ typedef struct {
     /* losses.h: each returns the sum of the rows' losses, unscaled; gradients are scaled by `scale` */
     double (*softmax_cross_entropy)(void *dlogits, ptrdiff_t ldd, const void *logits, ptrdiff_t ldl,
                                     const int64_t *labels, const void *weights, const void *class_weights,
-                                    double smoothing, double scale, ptrdiff_t rows, ptrdiff_t cols, double *correct);
+                                    double smoothing, double scale, ptrdiff_t rows, ptrdiff_t cols, double *right);
     double (*soft_cross_entropy)(void *dlogits, ptrdiff_t ldd, const void *logits, ptrdiff_t ldl, const void *targets,
                                  const void *weights, const void *class_weights, double smoothing, double scale,
-                                 ptrdiff_t rows, ptrdiff_t cols, double *correct);
+                                 ptrdiff_t rows, ptrdiff_t cols, double *right);
     double (*multiclass_hinge)(void *dscores, ptrdiff_t ldd, const void *scores, ptrdiff_t lds, const int64_t *labels,
                                const void *weights, double margin, double scale, ptrdiff_t rows, ptrdiff_t cols,
-                               double *correct);
+                               double *right);
     double (*element_loss[FNN_ELEMENT_LOSSES])(void *gradient, ptrdiff_t ldg, const void *x, ptrdiff_t ldx,
                                                const void *targets, const void *weights, double delta, double scale,
                                                ptrdiff_t rows, ptrdiff_t cols);

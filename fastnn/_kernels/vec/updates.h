@@ -157,7 +157,7 @@ static int FN(all_finite)(const void *x_, ptrdiff_t n) {
 #undef wide_bits
 #define wide_bits FN(fnn_wide_bits)
 typedef int64_t wide_bits __attribute__((vector_size(FNN_VBYTES)));
-INLINE double FN(sum_of)(const real *x, ptrdiff_t n, int scaled, double scale, int squares) {
+INLINE double FN(sum_of)(const real *x, ptrdiff_t n, double scale, int squares) {
     double total = 0;
     ptrdiff_t i = 0;
     while (n - i >= 4 * WIDE) {
@@ -166,8 +166,7 @@ INLINE double FN(sum_of)(const real *x, ptrdiff_t n, int scaled, double scale, i
         for (; i + 4 * WIDE <= end; i += 4 * WIDE)
 #pragma GCC unroll 4
             for (int q = 0; q < 4; q++) {
-                FN(fnn_wide) v = v_wide(x + i + q * WIDE);
-                if (scaled) v *= scale;
+                const FN(fnn_wide) v = scale * v_wide(x + i + q * WIDE);
                 if (squares)
                     sum[q] = v_wide_fma(v, v, sum[q]);
                 else
@@ -184,10 +183,10 @@ INLINE double FN(sum_of)(const real *x, ptrdiff_t n, int scaled, double scale, i
 }
 /* The penalty of L2, the norm of a gradient. */
 static double FN(sum_of_squares)(const void *x, ptrdiff_t n, double scale) {
-    return scale == 1 ? FN(sum_of)(x, n, 0, 1, 1) : FN(sum_of)(x, n, 1, scale, 1);
+    return scale == 1 ? FN(sum_of)(x, n, 1, 1) : FN(sum_of)(x, n, scale, 1); /* twice as fast without it */
 }
 /* The penalty of L1. */
-static double FN(sum_of_magnitudes)(const void *x, ptrdiff_t n) { return FN(sum_of)(x, n, 0, 1, 0); }
+static double FN(sum_of_magnitudes)(const void *x, ptrdiff_t n) { return FN(sum_of)(x, n, 1, 0); }
 
 /* Max-norm (Srivastava et al. 2014, section 5.1): w (rows, cols), rows ld apart; a column, the weights into
  * one unit, whose Euclidean norm is greater than `limit` is scaled to it, in place.  Norms are summed in
@@ -206,7 +205,7 @@ static void FN(max_norm)(void *w_, ptrdiff_t ld, ptrdiff_t rows, ptrdiff_t cols,
             const FN(fnn_wide) v = v_wide(row + j);
             FN(fnn_wide) sum;
             __builtin_memcpy(&sum, squares + j, sizeof sum);
-            sum += v * v;
+            sum = v_wide_fma(v, v, sum);
             __builtin_memcpy(squares + j, &sum, sizeof sum);
         }
         for (; j < cols; j++) squares[j] += (double)row[j] * (double)row[j];
