@@ -2,14 +2,16 @@
 
     python benchmarks/fusions.py                  the workloads that a comment in the code speaks of
     python benchmarks/fusions.py medium wide      these
+    python benchmarks/fusions.py 4096:512-1024-1024-10:bn+relu --threads 2
 
-One process, one thread; a gain is the median of the paired ratios of times, with its 95% interval.
-Above 1 the step is faster with the fusion than without.
+One process, one thread if not told otherwise; a gain is the median of the paired ratios of times, with its
+95% interval.  Above 1 the step is faster with the fusion than without.  MB is what the step holds with it and
+without it.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
 import time
 from typing import Any
 
@@ -19,7 +21,7 @@ import fastnn as fnn
 from fastnn import stages, step
 from fastnn.bench.contenders.fastnn_mlp import FastNNSteps
 from fastnn.bench.pairs import paired_ratio
-from fastnn.bench.workloads import WORKLOADS, Workload
+from fastnn.bench.workloads import Workload, parse
 
 ALWAYS, NEVER = 0, 1 << 62
 SECONDS, PAIRS = 0.1, 31
@@ -55,13 +57,22 @@ def gain(fused: FastNNSteps, apart: FastNNSteps) -> str:
             steps.run(count)
             seconds.append(time.perf_counter() - started)
     ratio = paired_ratio(times[1], times[0])
-    return f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+    held = [sum(steps.step.memory().values()) / 1e6 for steps in (fused, apart)]
+    interval = f"{ratio.median:.3f} ({ratio.low:.3f} to {ratio.high:.3f})"
+    return f"{interval}, {held[0]:.1f} and {held[1]:.1f} MB"
 
 
-def main(names: list[str]) -> None:
-    fnn.set_num_threads(1)
-    for name in names or ["small", "medium", "wide", "deep", "deep-bn"]:
-        workload = WORKLOADS[name]
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("names", nargs="*", default=["small", "medium", "wide", "deep", "deep-bn"])
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    fnn.set_num_threads(arguments.threads)
+    for name in arguments.names:
+        try:
+            workload = parse(name)
+        except ValueError as error:
+            parser.error(str(error))
         if workload.batchnorm:
             pair = [steps_with(workload, step, "FUSED_BYTES", v) for v in (ALWAYS, NEVER)]
             print(f"{name:8} batch norm inside the products        {gain(*pair)}", flush=True)
@@ -74,4 +85,4 @@ def main(names: list[str]) -> None:
 
 if __name__ == "__main__":
     np.seterr(all="ignore")  # the losses of so many steps do not matter
-    main(sys.argv[1:])
+    main()

@@ -56,9 +56,9 @@ if TYPE_CHECKING:
 
 #: Batch norms of more bytes than this go into the products on either side: what fits into a core's cache
 #: is passed over faster than it is made again.  Measured on a Cascade Lake with 1 MB of L2, switched on and
-#: off in one process (benchmarks/fusions.py): wide as fast on one thread within 2%, 1.03 times on two, and
-#: 16% less memory in use; 4096 rows of 1024 units 0.98, with 21% less; medium and small, whose batch norms
-#: fit into L2, lose 4%.
+#: off in one process (benchmarks/fusions.py): wide as fast on one thread, 1.00 to 1.04 times on two, with 16%
+#: less memory; 4096 rows of 1024 units lose 4%, with 21% less; medium and small, whose batch norms fit into
+#: L2, lose 4%.
 FUSED_BYTES = 1 << 19
 
 
