@@ -25,6 +25,15 @@ SKINNY = [
     for long, other in ((300, 70), (70, 300), (1100, 9), (9, 1100))
     for n, d, h in ((few, long, other), (long, few, other), (long, other, few))
 ] + [(few, 600, few + 1) for few in (1, 3, 4, 10)]
+# Rows of a few vectors from few steps, in whole groups of rows and not; and few rows of pages of their own.
+LOW = [
+    s
+    for rows, steps, columns in itertools.product(
+        (16, 23, 100), (1, 10, 17, 40), (5, 16, 19, 33, 47)
+    )
+    for s in ((rows, steps, columns), (rows, columns, steps), (steps, rows, columns))
+]
+FAR = [(10, 1024, 2048), (1024, 9, 2048), (1024, 2048, 12)]
 LARGE = [
     (200, 300, 10), (130, 520, 257), (97, 1100, 33), (1000, 64, 100), (300, 200, 600), (40, 2048, 96),
     (513, 517, 65), (100, 10, 300), (1, 700, 300), (300, 700, 1), (260, 1, 260),
@@ -94,8 +103,15 @@ def test_long_chunks(isa, dtype):
 @pytest.mark.parametrize("extra", [0, 5])
 def test_skinny_shapes(isa, dtype, extra):
     rng = np.random.default_rng(9)
-    for shape in SKINNY:
+    for shape in SKINNY + LOW:
         check(shape, dtype, extra, rng)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_few_rows_beside_a_large_operand(isa, dtype):
+    rng = np.random.default_rng(11)
+    for shape in FAR:
+        check(shape, dtype, 0, rng)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

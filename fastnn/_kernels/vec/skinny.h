@@ -273,6 +273,12 @@ static void FN(stream_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t 
 #else
 #define OUTER_VECTORS(rows) ((rows) < 4 ? 4 : 3) /* in 12 of 16 */
 #endif
+#undef LOW_ROWS /* at a time, where one to three vectors hold all columns */
+#if FNN_VBYTES == 64 || defined(__aarch64__)
+#define LOW_ROWS(nv) ((nv) < 3 ? 8 : 6)
+#else
+#define LOW_ROWS(nv) ((nv) < 2 ? 8 : (nv) < 3 ? 5 : 4)
+#endif
 #undef OUTER_ROWS
 #define OUTER_ROWS 3 /* at a time, but for the last: a fourth, left alone, would have B go past again */
 #undef OUTER_BYTES
@@ -284,28 +290,28 @@ static void FN(stream_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t 
 INLINE void FN(outer)(const int rows, const int nv, real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai,
                       ptrdiff_t ap, const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t k,
                       const int last) {
-    vec acc[4][OUTER_VECTORS(1)];
+    vec acc[LOW_ROWS(1)][OUTER_VECTORS(1)];
 #define LOAD(v, at) ((v) < nv - 1 || last == VL ? v_load(at) : v_load_part(at, last))
 #pragma GCC unroll 8
     for (int v = 0; v < nv; v++) {
         vec s = {0};
         if (bias) s = LOAD(v, bias + v * VL);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
         for (int i = 0; i < rows; i++) acc[i][v] = s;
     }
     for (ptrdiff_t p = 0; p < k; p++, a += ap, b += ldb) {
-        vec av[4];
-#pragma GCC unroll 4
+        vec av[LOW_ROWS(1)];
+#pragma GCC unroll 8
         for (int i = 0; i < rows; i++) av[i] = v_set1(a[i * ai]);
 #pragma GCC unroll 8
         for (int v = 0; v < nv; v++) {
             const vec bv = LOAD(v, b + v * VL);
-#pragma GCC unroll 4
+#pragma GCC unroll 8
             for (int i = 0; i < rows; i++) acc[i][v] = v_fma(av[i], bv, acc[i][v]);
         }
     }
 #undef LOAD
-#pragma GCC unroll 4
+#pragma GCC unroll 8
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
         for (int v = 0; v < nv; v++)
@@ -332,12 +338,34 @@ typedef void FN(outer_fn)(real *restrict c, ptrdiff_t ldc, const real *restrict 
                           const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t n, ptrdiff_t k);
 static FN(outer_fn) *const FN(outers)[4] = {FN(outer_1), FN(outer_2), FN(outer_3), FN(outer_4)}; /* [rows - 1] */
 
+/* All rows of C, of nv vectors of columns. */
+#define OUTER_LOW(nv)                                                                                                   \
+    static void FN(outer_low_##nv)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap, \
+                                   const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t m,       \
+                                   ptrdiff_t n, ptrdiff_t k) {                                                          \
+        const int last = (int)(n - (nv - 1) * VL);                                                                      \
+        ptrdiff_t i = 0;                                                                                                \
+        for (; i + LOW_ROWS(nv) <= m; i += LOW_ROWS(nv))                                                                \
+            FN(outer)(LOW_ROWS(nv), nv, c + i * ldc, ldc, a + i * ai, ai, ap, b, ldb, bias, k, last);                   \
+        for (; i < m; i++) FN(outer)(1, nv, c + i * ldc, ldc, a + i * ai, ai, ap, b, ldb, bias, k, last);               \
+    }
+OUTER_LOW(1) OUTER_LOW(2) OUTER_LOW(3)
+#undef OUTER_LOW
+typedef void FN(outer_low_fn)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap,
+                              const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t m, ptrdiff_t n,
+                              ptrdiff_t k);
+static FN(outer_low_fn) *const FN(outers_low)[3] = {FN(outer_low_1), FN(outer_low_2), FN(outer_low_3)}; /* [nv - 1] */
+
 /* C (m, n) = A (m, k) @ B (k, n) [+ bias]; A[i][p] = a[i + p * sa] if column_mode, else a[i * sa + p]. */
 static void FN(outer_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa, int column_mode, const void *b_,
                             ptrdiff_t ldb, const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
     real *c = c_;
     const real *a = a_, *b = b_, *bias = bias_;
     const ptrdiff_t ai = column_mode ? 1 : sa, ap = column_mode ? sa : 1;
+    if (n <= 3 * VL) {
+        FN(outers_low)[(n - 1) / VL](c, ldc, a, ai, ap, b, ldb, bias, m, n, k);
+        return;
+    }
     const ptrdiff_t whole = 3 * OUTER_VECTORS(1) * VL; /* a multiple of OUTER_VECTORS(4), too */
     const ptrdiff_t fit = OUTER_BYTES / (ptrdiff_t)sizeof(real) / (k ? k : 1) / whole * whole;
     const ptrdiff_t chunk = fit ? fit : whole;
