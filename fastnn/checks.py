@@ -32,6 +32,7 @@ Parsed: TypeAlias = "tuple[str | None, Mapping[str, Any]]"
 
 FLOAT32 = np.dtype(np.float32)
 FLOAT64 = np.dtype(np.float64)
+LARGEST_FLOAT32 = float(np.finfo(np.float32).max)
 
 #: Activations that can be fused into dense and batch norm, with their parameters' defaults.
 ACTIVATIONS: Mapping[str, Mapping[str, Any]] = {
@@ -217,6 +218,20 @@ def check_positive(value: Any, name: str) -> float:
     return number
 
 
+def check_slope(value: Any, name: str) -> float:
+    """Return `value` as a float, or raise unless it is greater than 0 and float32 can hold it.
+
+    For both dtypes: an activation is the same whatever it is computed in.
+    """
+    number = check_real(value, name)
+    if not 0.0 < number <= LARGEST_FLOAT32:
+        raise ValueError(
+            f"{name} must be greater than 0 and at most {LARGEST_FLOAT32:.1e}, the largest float32, "
+            f"got {value!r}"
+        )
+    return number
+
+
 def check_not_negative(value: Any, name: str) -> float:
     """Return `value` as a float, or raise unless it is finite and at least 0."""
     number = check_real(value, name)
@@ -263,8 +278,8 @@ def check_approximate(value: Any) -> str:
 
 
 _PARAMETER_CHECKS: Mapping[str, Any] = {
-    "negative_slope": lambda value: check_positive(value, "negative_slope"),
-    "alpha": lambda value: check_positive(value, "alpha"),
+    "negative_slope": lambda value: check_slope(value, "negative_slope"),
+    "alpha": lambda value: check_slope(value, "alpha"),
     "approximate": check_approximate,
 }
 

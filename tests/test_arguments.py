@@ -343,6 +343,13 @@ X = np.ones((3, 4))
         (lambda f: f.relu(X[:, ::2]), ValueError, r"C-contiguous.*pass np\.ascontiguousarray\(x\)"),
         (lambda f: f.relu(unaligned(X)), ValueError, r"aligned.*pass x\.copy\(\)"),
         (lambda f: f.relu(X, out=X[:2]), ValueError, r"out must have the shape \(3, 4\), got"),
+        (lambda f: f.elu(X, 1e39), ValueError, r"alpha must be .* at most 3\.4e\+38.* got 1e\+39"),
+        (lambda f: f.leaky_relu(X, 0), ValueError, "negative_slope must be greater than 0"),
+        (
+            lambda f: f.dense_forward(X, X.T.copy(), activation=("elu", {"alpha": np.inf})),
+            ValueError,
+            "alpha must be greater than 0 and at most",
+        ),
         (lambda f: f.dense_forward(X, X), ValueError, r"x is \(3, 4\), w is \(3, 4\)"),
         (
             lambda f: f.dense_forward(X, X.T.copy(), activation="rleu"),

@@ -1,7 +1,7 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Activations on arrays: forward beside backward, split over threads by ranges of elements."""
 
-from fastnn._kernels.arguments cimport Fit, Taken, positive
+from fastnn._kernels.arguments cimport Fit, Taken, slope
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.machine cimport kernels_for, needs_input, run_now, threads_for
 from fastnn._kernels.program cimport Program
@@ -72,7 +72,7 @@ cdef int understand(object spec, int *kind, double *params) except -1:
         name, given = <tuple>spec
         key = PARAMETERS.get(name) if type(name) is str else None
         if key is not None and len(<dict>given) == 1 and key in <dict>given:
-            kind[0], params[0], params[1] = NAMES[name], positive(given[key], key), 0.0
+            kind[0], params[0], params[1] = NAMES[name], slope(given[key], key), 0.0
             return 0
     return parse(checks.parse_activation(spec), kind, params)
 
@@ -149,19 +149,19 @@ def relu_backward(dy, y, *, dx_out=None):
 
 
 def leaky_relu(x, negative_slope=0.01, *, out=None):
-    return forward(FNN_ACT_leaky_relu, x, out, positive(negative_slope, "negative_slope"))
+    return forward(FNN_ACT_leaky_relu, x, out, slope(negative_slope, "negative_slope"))
 
 
 def leaky_relu_backward(dy, y, negative_slope=0.01, *, dx_out=None):
-    return backward(FNN_ACT_leaky_relu, dy, y, dx_out, positive(negative_slope, "negative_slope"))
+    return backward(FNN_ACT_leaky_relu, dy, y, dx_out, slope(negative_slope, "negative_slope"))
 
 
 def elu(x, alpha=1.0, *, out=None):
-    return forward(FNN_ACT_elu, x, out, positive(alpha, "alpha"))
+    return forward(FNN_ACT_elu, x, out, slope(alpha, "alpha"))
 
 
 def elu_backward(dy, y, alpha=1.0, *, dx_out=None):
-    return backward(FNN_ACT_elu, dy, y, dx_out, positive(alpha, "alpha"))
+    return backward(FNN_ACT_elu, dy, y, dx_out, slope(alpha, "alpha"))
 
 
 def sigmoid(x, *, out=None):

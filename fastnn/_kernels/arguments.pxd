@@ -42,5 +42,6 @@ cdef bint is_whole(object value, Py_ssize_t *number) noexcept
 cdef bint is_axis(object value, Taken a, Py_ssize_t *axis) noexcept
 cdef double fraction(object value, str name, bint closed=*) except? -1
 cdef double positive(object value, str name) except? -1
+cdef double slope(object value, str name) except? -1
 cdef double not_negative(object value, str name) except? -1
 cdef uint64_t counter(object value, str name, uint64_t low, uint64_t high) except? 0

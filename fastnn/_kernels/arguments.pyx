@@ -30,6 +30,7 @@ An operation is then::
 from cpython.buffer cimport Py_buffer, PyBUF_C_CONTIGUOUS, PyBUF_WRITABLE, PyBuffer_Release
 from cpython.ref cimport Py_INCREF
 from cpython.tuple cimport PyTuple_New, PyTuple_SetItem
+from libc.float cimport FLT_MAX
 from libc.math cimport INFINITY
 from libc.stdint cimport uint64_t
 from libc.string cimport memset
@@ -408,6 +409,14 @@ cdef double positive(object value, str name) except? -1:
     if real(value, &number) and 0 < number < INFINITY:
         return number
     return checks.check_positive(value, name)
+
+
+cdef double slope(object value, str name) except? -1:
+    """As `checks.check_slope`."""
+    cdef double number
+    if real(value, &number) and 0 < number <= FLT_MAX:
+        return number
+    return checks.check_slope(value, name)
 
 
 cdef double not_negative(object value, str name) except? -1:

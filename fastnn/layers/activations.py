@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .. import functional
-from ..checks import check_approximate, check_positive
+from ..checks import check_approximate, check_slope
 from .base import Layer
 
 ActivationSpec = str | tuple[str, dict[str, Any]]
@@ -55,7 +55,7 @@ class LeakyReLU(Activation):
     operation = "leaky_relu"
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.options = {"negative_slope": check_positive(negative_slope, "negative_slope")}
+        self.options = {"negative_slope": check_slope(negative_slope, "negative_slope")}
 
 
 class ELU(Activation):
@@ -64,7 +64,7 @@ class ELU(Activation):
     operation = "elu"
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.options = {"alpha": check_positive(alpha, "alpha")}
+        self.options = {"alpha": check_slope(alpha, "alpha")}
 
 
 class Sigmoid(Activation):

@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from fastnn import contracts
-from fastnn.checks import Array, check_positive
+from fastnn.checks import Array, check_slope
 
 #: Constants of SELU (Klambauer et al. 2017, arXiv:1706.02515, appendix): the fixed point of mean 0
 #: and variance 1.
@@ -61,7 +61,7 @@ def leaky_relu(x: Array, negative_slope: float = 0.01, *, out: Array | None = No
     >>> leaky_relu(np.array([-2.0, 3.0]), negative_slope=0.5)
     array([-1.,  3.])
     """
-    slope = check_positive(negative_slope, "negative_slope")
+    slope = check_slope(negative_slope, "negative_slope")
     out = contracts.unary(x, out)
     out[...] = np.where(x > 0, x, slope * x)
     return out
@@ -78,7 +78,7 @@ def leaky_relu_backward(
     >>> leaky_relu_backward(np.array([5.0, 5.0]), np.array([-1.0, 3.0]), negative_slope=0.5)
     array([2.5, 5. ])
     """
-    slope = check_positive(negative_slope, "negative_slope")
+    slope = check_slope(negative_slope, "negative_slope")
     dx = contracts.unary_backward(dy, y, "y", dx_out)
     dx[...] = np.where(y <= 0, slope * dy, dy)
     return dx
@@ -95,7 +95,7 @@ def elu(x: Array, alpha: float = 1.0, *, out: Array | None = None) -> Array:
     >>> elu(np.array([-np.inf, 0.0, 3.0]), alpha=2.0)
     array([-2.,  0.,  3.])
     """
-    alpha = check_positive(alpha, "alpha")
+    alpha = check_slope(alpha, "alpha")
     out = contracts.unary(x, out)
     out[...] = np.where(x > 0, x, alpha * np.expm1(x))
     return out
@@ -110,7 +110,7 @@ def elu_backward(dy: Array, y: Array, alpha: float = 1.0, *, dx_out: Array | Non
     >>> elu_backward(np.array([5.0, 5.0]), np.array([-0.5, 3.0]))
     array([2.5, 5. ])
     """
-    alpha = check_positive(alpha, "alpha")
+    alpha = check_slope(alpha, "alpha")
     dx = contracts.unary_backward(dy, y, "y", dx_out)
     dx[...] = np.where(y <= 0, dy * (y + alpha), dy)
     return dx
