@@ -276,9 +276,17 @@ def _forward_and_backward(activation: Activation, parameters: dict[str, Any]) ->
 
 def _softmax_cases() -> Iterator[Case]:
     for name, ulps, slack in (("softmax", 6.0, 0.0), ("log_softmax", 4.0, 4.0)):
-        for axis, shapes in ((-1, (*MATRICES, (7,), (3, 5, 7))), (1, ((3, 5, 7), (2, 9, 4, 3)))):
+        for axis, shapes in (
+            (-1, (*MATRICES, (7,), (3, 5, 7))),
+            (1, ((3, 5, 7), (2, 9, 4, 3), (2, 70, 3, 2), (2, 3, 20, 31))),
+        ):
             yield from _softmax_pair(name, ulps, slack, axis, shapes)
-        yield from _softmax_pair(name, ulps, slack, 0, ((5,), (7, 3), (0, 3), (33, 65)))
+        # Of narrow rows many are taken as one, with some left over; of long ones a piece at a time.
+        narrow, wide = (
+            ((7, 3), (37, 3), (300, 5), (600, 1), (3, 31)),
+            ((33, 65), (150, 40), (3, 700)),
+        )
+        yield from _softmax_pair(name, ulps, slack, 0, ((5,), (0, 3), *narrow, *wide))
 
 
 def _softmax_pair(

@@ -1,12 +1,12 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
 """Softmax and log-softmax along an axis, split over threads by blocks of rows.
 
-The kernels take the columns of a matrix.  What runs along another axis is turned round into scratch, some
-columns at a time, and back.
+Along the last axis that is a softmax of each row of a matrix; along another, one down each column of a stack of
+matrices.
 """
 from fastnn._kernels.arguments cimport Fit, Taken, is_axis
 from fastnn._kernels.arrays cimport Arrays
-from fastnn._kernels.machine cimport Scratch, borrow, give_back, kernels_for, run_now, threads_for
+from fastnn._kernels.machine cimport kernels_for, run_now, threads_for
 from fastnn._kernels.program cimport Program
 from fastnn._kernels.vec cimport fnn_kernels, fnn_op, fnn_run
 
@@ -38,42 +38,15 @@ cdef void softmax_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn
                                    r.saved + i * r.lds * r.real, r.lds, n, r.cols, r.logarithm)
 
 
-ctypedef fused element:
-    float
-    double
-
-
-cdef void turn_round(element *out, Py_ssize_t ldo, const element *x, Py_ssize_t ldx, Py_ssize_t rows,
-                     Py_ssize_t cols) noexcept nogil:
-    """out (rows, cols) = x.T"""
-    cdef Py_ssize_t i, j
-    for i in range(rows):
-        for j in range(cols):
-            out[i * ldo + j] = x[j * ldx + i]
-
-
-cdef void turn(char *out, Py_ssize_t ldo, const char *x, Py_ssize_t ldx, Py_ssize_t rows, Py_ssize_t cols,
-               Py_ssize_t real) noexcept nogil:
-    if real == 4:
-        turn_round[float](<float *>out, ldo, <const float *>x, ldx, rows, cols)
-    else:
-        turn_round[double](<double *>out, ldo, <const double *>x, ldx, rows, cols)
-
-
 cdef void across_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
-    """Columns of one row of blocks (cols, inner)."""
+    """Columns of one row of blocks (cols, inner): a softmax down each."""
     cdef const Rows *r = <const Rows *>op.args
     cdef Py_ssize_t cuts = (r.inner + r.row_block - 1) // r.row_block, j = block % cuts * r.row_block
     cdef Py_ssize_t n = min(r.row_block, r.inner - j), at = (block // cuts * r.cols * r.inner + j) * r.real
-    cdef char *x = <char *>workspace
-    cdef char *saved = x + n * r.cols * r.real
-    turn(x, r.cols, r.x + at, r.inner, n, r.cols, r.real)
     if r.saved == NULL:
-        r.kernels.softmax_forward(x, r.cols, x, r.cols, n, r.cols, r.logarithm)
+        r.kernels.softmax_across_forward(r.out + at, r.x + at, r.inner, r.cols, n, r.logarithm)
     else:
-        turn(saved, r.cols, r.saved + at, r.inner, n, r.cols, r.real)
-        r.kernels.softmax_backward(x, r.cols, x, r.cols, saved, r.cols, n, r.cols, r.logarithm)
-    turn(r.out + at, r.inner, x, r.cols, r.cols, n, r.real)
+        r.kernels.softmax_across_backward(r.out + at, r.x + at, r.saved + at, r.inner, r.cols, n, r.logarithm)
 
 
 cdef void cut_rows(Rows *r) noexcept:
@@ -102,9 +75,7 @@ cdef object run_rows(Taken a, Py_ssize_t axis, bint logarithm, bint backward):
     """Softmax along an axis of contiguous arrays, forward or backward."""
     cdef Rows r
     cdef fnn_op op
-    cdef Scratch scratch
     cdef int i, threads
-    cdef size_t stride
     if not 0 <= axis < a.views[0].ndim:
         raise ValueError("the axis does not fit the kernel")
     r.real, r.kernels, r.logarithm = a.real, kernels_for(a.real), logarithm
@@ -125,14 +96,9 @@ cdef object run_rows(Taken a, Py_ssize_t axis, bint logarithm, bint backward):
         op.block, op.blocks = softmax_block, r.blocks
         run_now(&op, 1, threads, NULL, 0)
         return a.output
-    r.row_block = min(r.inner, max(16, 4096 // r.cols // 16 * 16))
+    r.row_block = min(r.inner, max(64, 32768 // r.cols // 64 * 64))
     op.block, op.blocks = across_block, r.rows * ((r.inner + r.row_block - 1) // r.row_block)
-    stride = (2 * r.row_block * r.cols * r.real + 127) // 64 * 64
-    borrow(&scratch, stride * max(1, threads))
-    try:
-        run_now(&op, 1, threads, scratch.memory, stride)
-    finally:
-        give_back(&scratch)
+    run_now(&op, 1, threads, NULL, 0)
     return a.output
 
 

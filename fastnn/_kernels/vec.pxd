@@ -86,6 +86,10 @@ cdef extern from "vec/table.h" nogil:
                                 Py_ssize_t cols, int logarithm) noexcept nogil
         void (*softmax_backward)(void *dx, Py_ssize_t lddx, const void *dy, Py_ssize_t lddy, const void *y,
                                  Py_ssize_t ldy, Py_ssize_t rows, Py_ssize_t cols, int logarithm) noexcept nogil
+        void (*softmax_across_forward)(void *y, const void *x, Py_ssize_t ld, Py_ssize_t steps, Py_ssize_t cols,
+                                       int logarithm) noexcept nogil
+        void (*softmax_across_backward)(void *dx, const void *dy, const void *y, Py_ssize_t ld, Py_ssize_t steps,
+                                        Py_ssize_t cols, int logarithm) noexcept nogil
         void (*maxout_forward)(void *y, Py_ssize_t ldy, uint8_t *which, const void *x, Py_ssize_t ldx,
                                Py_ssize_t pieces, Py_ssize_t rows, Py_ssize_t units) noexcept nogil
         void (*maxout_backward)(void *dx, Py_ssize_t lddx, const void *dy, Py_ssize_t lddy, const uint8_t *which,

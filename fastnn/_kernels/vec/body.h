@@ -44,6 +44,8 @@
         .batchnorm_run_backward_sums = {FNN_ACTIVATION_LIST(FNN_BN_RUN_SUMS_##type)},                \
         .batchnorm_run_backward_apply = {FNN_ACTIVATION_LIST(FNN_BN_RUN_BACKWARD_##type)},           \
         .softmax_forward = softmax_forward_##type, .softmax_backward = softmax_backward_##type,      \
+        .softmax_across_forward = softmax_across_forward_##type,                                     \
+        .softmax_across_backward = softmax_across_backward_##type,                                   \
         .softmax_cross_entropy = softmax_cross_entropy_##type,                                       \
         .maxout_forward = maxout_forward_##type, .maxout_backward = maxout_backward_##type,          \
         .dropout = dropout_##type,                                                                   \

@@ -184,3 +184,136 @@ static void FN(softmax_backward)(void *dx_, ptrdiff_t lddx, const void *dy_, ptr
         }
     }
 }
+
+/* Along another axis: x (steps, cols) with rows ld apart, a softmax down each column.  Columns have lanes, and go a
+ * piece at a time, row after row, so that a piece is in L2 when it is read again.  Where columns are fewer than two
+ * vectors and rows lie side by side, some rows are taken as one, and what was found for them is put together. */
+#undef ACROSS
+#define ACROSS 512         /* columns of a piece at most */
+#define ACROSS_PIECE 32768 /* elements of a piece, or so */
+#define ACROSS_STEPS 64    /* of which a sum is taken before it joins the others */
+
+typedef struct {
+    ptrdiff_t groups, steps, ld, cols, piece, last; /* rows taken as one; columns of the last row of them */
+} FN(across);
+
+static FN(across) FN(across_plan)(ptrdiff_t ld, ptrdiff_t steps, ptrdiff_t cols) {
+    FN(across) a = {1, steps, ld, cols, cols, cols};
+    if (ld == cols && cols < 2 * VL) {
+        const ptrdiff_t most = cols < 8 ? 8 / cols * VL : VL;
+        a.groups = steps >= most ? most : steps >= VL ? VL : steps;
+        a.steps = (steps + a.groups - 1) / a.groups;
+        a.ld = a.cols = a.piece = cols * a.groups;
+        a.last = steps * cols - (a.steps - 1) * a.cols;
+    } else {
+        const ptrdiff_t most = ACROSS_PIECE / steps / VL * VL, piece = most > ACROSS ? ACROSS : most < 4 * VL ? 4 * VL : most;
+        if (piece < cols) a.piece = piece;
+    }
+    return a;
+}
+
+/* sum + rest += part, and part = 0: the rest is what rounding the sum has lost */
+static void FN(across_join)(real *sum, real *rest, real *part, ptrdiff_t cols) {
+    for (ptrdiff_t j = 0; j < cols; j += VL) {
+        const vec a = v_load(sum + j), b = v_load(part + j), both = a + b, of_b = both - a;
+        v_store(sum + j, both);
+        v_store(rest + j, v_load(rest + j) + ((a - (both - of_b)) + (b - of_b)));
+        v_store(part + j, (vec){0});
+    }
+}
+
+/* sum + rest, of all groups, in each */
+static void FN(across_total)(real *sum, const real *rest, ptrdiff_t groups, ptrdiff_t cols) {
+    const ptrdiff_t apart = cols / groups;
+    for (ptrdiff_t j = 0; j < cols; j += VL) {
+        const vec s = v_load(sum + j), both = s + v_load(rest + j);
+        v_store(sum + j, v_sel(v_eq(both, both), both, s)); /* the rest of an infinite sum is no number */
+    }
+    if (groups == 1) return;
+    for (ptrdiff_t j = 0; j < apart; j++) {
+        double total = 0;
+        for (ptrdiff_t i = j; i < cols; i += apart) total += sum[i];
+        for (ptrdiff_t i = j; i < cols; i += apart) sum[i] = (real)total;
+    }
+}
+
+INLINE vec FN(across_keep)(vec v, int n, vec other) { return n == VL ? v : v_sel(v_first(n), v, other); }
+
+#define ALL for (ptrdiff_t j = 0; j < n; j += VL)
+#define EACH(n) for (ptrdiff_t j = 0, k; k = n - j < VL ? n - j : VL, j < n; j += VL)
+#define EACH_ROW for (ptrdiff_t p = 0, w; w = p + 1 < a.steps ? n : last, p < a.steps; p++)
+
+static void FN(softmax_across_forward)(void *y_, const void *x_, ptrdiff_t ld, ptrdiff_t steps, ptrdiff_t cols,
+                                       int logarithm) {
+    const FN(across) a = FN(across_plan)(ld, steps, cols);
+    for (ptrdiff_t j0 = 0; j0 < a.cols; j0 += a.piece) {
+        real highest[ACROSS], part[ACROSS], sum[ACROSS], rest[ACROSS];
+        const ptrdiff_t n = a.cols - j0 < a.piece ? a.cols - j0 : a.piece, last = a.groups > 1 ? a.last : n;
+        const real *x = (const real *)x_ + j0;
+        real *y = (real *)y_ + j0;
+        ALL {
+            v_store(highest + j, v_set1(-(real)__builtin_inf()));
+            v_store(part + j, (vec){0});
+            v_store(sum + j, (vec){0});
+            v_store(rest + j, (vec){0});
+        }
+        EACH_ROW EACH(w) {
+            const vec h = v_load(highest + j);
+            v_store(highest + j, v_max(h, FN(across_keep)(v_load_part(x + p * a.ld + j, (int)k), (int)k, h)));
+        }
+        for (ptrdiff_t j = 0; j < cols && a.groups > 1; j++) {
+            real most = highest[j];
+            for (ptrdiff_t i = j; i < n; i += cols) most = highest[i] > most ? highest[i] : most;
+            for (ptrdiff_t i = j; i < n; i += cols) highest[i] = most;
+        }
+        EACH_ROW {
+            EACH(w) {
+                const vec e = v_exp(v_load_part(x + p * a.ld + j, (int)k) - v_load(highest + j));
+                v_store(part + j, v_load(part + j) + FN(across_keep)(e, (int)k, (vec){0}));
+                if (!logarithm) v_store_part(y + p * a.ld + j, e, (int)k);
+            }
+            if ((p + 1) % ACROSS_STEPS == 0 || p + 1 == a.steps) FN(across_join)(sum, rest, part, n);
+        }
+        FN(across_total)(sum, rest, a.groups, n);
+        if (logarithm) ALL {
+            const vec s = v_load(sum + j);
+            v_store(sum + j, v_sel(v_eq(s, s), v_log(s), s)); /* v_log knows numbers only */
+        }
+        EACH_ROW EACH(w) {
+            const vec v = v_load_part((logarithm ? x : y) + p * a.ld + j, (int)k), s = v_load(sum + j);
+            v_store_part(y + p * a.ld + j, logarithm ? v - v_load(highest + j) - s : v / s, (int)k);
+        }
+    }
+}
+
+static void FN(softmax_across_backward)(void *dx_, const void *dy_, const void *y_, ptrdiff_t ld, ptrdiff_t steps,
+                                        ptrdiff_t cols, int logarithm) {
+    const FN(across) a = FN(across_plan)(ld, steps, cols);
+    for (ptrdiff_t j0 = 0; j0 < a.cols; j0 += a.piece) {
+        real part[ACROSS], sum[ACROSS], rest[ACROSS];
+        const ptrdiff_t n = a.cols - j0 < a.piece ? a.cols - j0 : a.piece, last = a.groups > 1 ? a.last : n;
+        const real *dy = (const real *)dy_ + j0, *y = (const real *)y_ + j0;
+        real *dx = (real *)dx_ + j0;
+        ALL {
+            v_store(part + j, (vec){0});
+            v_store(sum + j, (vec){0});
+            v_store(rest + j, (vec){0});
+        }
+        EACH_ROW {
+            EACH(w) {
+                const vec g = v_load_part(dy + p * a.ld + j, (int)k), s = v_load(part + j);
+                v_store(part + j, logarithm ? s + g : v_fma(g, v_load_part(y + p * a.ld + j, (int)k), s));
+            }
+            if ((p + 1) % ACROSS_STEPS == 0 || p + 1 == a.steps) FN(across_join)(sum, rest, part, n);
+        }
+        FN(across_total)(sum, rest, a.groups, n);
+        EACH_ROW EACH(w) {
+            const vec g = v_load_part(dy + p * a.ld + j, (int)k), s = v_load_part(y + p * a.ld + j, (int)k);
+            const vec total = v_load(sum + j);
+            v_store_part(dx + p * a.ld + j, logarithm ? g - v_exp(s) * total : s * (g - total), (int)k);
+        }
+    }
+}
+#undef ALL
+#undef EACH
+#undef EACH_ROW

@@ -162,6 +162,9 @@ typedef struct {
                             int logarithm);
     void (*softmax_backward)(void *dx, ptrdiff_t lddx, const void *dy, ptrdiff_t lddy, const void *y, ptrdiff_t ldy,
                              ptrdiff_t rows, ptrdiff_t cols, int logarithm);
+    void (*softmax_across_forward)(void *y, const void *x, ptrdiff_t ld, ptrdiff_t steps, ptrdiff_t cols, int logarithm);
+    void (*softmax_across_backward)(void *dx, const void *dy, const void *y, ptrdiff_t ld, ptrdiff_t steps,
+                                    ptrdiff_t cols, int logarithm);
 
     /* maxout.h */
     void (*maxout_forward)(void *y, ptrdiff_t ldy, uint8_t *which, const void *x, ptrdiff_t ldx, ptrdiff_t pieces,
