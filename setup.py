@@ -82,6 +82,11 @@ VARIANTS = {
 MACHINES = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
+# For machines without AVX2. The rest of -O3 would be 31 kB of the wheel, for 2 to 11% fewer
+# instructions of batch norm; without peeling, batch norm would take 1.6 to 1.9 times as many.
+SPARE = ["-O2", "-funswitch-loops", "-fpeel-loops"]
+
+
 def variants() -> dict[str, list[str]]:
     """The instruction sets to compile for, by name, with their flags."""
     host = os.environ.get("_PYTHON_HOST_PLATFORM", platform.machine())
@@ -204,7 +209,10 @@ class BuildExt(build_ext):
         They know nothing of Python and are compiled without its flags, so an object is kept under what
         it depends on (compiler, flags, sources) and serves every Python that is built for.
         """
-        jobs = {f"isa_{name}.c": ["-O3", *flags] for name, flags in variants().items()}
+        jobs = {
+            f"isa_{name}.c": [*(SPARE if name == "baseline" else ["-O3"]), *flags]
+            for name, flags in variants().items()
+        }
         jobs["dispatch.c"] = ["-O2"]
         sources = b"".join(path.read_bytes() for path in sorted(VEC.glob("*.[ch]")))
         kept = Path(os.environ.get("FASTNN_OBJECTS", "build/vec"))

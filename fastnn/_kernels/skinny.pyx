@@ -34,9 +34,8 @@ cdef Py_ssize_t FLIPPED_STEPS = 16    # of k from which turning C round pays
 cdef Py_ssize_t OUTER_STEPS = 16      # of k at most, for writing C row after row
 cdef Py_ssize_t OUTER_COLUMNS = 64    # of C at least
 cdef Py_ssize_t OUTER_ROWS = 2        # likewise
-cdef Py_ssize_t LOW_VECTORS = 3       # or so many vectors of columns at most, in
-cdef Py_ssize_t LOW_ROWS = 16         # rows at least
-cdef Py_ssize_t LOW_STEPS = 40        # of k at most, where one of the three would leave half of a tile empty
+cdef Py_ssize_t LOW_ROWS = 16         # likewise, where few vectors hold all columns
+cdef Py_ssize_t LOW_STEPS = 40        # of k at most, where a third vector would leave half of a tile empty
 cdef Py_ssize_t OUTER_BYTES = 1 << 19 # of B at most, where few rows read it: it goes past, shared by columns
 cdef Py_ssize_t TURNED_ROWS = 16      # likewise, where B is to be transposed first
 cdef Py_ssize_t NARROW_COLUMNS = 4    # of C at most
@@ -52,7 +51,7 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
     cdef bint plain = g.bias == NULL and not g.activation
     if g.a_give != NULL or g.b_give != NULL or g.take != NULL or g.finish != NULL:
         return False
-    if NARROW_COLUMNS < g.n <= LOW_VECTORS * g.kernels.lanes and g.m >= LOW_ROWS and g.k <= most_low(g):
+    if NARROW_COLUMNS < g.n <= g.kernels.low * g.kernels.lanes and g.m >= LOW_ROWS and g.k <= most_low(g):
         plan_outer(g)
         return True
     if (g.k <= most_outers(g) and g.n >= OUTER_COLUMNS and g.m >= (TURNED_ROWS if g.b_transposed else OUTER_ROWS)

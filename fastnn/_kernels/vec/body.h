@@ -23,7 +23,8 @@
 #define FNN_PASTE(a, b) FNN_PASTE_(a, b)
 #define FNN_KERNELS(type)                                                                            \
     {                                                                                                \
-        .lanes = FNN_VBYTES / (int)sizeof(type##_t), .mr = MR, .nr = NV *FNN_VBYTES / (int)sizeof(type##_t), \
+        .lanes = FNN_VBYTES / (int)sizeof(type##_t), .low = LOW_VECTORS,                             \
+        .mr = MR, .nr = NV *FNN_VBYTES / (int)sizeof(type##_t),                                      \
         .edge = EDGE_OF(FNN_VBYTES / (int)sizeof(type##_t)), .edge_steps = EDGE_STEPS,               \
         .pack_b = pack_b_##type, .pack_a = pack_a_##type, .gemm_block = gemm_block_##type,           \
         .dot_block = dot_block_##type, .stream_block = stream_block_##type,                          \

@@ -273,11 +273,17 @@ static void FN(stream_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t 
 #else
 #define OUTER_VECTORS(rows) ((rows) < 4 ? 4 : 3) /* in 12 of 16 */
 #endif
-#undef LOW_ROWS /* at a time, where one to three vectors hold all columns */
+#undef LOW_VECTORS
+#undef LOW_ROWS
 #if FNN_VBYTES == 64 || defined(__aarch64__)
+#define LOW_VECTORS 3 /* of columns at most for LOW_ROWS at a time */
 #define LOW_ROWS(nv) ((nv) < 3 ? 8 : 6)
-#else
+#elif FNN_VBYTES == 32
+#define LOW_VECTORS 3
 #define LOW_ROWS(nv) ((nv) < 2 ? 8 : (nv) < 3 ? 5 : 4)
+#else
+#define LOW_VECTORS 0 /* not worth the code */
+#define LOW_ROWS(nv) 4
 #endif
 #undef OUTER_ROWS
 #define OUTER_ROWS 3 /* at a time, but for the last: a fourth, left alone, would have B go past again */
@@ -291,7 +297,8 @@ INLINE void FN(outer)(const int rows, const int nv, real *restrict c, ptrdiff_t 
                       ptrdiff_t ap, const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t k,
                       const int last) {
     vec acc[LOW_ROWS(1)][OUTER_VECTORS(1)];
-#define LOAD(v, at) ((v) < nv - 1 || last == VL ? v_load(at) : v_load_part(at, last))
+#define WHOLE(v) ((v) < nv - 1 || (__builtin_constant_p(last) && last == VL)) /* known here: no branches */
+#define LOAD(v, at) (WHOLE(v) ? v_load(at) : v_load_part(at, last))
 #pragma GCC unroll 8
     for (int v = 0; v < nv; v++) {
         vec s = {0};
@@ -315,8 +322,9 @@ INLINE void FN(outer)(const int rows, const int nv, real *restrict c, ptrdiff_t 
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
         for (int v = 0; v < nv; v++)
-            if (v < nv - 1 || last == VL) v_store(c + i * ldc + v * VL, acc[i][v]);
+            if (WHOLE(v)) v_store(c + i * ldc + v * VL, acc[i][v]);
             else v_store_part(c + i * ldc + v * VL, acc[i][v], last);
+#undef WHOLE
 }
 
 /* A few rows of C, n columns. */
@@ -339,6 +347,7 @@ typedef void FN(outer_fn)(real *restrict c, ptrdiff_t ldc, const real *restrict 
 static FN(outer_fn) *const FN(outers)[4] = {FN(outer_1), FN(outer_2), FN(outer_3), FN(outer_4)}; /* [rows - 1] */
 
 /* All rows of C, of nv vectors of columns. */
+#if LOW_VECTORS
 #define OUTER_LOW(nv)                                                                                                   \
     static void FN(outer_low_##nv)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap, \
                                    const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t m,       \
@@ -354,7 +363,8 @@ OUTER_LOW(1) OUTER_LOW(2) OUTER_LOW(3)
 typedef void FN(outer_low_fn)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap,
                               const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t m, ptrdiff_t n,
                               ptrdiff_t k);
-static FN(outer_low_fn) *const FN(outers_low)[3] = {FN(outer_low_1), FN(outer_low_2), FN(outer_low_3)}; /* [nv - 1] */
+static FN(outer_low_fn) *const FN(outers_low)[LOW_VECTORS] = {FN(outer_low_1), FN(outer_low_2), FN(outer_low_3)}; /* [nv - 1] */
+#endif
 
 /* C (m, n) = A (m, k) @ B (k, n) [+ bias]; A[i][p] = a[i + p * sa] if column_mode, else a[i * sa + p]. */
 static void FN(outer_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa, int column_mode, const void *b_,
@@ -362,10 +372,12 @@ static void FN(outer_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t s
     real *c = c_;
     const real *a = a_, *b = b_, *bias = bias_;
     const ptrdiff_t ai = column_mode ? 1 : sa, ap = column_mode ? sa : 1;
-    if (n <= 3 * VL) {
+#if LOW_VECTORS
+    if (n <= LOW_VECTORS * VL) {
         FN(outers_low)[(n - 1) / VL](c, ldc, a, ai, ap, b, ldb, bias, m, n, k);
         return;
     }
+#endif
     const ptrdiff_t whole = 3 * OUTER_VECTORS(1) * VL; /* a multiple of OUTER_VECTORS(4), too */
     const ptrdiff_t fit = OUTER_BYTES / (ptrdiff_t)sizeof(real) / (k ? k : 1) / whole * whole;
     const ptrdiff_t chunk = fit ? fit : whole;

@@ -206,7 +206,8 @@ static FN(across) FN(across_plan)(ptrdiff_t ld, ptrdiff_t steps, ptrdiff_t cols)
         a.ld = a.cols = a.piece = cols * a.groups;
         a.last = steps * cols - (a.steps - 1) * a.cols;
     } else {
-        const ptrdiff_t most = ACROSS_PIECE / steps / VL * VL, piece = most > ACROSS ? ACROSS : most < 4 * VL ? 4 * VL : most;
+        const ptrdiff_t fit = ACROSS_PIECE / steps / VL * VL, least = 4 * VL;
+        const ptrdiff_t piece = fit > ACROSS ? ACROSS : fit < least ? least : fit;
         if (piece < cols) a.piece = piece;
     }
     return a;

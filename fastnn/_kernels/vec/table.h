@@ -81,6 +81,7 @@ enum { FNN_FROM_ZERO, FNN_FROM_BIAS, FNN_FROM_C };
 
 typedef struct {
     int lanes; /* of one vector */
+    int low;   /* vectors of columns that outer_block takes a few rows of at a time, at most; 0: none */
     int mr;    /* rows of a register tile */
     int nr;    /* columns of a register tile, and of a packed panel of B */
     int edge;  /* columns past the last whole vector that gemm_block computes otherwise, at most, */
