@@ -12,7 +12,7 @@ streams  along n, for few rows: all of B goes past, a few rows at a time, and is
          of x.T @ dy are few rows of its transpose, which is made in the workspace and turned round.
 narrows  along m, for very few columns: they are interleaved at the end.
 outers   along n, for few steps of k: the rows of C, each a sum of a few rows of B, are written one after the
-         other.  A B that lies in rows of k is transposed first.
+         other; rows of a few vectors, some at a time.  A B that lies in rows of k is transposed first.
 """
 from fastnn._kernels.gemm cimport (
     BLOCK_FLOPS, MOST_BLOCKS, Gemm, ceil_to, epilogue, gemm_flops, quotient, rows_share_sets, share, swap, to_lines,

@@ -3,7 +3,7 @@
  *   dx = y (dy - sum(dy y))                       dx = dy - exp(log y) sum(dy)
  * The shift by the row's maximum keeps exp from overflowing; log y is never taken of a rounded y, so
  * small probabilities keep their digits.  y may be x, dx may be dy.  Rows may lie apart (ld elements).  Split
- * over threads by rows.
+ * over threads by rows; down the columns (the end of this file), by columns.
  */
 
 /* Highest value of a row, -infinity where the row is padded. */
