@@ -395,8 +395,8 @@ def update_is_better_fused(Py_ssize_t rows, Py_ssize_t inputs, Py_ssize_t units,
     """
     if inputs * units < 16384:
         return False
-    return units <= widest_block(itemsize) or (
-        units <= 2 * widest_block(itemsize) and rows * itemsize <= KB_BYTES // 2)
+    return 2 * units <= widest_block(itemsize) or (
+        units <= widest_block(itemsize) and rows * itemsize <= KB_BYTES // 2)
 
 
 def add_bias_gradient(Program p, name, db, dy):

@@ -70,7 +70,11 @@ cdef double BLOCK_FLOPS
 
 cdef inline bint rows_share_sets(const Gemm *g) noexcept nogil:
     """Whether the rows of A are apart by so many bytes that a tile of them finds place in a few cache sets only."""
-    return (g.lda * g.real) % 1024 == 0
+    return bytes_share_sets(g.lda * g.real)
+
+
+cdef inline bint bytes_share_sets(Py_ssize_t stride) noexcept nogil:
+    return stride % 1024 == 0
 
 
 @cython.cdivision(True)

@@ -17,9 +17,10 @@ Design
    as C, if they may be, so that it is made once.  An A whose rows are apart by so many bytes that they
    share cache sets is copied in the same way; or, where many blocks read it, once, by an operation of its own.
 5. Sides of a few have routes of their own (skinny.pyx).  A somewhat narrow x.T @ dy (ten outputs) would
-   leave most lanes of a vector empty: its transpose, dy.T @ x, is computed instead, in short chunks of k
-   so that x is read along its rows, and turned round at the end.
-6. A chunk of B's block (kb x nb) is meant to stay in L2 while the rows of the block go past it, a tile
+   leave most lanes of a vector empty, or spend as long on packing x as on multiplying it: its transpose,
+   dy.T @ x, is computed instead, in short chunks of k so that x is read along its rows, and turned round
+   at the end.
+6. A chunk of B's block (kb x nb) is meant to stay in half of L2 while the rows of the block go past it, a tile
    of A (mr x kb) in L1, or where the chunk is long in L2 too, while the panels go past it.
 7. A finished block gets its epilogue while it is in the cache: an activation, the derivative of one,
    sums for a batch norm or a bias, or the update of the weights.  In the last case C never reaches
@@ -36,18 +37,19 @@ from fastnn._kernels.vec cimport (
 KB_BYTES = 2048      # bytes of k in a chunk, but for LONG_STEPS: 512 floats, 256 doubles
 GIVE_BYTES = 2560    # of a row of scratch: chunks of rows that are made or copied are a quarter longer at most
 SCRATCH_ROWS = 33    # of GIVE_BYTES: 32 rows of an operand, each a cache line longer
-cdef Py_ssize_t BLOCK_ROWS = 168     # of C: whole tiles of 14, 12 and 6
-cdef Py_ssize_t BLOCK_BYTES = 1024   # columns of a block: 256 floats, 128 doubles
-cdef Py_ssize_t LONG_STEPS = 1024    # of k that may be one chunk of blocks half as wide: 512 KiB of B at most
+cdef Py_ssize_t BLOCK_ROWS = 168     # of C: whole tiles of 14, 12 and 6 (columns: block_bytes of the variant)
+cdef Py_ssize_t WIDEST_BYTES = 2048  # columns of a block that should be all there are: 512 floats, 256 doubles
+cdef Py_ssize_t LONG_STEPS = 1024    # of k that may be one chunk of blocks half as wide
 cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
 cdef Py_ssize_t PACK_A_STEPS = 96    # steps of k from which packing a column-mode A pays
 cdef Py_ssize_t PACK_NEAR_A_STEPS = 16  # likewise, where its rows share cache sets and many columns of C read it
 cdef Py_ssize_t PACK_A_BYTES = 1024  # and bytes between its rows: short ones are fetched ahead as they lie,
 cdef Py_ssize_t PACK_A_COLUMNS = 192  # though from so many columns of C half the bytes are enough
 cdef Py_ssize_t PACK_FAR_B_ROWS = 16  # rows of C from which packing a B that does not stay in L2 pays
+cdef Py_ssize_t PACK_FAR_B_BYTES = 1 << 21  # of a B that any two tiles had better share packed
 cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
-cdef Py_ssize_t FLIPPED_COLUMNS = 16  # of x.T @ dy that is computed as its transpose, at most
-cdef Py_ssize_t FLIPPED_STEPS = 64   # steps of k in a chunk of a flipped product
+cdef Py_ssize_t FLIPPED_ALWAYS = 16  # columns of x.T @ dy up to which few steps, too, are computed as the transpose
+cdef Py_ssize_t FLIPPED_STEPS = 64   # steps of k in a chunk of a flipped product, four times as many where B is packed
 cdef Py_ssize_t MOST_BLOCKS = 16     # cut for threads no further than that: small blocks read more
 cdef Py_ssize_t FAR_BYTES = 1 << 19  # of an A that is fetched ahead, as it does not stay in L2
 cdef double BLOCK_FLOPS = 1e6        # blocks are not cut below this
@@ -55,7 +57,7 @@ cdef double BLOCK_FLOPS = 1e6        # blocks are not cut below this
 
 cdef Py_ssize_t widest_block(Py_ssize_t real) noexcept nogil:
     """Columns of the widest block of C."""
-    return quotient(BLOCK_BYTES, real)
+    return quotient(WIDEST_BYTES, real)
 
 
 cdef void plan_gemm(Gemm *g) noexcept nogil:
@@ -73,11 +75,13 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
         return
     g.kb = quotient(KB_BYTES, g.real)
     g.mb = ceil_to(BLOCK_ROWS, mr)
-    g.nb = ceil_to(widest_block(g.real), nr)
-    if g.nb < g.n <= 2 * g.nb and (g.take != NULL or g.copy_a):
+    g.nb = ceil_to(quotient(kn.block_bytes, g.real), nr)
+    if g.nb < g.n <= widest_block(g.real) and (g.take != NULL or g.copy_a):
         # an update wants whole rows, which lie together in the weights; rows of A are best made once:
         # wider blocks, but not larger
-        g.nb, g.kb, g.mb = 2 * g.nb, g.kb // 2, ceil_to(BLOCK_ROWS // 2, mr)
+        while g.nb < g.n:
+            g.nb, g.kb = 2 * g.nb, g.kb // 2
+        g.mb = ceil_to(BLOCK_ROWS // 2, mr)
     elif (g.take == NULL and not g.copy_a
           and g.kb + g.kb // 4 < g.k <= (2 * g.kb if g.a_columns else LONG_STEPS)):
         # each tile of C is then begun and written once.  That gains 2 to 6% where A lies in rows; where it lies
@@ -109,7 +113,7 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
 
 cdef inline bint is_one_block(Gemm *g) noexcept nogil:
     """What the rest of the plan comes to for a small product, without its divisions, which are a part of its call."""
-    if g.m > BLOCK_ROWS or g.n * g.real > BLOCK_BYTES or g.k * g.real > KB_BYTES:
+    if g.m > BLOCK_ROWS or g.n * g.real > g.kernels.block_bytes or g.k * g.real > KB_BYTES:
         return False
     g.kb = max(1, (g.k + 3) & ~3)
     g.mb, g.nb = ceil_to(max(g.m, 1), g.kernels.mr), ceil_to(max(g.n, 1), g.kernels.nr)
@@ -118,8 +122,9 @@ cdef inline bint is_one_block(Gemm *g) noexcept nogil:
 
 
 cdef inline bint flips(const Gemm *g) noexcept nogil:
-    return (g.a_columns and g.n <= FLIPPED_COLUMNS and g.m >= 4 * g.n and g.a_give == NULL and g.b_give == NULL
-            and g.take == NULL and g.finish == NULL and g.bias == NULL)
+    return (g.a_columns and g.n <= g.kernels.flipped and 2 * g.m >= 7 * g.n
+            and (g.n <= FLIPPED_ALWAYS or g.k >= PACK_A_STEPS or rows_share_sets(g))
+            and g.a_give == NULL and g.b_give == NULL and g.take == NULL and g.finish == NULL and g.bias == NULL)
 
 
 cdef void swap(Gemm *g) noexcept nogil:
@@ -133,9 +138,9 @@ cdef void swap(Gemm *g) noexcept nogil:
 cdef void flip(Gemm *g) noexcept nogil:
     """Plan C.T = B.T @ A.T."""
     swap(g)
-    g.kb = FLIPPED_STEPS
+    g.kb = FLIPPED_STEPS if g.m < PACK_B_ROWS else 4 * FLIPPED_STEPS
     g.mb, g.row_blocks = ceil_to(max(g.m, 1), g.kernels.mr), 1
-    g.nb = min(2 * ceil_to(widest_block(g.real), g.kernels.nr), ceil_to(max(g.n, 1), g.kernels.nr))
+    g.nb = min(ceil_to(widest_block(g.real), g.kernels.nr), ceil_to(max(g.n, 1), g.kernels.nr))
     g.col_blocks = max(1, share(g.n, g.nb))
 
 
@@ -145,6 +150,8 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr
     cdef Py_ssize_t steps = PACK_NEAR_A_STEPS if g.n >= 4 * nr and rows_share_sets(g) else PACK_A_STEPS
     cdef bint packs_b = (g.b_transposed or g.b_give != NULL or g.m >= PACK_B_ROWS
+                         or (g.m >= kn.shared_rows
+                             and (bytes_share_sets(g.ldb * g.real) or g.n * g.k * g.real > PACK_FAR_B_BYTES))
                          or (g.m >= PACK_FAR_B_ROWS and g.n * g.k * g.real > FAR_BYTES))
     cdef bint packs_a = (not g.flipped and g.a_columns
                          and (g.a_give != NULL or (g.k >= steps and g.n > nr

@@ -20,21 +20,22 @@ from fastnn._kernels.gemm cimport (
 )
 from fastnn._kernels.vec cimport fnn_op, fnn_run
 
-# Chosen on a Cascade Lake with AVX-512; `fastnn bench --gemm dx 500x10x33`, say, shows what a change gives.
+# Chosen on a Cascade Lake with AVX-512 (what is far with AVX2: on a Zen 3); `fastnn bench --gemm dx 500x10x33`, say,
+# shows what a change gives.
 cdef Py_ssize_t DOT_SIDE = 10         # of C at most, on one side
 cdef Py_ssize_t DOT_COLUMNS = 8       # likewise, where B is to be transposed first
 cdef Py_ssize_t DOT_STEPS = 64        # of k from which the sums across lanes at the end pay
 cdef Py_ssize_t COLUMN_STEPS = 32     # likewise, for each column, where B is to be transposed first
 cdef Py_ssize_t DOT_ROWS = 64         # of C at least, for up to DOT_SIDE columns from rows of A that share cache sets
 cdef Py_ssize_t STREAM_ROWS = 8       # of C at most
-cdef Py_ssize_t FAR_ROWS = 12         # likewise, where each row of B is in pages of its own
+cdef Py_ssize_t FAR_ROWS = 12         # likewise, or a tile of fewer, where each row of B is in pages of its own
 cdef Py_ssize_t FAR_STRIDE = 1 << 13  # of so many bytes, and all of B has so many that these pages are looked up anew
 cdef Py_ssize_t FAR_BYTES = 1 << 23   # for each panel: 1.4 to 2.5 times as fast at 10 rows of 2048 x 2048
 cdef Py_ssize_t FLIPPED_STEPS = 16    # of k from which turning C round pays
 cdef Py_ssize_t OUTER_STEPS = 16      # of k at most, for writing C row after row
 cdef Py_ssize_t OUTER_COLUMNS = 64    # of C at least
 cdef Py_ssize_t OUTER_ROWS = 2        # likewise
-cdef Py_ssize_t LOW_ROWS = 16         # likewise, where few vectors hold all columns
+cdef Py_ssize_t LEAST_LOW_ROWS = 16   # likewise, where few vectors hold all columns
 cdef Py_ssize_t LOW_STEPS = 40        # of k at most, where a third vector would leave half of a tile empty
 cdef Py_ssize_t OUTER_BYTES = 1 << 19 # of B at most, where few rows read it: it goes past, shared by columns
 cdef Py_ssize_t TURNED_ROWS = 16      # likewise, where B is to be transposed first
@@ -51,7 +52,7 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
     cdef bint plain = g.bias == NULL and not g.activation
     if g.a_give != NULL or g.b_give != NULL or g.take != NULL or g.finish != NULL:
         return False
-    if NARROW_COLUMNS < g.n <= g.kernels.low * g.kernels.lanes and g.m >= LOW_ROWS and g.k <= most_low(g):
+    if NARROW_COLUMNS < g.n <= g.kernels.low * g.kernels.lanes and g.m >= LEAST_LOW_ROWS and g.k <= most_low(g):
         plan_outer(g)
         return True
     if (g.k <= most_outers(g) and g.n >= OUTER_COLUMNS and g.m >= (TURNED_ROWS if g.b_transposed else OUTER_ROWS)
@@ -111,7 +112,7 @@ cdef inline Py_ssize_t most_low(const Gemm *g) noexcept nogil:
 cdef inline Py_ssize_t stream_rows(const Gemm *g, Py_ssize_t columns) noexcept nogil:
     """Rows of C up to which the other operand, k steps of so many columns, goes past."""
     if columns * g.real >= FAR_STRIDE and columns * g.k * g.real >= FAR_BYTES:
-        return FAR_ROWS
+        return FAR_ROWS if g.kernels.mr >= FAR_ROWS else g.kernels.mr
     return STREAM_ROWS
 
 

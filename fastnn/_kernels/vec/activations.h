@@ -245,7 +245,7 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
             EACH v_store(y + i + j * VL, v[j]);                                                       \
         }                                                                                             \
         for (; i + VL <= n; i += VL) v_store(y + i, FN(name)(v_load(x + i), p));                      \
-        if (i < n) v_store_part(y + i, FN(name)(v_load_part(x + i, (int)(n - i)), p), (int)(n - i));  \
+        if (i < n) v_store_last(y + i, FN(name)(v_load_part(x + i, (int)(n - i)), p), (int)(n - i));  \
     }                                                                                                 \
     MIXED static void FN(name##_backward)(void *dx_, const void *dy_, const void *saved_, ptrdiff_t n, \
                                           const double *params) {                                     \
@@ -265,7 +265,7 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
             v_store(dx + i, FN(name##_grad)(v_load(dy + i), v_load(saved + i), p));                   \
         if (i < n) {                                                                                  \
             const int k = (int)(n - i);                                                               \
-            v_store_part(dx + i, FN(name##_grad)(v_load_part(dy + i, k), v_load_part(saved + i, k), p), k); \
+            v_store_last(dx + i, FN(name##_grad)(v_load_part(dy + i, k), v_load_part(saved + i, k), p), k); \
         }                                                                                             \
     }
 #define EACH _Pragma("GCC unroll 4") for (int j = 0; j < many; j++)

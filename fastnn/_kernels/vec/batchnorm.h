@@ -40,7 +40,7 @@
         }                                          \
     } while (0)
 #define GET(p) (whole ? v_load((p) + j) : v_load_part((p) + j, n))
-#define PUT(p, v) (whole ? v_store((p) + j, v) : v_store_part((p) + j, v, n))
+#define PUT(p, v) (whole ? v_store((p) + j, v) : v_store_last((p) + j, v, n))
 
 /* Elements from p to the next aligned one, `cols` at most. */
 INLINE int FN(lead_of)(const real *p, ptrdiff_t cols) {

@@ -163,7 +163,7 @@ static void FN(batchnorm_run_statistics)(double *mean, double *m2, const void *x
                             PUT(dx, v_fma(g, by_g, v_fma(xc, by_x, by_1)));)                         \
             }                                                                                        \
     }
-#define PUT(p, value) (whole ? v_store((p) + at, value) : v_store_part((p) + at, value, n))
+#define PUT(p, value) (whole ? v_store((p) + at, value) : v_store_last((p) + at, value, n))
 FNN_SHORT_RUN_LIST(X)
 #undef X
 #undef PUT

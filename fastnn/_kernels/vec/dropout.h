@@ -118,7 +118,7 @@ static void FN(dropout)(void *y_, ptrdiff_t ldy, const void *x_, ptrdiff_t ldx, 
             if (q < n) {
                 const int m = (int)(n - q);
                 const ivec kept = FN(kept)(words + used + q, threshold);
-                v_store_part(y + j + q, (vec)((ivec)(v_load_part(x + j + q, m) * factor) & kept), m);
+                v_store_last(y + j + q, (vec)((ivec)(v_load_part(x + j + q, m) * factor) & kept), m);
             }
             j += n, used += n, first += (uint64_t)n;
         }

@@ -32,14 +32,33 @@
 #define NV 2
 #endif
 #define NR (NV * VL)
+/* What gemm.pyx asks of a variant.  512 KiB of B were best on a Cascade Lake (AVX-512, 1 MiB of L2), 256 KiB by 2
+ * to 4% on a Zen 3 (AVX2, 512 KiB).  Tiles of six rows share a B that is left in place among few, and a packed A of
+ * them is written in short pieces: there, packing B pays sooner (33 x 33 x 2048: 1.4 times as fast), and so does
+ * turning round a product of up to 128 columns (dw 2048 x 500 x 33: 1.7 times). */
+#undef BLOCK_BYTES
+#undef FLIPPED_COLUMNS
+#undef SHARED_ROWS
+#if FNN_VBYTES == 64
+#define BLOCK_BYTES 1024
+#else
+#define BLOCK_BYTES 512
+#endif
+#if FNN_VBYTES == 64 || defined(__aarch64__)
+#define FLIPPED_COLUMNS 16
+#define SHARED_ROWS 96
+#else
+#define FLIPPED_COLUMNS 128
+#define SHARED_ROWS (MR + 1)
+#endif
 #undef SWEEP_A
 #undef SWEEP_B
 #define SWEEP_A 16 /* rows that are packed side by side: */
 #define SWEEP_B 8  /* enough to fill a run of lines in each tile, or panel, few enough for the prefetchers */
+#undef WHOLE_A
+#define WHOLE_A ((MR + VL - 1) / VL * VL) /* rows of a tile in whole vectors */
 #undef FETCHED_STEPS
 #define FETCHED_STEPS 128
-#undef LINE
-#define LINE (64 / (int)sizeof(real))
 #undef AHEAD
 #define AHEAD 8 /* bytes that a step fetches ahead: a tile of 14 floats is fetched in 7 panels, of 4 the half of it;
                  * 16 gained nothing there */
@@ -134,7 +153,7 @@ INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *re
         for (int i = 0; i < mr; i++) {
 #pragma GCC unroll 4
             for (int v = 0; v < nv - 1; v++) v_store(c + i * ldc + v * VL, acc[i][v]);
-            v_store_part(c + i * ldc + (nv - 1) * VL, acc[i][nv - 1], last);
+            v_store_last(c + i * ldc + (nv - 1) * VL, acc[i][nv - 1], last);
         }
     }
 }
@@ -234,17 +253,23 @@ INLINE FN(fnn_cut) FN(cut_rows)(ptrdiff_t m) {
 
 /* Packs A (m, k), read by columns from a (k, m) with rows ld apart, into tiles of MR rows, cut as
  * gemm_block cuts them: step p of tile t begins at tiles + t * tile_stride + p * MR.  a is read along its
- * rows, as in pack_b.  The memory wants VL elements more than the tiles take. */
+ * rows, as in pack_b.  The memory wants VL elements more than the tiles take.
+ * All steps but the last are copied in whole vectors: what is too much of them, the next step covers. */
 static void FN(pack_a)(void *tiles_, ptrdiff_t tile_stride, const void *a_, ptrdiff_t ld, ptrdiff_t m, ptrdiff_t k) {
     real *restrict tiles = tiles_;
     const real *restrict a = a_;
     const FN(fnn_cut) cut = FN(cut_rows)(m);
+    const ptrdiff_t whole = ld >= WHOLE_A ? k - 1 : 0; /* what ends past a row ends within the next one */
     for (ptrdiff_t p0 = 0; p0 < k; p0 += SWEEP_A) {
-        const ptrdiff_t end = k - p0 < SWEEP_A ? k : p0 + SWEEP_A;
+        const ptrdiff_t end = k - p0 < SWEEP_A ? k : p0 + SWEEP_A, whole_end = end < whole ? end : whole;
         real *restrict out = tiles;
         for (ptrdiff_t t = 0, i0 = 0, rows; t < cut.count; t++, i0 += rows, out += tile_stride) {
             rows = cut.rows + (t < cut.longer);
-            for (ptrdiff_t p = p0; p < end; p++)
+            ptrdiff_t p = p0;
+            for (; p < whole_end; p++)
+#pragma GCC unroll 8
+                for (int i = 0; i < WHOLE_A; i += VL) v_store(out + p * MR + i, v_load(a + p * ld + i0 + i));
+            for (; p < end; p++)
                 for (int i = 0; i < rows; i += VL) {
                     const int n = rows - i >= VL ? VL : (int)(rows - i);
                     v_store_part(out + p * MR + i, v_load_part(a + p * ld + i0 + i, n), n);
@@ -292,7 +317,7 @@ static void FN(edge_columns)(real *restrict c, ptrdiff_t ldc, const real *restri
     for (ptrdiff_t i0 = 0; i0 < m; i0 += 2 * VL) {
         const ptrdiff_t rows = m - i0 < 2 * VL ? m - i0 : 2 * VL;
         for (int q = 0; q < EDGE * 2 * VL; q++) sums[q] = 0;
-        FN(streams)[1][n - 1](sums, 2 * VL, b, sb, a + i0, sa, rows, k);
+        FN(streams)[1][n - 1](sums, 2 * VL, b, sb, a + i0, sa, rows, k, 0);
         for (ptrdiff_t i = 0; i < rows; i++)
             for (ptrdiff_t j = 0; j < n; j++) {
                 real *to = c + (i0 + i) * ldc + j;

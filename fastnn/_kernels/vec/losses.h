@@ -149,7 +149,7 @@ static double FN(softmax_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const voi
                 for (ptrdiff_t j = 0; j < cols; j += VL) {
                     const int m = cols - j >= VL ? VL : (int)(cols - j);
                     const vec c = v_load_part(classes + j, m);
-                    v_store_part(d + j, v_fma(c, v_set1(-factor * even), v_load_part(d + j, m) * share), m);
+                    v_store_last(d + j, v_fma(c, v_set1(-factor * even), v_load_part(d + j, m) * share), m);
                 }
             } else {
                 FN(row_affine)(d, d, share, -factor * even, cols);
@@ -208,7 +208,7 @@ static double FN(soft_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const void *
             const int n = cols - j >= VL ? VL : (int)(cols - j);
             vec q = v_fma(v_load_part(t + j, n), peak, even);
             if (classes) q *= v_load_part(classes + j, n);
-            v_store_part(d + j, v_fma(less, q, v_load_part(d + j, n) * share), n);
+            v_store_last(d + j, v_fma(less, q, v_load_part(d + j, n) * share), n);
         }
     }
     *right_ = right;
@@ -251,7 +251,7 @@ static double FN(multiclass_hinge)(void *dscores_, ptrdiff_t ldd, const void *sc
                 const vmask kept = v_le(v, zero);
                 sum += v_sel(kept, zero, v);
                 violated += v_sel(kept, zero, one);
-                v_store_part(d + j, v_sel(kept, zero, slope), n);
+                v_store_last(d + j, v_sel(kept, zero, slope), n);
             }
             lost += v_sum(sum);
             violations += v_sum(violated);
@@ -332,7 +332,7 @@ INLINE vec FN(binary_cross_entropy_of)(vec x, vec t, vec delta, vec *slope) {
                 const vec lost = FN(name##_of)(v_load_part(x + i, m), v_load_part(t + i, m), delta, &slope);\
                 const vmask none = v_eq(w, zero);                                                           \
                 sum += v_sel(v_first(m), v_sel(none, zero, w * lost), zero);                                \
-                v_store_part(g + i, v_sel(none, zero, slope * (w * scale)), m);                             \
+                v_store_last(g + i, v_sel(none, zero, slope * (w * scale)), m);                             \
             }                                                                                               \
             for (int q = 0; q < VL; q++) total += sum[q];                                                   \
         }                                                                                                   \

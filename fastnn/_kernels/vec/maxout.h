@@ -36,7 +36,7 @@ INLINE void FN(maxout_units)(real *y, uint8_t *which, const real *x, int pieces,
         index = v_sel(less, index, v_sel(number, v_set1((real)j), index));
         best = v_sel(less, best, v_sel(number, column, best));
     }
-    v_store_part(y, best, n);
+    v_store_last(y, best, n);
     const ivec whole = __builtin_convertvector(index, ivec);
     uint8_t bytes[VL];
     for (int q = 0; q < VL; q++) bytes[q] = (uint8_t)whole[q];
@@ -98,7 +98,7 @@ INLINE void FN(maxout_units_backward)(real *dx, const real *dy, const uint8_t *w
         const vec here = v_sel(v_eq(v_permute(chosen, unit[m]), piece[m]), v_permute(g, unit[m]), (vec){0});
         const int left = n * pieces - m * VL;
         if (left >= VL) v_store(dx + m * VL, here);
-        else v_store_part(dx + m * VL, here, left);
+        else v_store_last(dx + m * VL, here, left);
     }
 }
 

@@ -137,9 +137,15 @@ static void FN(dot_block)(void *c_, ptrdiff_t ci, ptrdiff_t cj, const void *a_, 
     }
 }
 
+#undef SLAB
+#define SLAB 8 /* rows of B that go past while they are in L1 */
+#undef FETCHES
+#define FETCHES (FNN_VBYTES == 32) /* the next SLAB of a far B: twice as fast on a Zen 3 from two rows on */
+
 /* C (rows, n) += A (rows, steps) @ B (steps, n); A[i][p] = a[i + p * sa] if column_mode, else a[i * sa + p]. */
-INLINE void FN(stream)(const int rows, const int steps, const int column_mode, real *restrict c, ptrdiff_t ldc,
-                       const real *restrict a, ptrdiff_t sa, const real *restrict b, ptrdiff_t ldb, ptrdiff_t n) {
+INLINE void FN(stream)(const int rows, const int steps, const int column_mode, const int fetch, real *restrict c,
+                       ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa, const real *restrict b, ptrdiff_t ldb,
+                       ptrdiff_t n) {
     vec av[4][8], acc[4];
 #pragma GCC unroll 4
     for (int i = 0; i < rows; i++)
@@ -155,7 +161,12 @@ INLINE void FN(stream)(const int rows, const int steps, const int column_mode, r
         _Pragma("GCC unroll 4") for (int i = 0; i < rows; i++) STORE(c + i * ldc + j, acc[i]);          \
     } while (0)
     ptrdiff_t j = 0;
-    for (; j + VL <= n; j += VL) STEP(v_load, v_store);
+    for (; j + VL <= n; j += VL) {
+        if (fetch && j % LINE == 0)
+#pragma GCC unroll 8
+            for (int p = 0; p < steps; p++) __builtin_prefetch(b + (p + SLAB) * ldb + j, 0, 3);
+        STEP(v_load, v_store);
+    }
     if (j < n) {
         const int left = (int)(n - j);
 #define LOAD_LEFT(at) v_load_part(at, left)
@@ -214,32 +225,37 @@ INLINE void FN(stream_narrow)(const int rows, const int nv, const int column_mod
 #else
 #define STEPS(rows) ((rows) < 2 ? 8 : (rows) < 3 ? 4 : 2) /* 8 of 16 */
 #endif
-#undef SLAB
-#define SLAB 8 /* rows of B that go past while they are in L1 */
 #undef FEW
-#define FEW (512 / FNN_VBYTES) /* vectors of columns, up to which C is better kept in registers, a part at a time */
+/* vectors of columns, up to which C is better kept in registers, a part at a time: one row of 8 floats a vector reads
+ * B too thinly for that (1 x 2048 x 128: 1.7 times as fast past B) */
+#define FEW(rows) ((rows) == 1 && FNN_VBYTES == 32 ? 8 : 512 / FNN_VBYTES)
 #undef STREAM_BYTES
 #define STREAM_BYTES 16384 /* of C that stay in L1 */
+#undef FAR_BYTES
+#define FAR_BYTES (1 << 21) /* of B that do not stay in L2: up to twice an L2 the caches' own prefetchers do as well */
 
 /* Up to 4 rows of C, n columns: all of k, or SLAB steps of it, or one. */
-#define STREAM(rows, column_mode)                                                                                      \
-    static void FN(stream_##rows##_##column_mode)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa, \
-                                                  const real *restrict b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k) {   \
-        const ptrdiff_t ap = column_mode ? sa : 1;                                                                     \
-        if (n <= VL) FN(stream_narrow)(rows, 1, column_mode, c, ldc, a, sa, b, ldb, (int)n, k);                        \
-        else if (n <= 2 * VL) FN(stream_narrow)(rows, 2, column_mode, c, ldc, a, sa, b, ldb, (int)n, k);               \
-        else if (n <= (NARROW - 1) * VL) FN(stream_narrow)(rows, NARROW - 1, column_mode, c, ldc, a, sa, b, ldb, (int)n, k); \
-        else if (n <= NARROW * VL) FN(stream_narrow)(rows, NARROW, column_mode, c, ldc, a, sa, b, ldb, (int)n, k);     \
-        else if (k == 1) FN(stream)(rows, 1, column_mode, c, ldc, a, sa, b, ldb, n);                                   \
-        else                                                                                                           \
-            for (int q = 0; q < SLAB; q += STEPS(rows))                                                                \
-                FN(stream)(rows, STEPS(rows), column_mode, c, ldc, a + q * ap, sa, b + q * ldb, ldb, n);               \
+#define STREAM(rows, column_mode)                                                                                             \
+    static void FN(stream_##rows##_##column_mode)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa,      \
+                                                  const real *restrict b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, int far) { \
+        const ptrdiff_t ap = column_mode ? sa : 1;                                                                            \
+        if (n <= VL) FN(stream_narrow)(rows, 1, column_mode, c, ldc, a, sa, b, ldb, (int)n, k);                               \
+        else if (n <= 2 * VL) FN(stream_narrow)(rows, 2, column_mode, c, ldc, a, sa, b, ldb, (int)n, k);                      \
+        else if (n <= (NARROW - 1) * VL) FN(stream_narrow)(rows, NARROW - 1, column_mode, c, ldc, a, sa, b, ldb, (int)n, k);  \
+        else if (n <= NARROW * VL) FN(stream_narrow)(rows, NARROW, column_mode, c, ldc, a, sa, b, ldb, (int)n, k);            \
+        else if (k == 1) FN(stream)(rows, 1, column_mode, 0, c, ldc, a, sa, b, ldb, n);                                       \
+        else if (FETCHES && rows > 1 && far)                                                                                  \
+            for (int q = 0; q < SLAB; q += STEPS(rows))                                                                       \
+                FN(stream)(rows, STEPS(rows), column_mode, 1, c, ldc, a + q * ap, sa, b + q * ldb, ldb, n);                   \
+        else                                                                                                                  \
+            for (int q = 0; q < SLAB; q += STEPS(rows))                                                                       \
+                FN(stream)(rows, STEPS(rows), column_mode, 0, c, ldc, a + q * ap, sa, b + q * ldb, ldb, n);                   \
     }
 STREAM(1, 0) STREAM(2, 0) STREAM(3, 0) STREAM(4, 0)
 STREAM(1, 1) STREAM(2, 1) STREAM(3, 1) STREAM(4, 1)
 #undef STREAM
 typedef void FN(stream_fn)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa,
-                           const real *restrict b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k);
+                           const real *restrict b, ptrdiff_t ldb, ptrdiff_t n, ptrdiff_t k, int far);
 static FN(stream_fn) *const FN(streams)[2][4] = { /* [column mode][rows - 1] */
     {FN(stream_1_0), FN(stream_2_0), FN(stream_3_0), FN(stream_4_0)},
     {FN(stream_1_1), FN(stream_2_1), FN(stream_3_1), FN(stream_4_1)},
@@ -251,7 +267,7 @@ static void FN(stream_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t 
     real *c = c_;
     const real *a = a_, *b = b_, *bias = bias_;
     const ptrdiff_t ai = column_mode ? 1 : sa, ap = column_mode ? sa : 1;
-    const int narrow = n <= FEW * VL;
+    const int narrow = n <= FEW(m) * VL, far = k * ldb * (ptrdiff_t)sizeof(real) > FAR_BYTES;
     const ptrdiff_t chunk = narrow ? NARROW * VL : STREAM_BYTES / (ptrdiff_t)sizeof(real) / m / VL * VL;
     for (ptrdiff_t i = 0; i < m; i++)
         if (bias) memcpy(c + i * ldc, bias, (size_t)n * sizeof(real));
@@ -262,7 +278,7 @@ static void FN(stream_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t 
             steps = narrow ? k : k - p >= SLAB ? SLAB : 1;
             for (ptrdiff_t i = 0; i < m; i += 4)
                 FN(streams)[column_mode][m - i < 4 ? m - i - 1 : 3](
-                    c + i * ldc + j, ldc, a + i * ai + p * ap, sa, b + p * ldb + j, ldb, width, steps);
+                    c + i * ldc + j, ldc, a + i * ai + p * ap, sa, b + p * ldb + j, ldb, width, steps, far);
         }
     }
 }

@@ -103,7 +103,7 @@ INLINE vec FN(adam)(vec w, vec g, vec *a, vec *b, const update_rates *r) {
 #undef LOAD
 #undef STORE
 #define LOAD(p) (m == VL ? v_load(p) : v_load_part(p, m))
-#define STORE(p, v) (m == VL ? v_store(p, v) : v_store_part(p, v, m))
+#define STORE(p, v) (m == VL ? v_store(p, v) : v_store_last(p, v, m))
 #define X(name, states)                                                                              \
     INLINE void FN(name##_at)(real *w, const real *dw, real *a, real *b, int m, const update_rates *r) { \
         vec wi = LOAD(w), g = LOAD(dw), ai = {0}, bi = {0};                                          \
