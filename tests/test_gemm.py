@@ -33,7 +33,20 @@ LOW = [
     )
     for s in ((rows, steps, columns), (rows, columns, steps), (steps, rows, columns))
 ]
-FAR = [(10, 1024, 2048), (1024, 9, 2048), (1024, 2048, 12)]
+FAR = [
+    (10, 1024, 2048),
+    (1024, 9, 2048),
+    (1024, 2048, 12),
+    (4, 1024, 1030),
+    (7, 2048, 1024),
+    (8, 2100, 1000),
+]
+# Weight gradients that are computed as their transpose, or nearly, with their B packed and not.
+FLIPPED = [
+    (n, d, h)
+    for n in (33, 100, 300)
+    for d, h in ((517, 128), (448, 129), (300, 64), (130, 33), (1024, 17))
+]
 LARGE = [
     (200, 300, 10), (130, 520, 257), (97, 1100, 33), (1000, 64, 100), (300, 200, 600), (40, 2048, 96),
     (513, 517, 65), (100, 10, 300), (1, 700, 300), (300, 700, 1), (260, 1, 260),
@@ -112,6 +125,14 @@ def test_few_rows_beside_a_large_operand(isa, dtype):
     rng = np.random.default_rng(11)
     for shape in FAR:
         check(shape, dtype, 0, rng)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("extra", [0, 3])
+def test_narrow_gradients(isa, dtype, extra):
+    rng = np.random.default_rng(12)
+    for shape in FLIPPED:
+        check(shape, dtype, extra, rng)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
