@@ -74,6 +74,7 @@ cdef inline bint rows_share_sets(const Gemm *g) noexcept nogil:
 
 
 cdef inline bint bytes_share_sets(Py_ssize_t stride) noexcept nogil:
+    """The same for rows of any matrix, so many bytes apart."""
     return stride % 1024 == 0
 
 

@@ -9,7 +9,7 @@
  *   FN(name)              name_f32 or name_f64
  *   v_load, v_store       any alignment
  *   v_load_part, v_store_part   the first n lanes, 0 < n <= VL; lanes past n read as zero
- *   v_store_last          v_store_part for where it is met once in a while: no longer than a call
+ *   v_store_last          v_store_part as a call, for the ends of rows: keeps the code short
  *   v_set1, v_fma (a*b+c), v_min, v_max, v_sel, v_lt, v_gt ...
  *   v_fma_from(a, b, c)   *a * b + c, the scalar read by the multiply-add itself where there is such an instruction
  *   v_lost(a, b, p)       a * b - p exactly, for p within some roundings of a * b
@@ -230,7 +230,6 @@ INLINE void v_store_part(real *p, vec v, int n) {
     if (n & 1) _mm_store_sd(p, rest);
 #endif
 }
-static __attribute__((noinline, unused)) void v_store_last(real *p, vec v, int n) { v_store_part(p, v, n); }
 INLINE vec v_fma(vec a, vec b, vec c) { return (vec)P(fmadd)(a, b, c); }
 INLINE vec v_lost(vec a, vec b, vec p) { return (vec)P(fmsub)(a, b, p); }
 INLINE vec v_min(vec a, vec b) { return (vec)P(min)(a, b); }
@@ -324,9 +323,12 @@ INLINE real v_highest(vec a) {
 }
 #endif
 
-#if FNN_VBYTES != 32
-INLINE void v_store_last(real *p, vec v, int n) { v_store_part(p, v, n); }
+#if FNN_VBYTES == 32 /* where it is more than an instruction, one copy of it for all who are not in a hurry */
+static __attribute__((noinline, unused))
+#else
+INLINE
 #endif
+void v_store_last(real *p, vec v, int n) { v_store_part(p, v, n); }
 #if FNN_VBYTES != 64
 INLINE vec v_fma_from(const real *a, vec b, vec c) { return v_fma(v_set1(*a), b, c); }
 #endif
