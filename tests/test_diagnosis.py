@@ -60,7 +60,7 @@ SICK = {
         d, [D(64), R(), D(64), R(), D(10)], fnn.SGD(1.0, momentum=0.9), epochs=2
     ),
     "rising_loss": lambda d: watched(
-        d, [D(64), R(), D(64), R(), D(10)], fnn.SGD(lambda s: 0.005 * 1.015**s, 0.9), epochs=14
+        d, [D(64), R(), D(10)], fnn.Adam(lambda s: 0.002 * 1.02**s), epochs=14
     ),
     "not_finite": lambda d: watched(d, [D(64), R(), D(10)], fnn.SGD(1e25), epochs=1),
     "plateau": lambda d: watched(d, [D(10)], fnn.SGD(0.05, momentum=0.9), noise=0.5, epochs=16),

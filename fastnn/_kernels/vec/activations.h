@@ -44,7 +44,7 @@ INLINE vec FN(elu_grad)(vec dy, vec y, act_params p) { return v_sel(v_le(y, (vec
  * digits.  dx = dy y (1 - y). */
 INLINE vec FN(sigmoid)(vec x, act_params p) {
     (void)p;
-    return FN(times_gate)(v_set1(1), FN(logistic_of)(x));
+    return FN(times_gate)(v_set1(1), FN(logistic_of)(FN(logistic_range)(x)));
 }
 INLINE vec FN(sigmoid_grad)(vec dy, vec y, act_params p) { return (void)p, dy * (y * (1 - y)); }
 
@@ -78,9 +78,7 @@ INLINE vec FN(selu_grad)(vec dy, vec y, act_params p) {
 /* softplus(x) = log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)); dx = dy (1 - exp(-y)). */
 INLINE vec FN(softplus)(vec x, act_params p) {
     (void)p;
-    vec n;
-    const vec y = FN(log1p_exp)(v_abs(x), &n);
-    return v_max((vec){0}, x) + v_scale(y, n);
+    return v_max((vec){0}, x) + FN(log1p_exp)(v_abs(x));
 }
 INLINE vec FN(softplus_grad)(vec dy, vec y, act_params p) { return (void)p, dy * -v_expm1_down(-y); }
 
@@ -94,17 +92,19 @@ INLINE vec FN(relu6)(vec x, act_params p) { return (void)p, FN(clamp)(x, 0, 6); 
 INLINE vec FN(relu6_grad)(vec dy, vec y, act_params p) { return (void)p, FN(clamp_grad)(dy, y, 0, 6); }
 INLINE vec FN(hard_tanh)(vec x, act_params p) { return (void)p, FN(clamp)(x, -1, 1); }
 INLINE vec FN(hard_tanh_grad)(vec dy, vec y, act_params p) { return (void)p, FN(clamp_grad)(dy, y, -1, 1); }
-/* x / 6 as multiplications, rounded as the division would be: the product by 1/6, and what is left of x
- * after it, plus `low` that x is short of. */
-INLINE vec FN(sixth)(vec x, vec low) {
-    const vec y = x * (real)(1 / 6.);
-    return v_fma(low - v_lost(y, v_set1(6), x), v_set1((real)(1 / 6.)), y);
+/* (c + 3) / 6 for -3 <= c <= 3 as a rounded value and what it lost, a trifle apart: the sum as what it is rounded to
+ * and its rest, the division as a multiplication, and what is left of the sum after it. */
+INLINE vec FN(hard_gate)(vec c, vec *low) {
+    const vec sum = c + 3, sum_low = (3 - sum) + c, sixth = v_set1((real)(1 / 6.)), y = sum * sixth;
+    *low = (sum_low - v_lost(y, v_set1(6), sum)) * sixth;
+    return y;
 }
 /* min(max(x + 3, 0), 6) / 6, rounded once. */
 INLINE vec FN(hard_sigmoid)(vec x, act_params p) {
     (void)p;
-    const vec c = FN(clamp)(x, -3, 3), sum = c + 3;
-    return FN(sixth)(sum, c - (sum - 3));
+    vec low;
+    const vec gate = FN(hard_gate)(FN(clamp)(x, -3, 3), &low);
+    return gate + low;
 }
 INLINE vec FN(hard_sigmoid_grad)(vec dy, vec y, act_params p) { return (void)p, FN(clamp_grad)(dy / 6, y, 0, 1); }
 
@@ -113,30 +113,30 @@ INLINE vec FN(hard_sigmoid_grad)(vec dy, vec y, act_params p) { return (void)p, 
 /* x, but -0 where x is below `least`, and NaN at -infinity: what x times a gate that is 0 there has to be. */
 INLINE vec FN(cut_below)(vec x, real least) { return v_sel(v_lt(x, v_set1(least)), x * 0, x); }
 
-/* silu(x) = x s, s = sigmoid(x); dx = dy s (1 + x (1 - s)). */
-#undef GATE_IS_ZERO
-#define GATE_IS_ZERO (FNN_REAL_BITS == 32 ? (real)-115 : (real)-760) /* also times x */
+/* silu(x) = x s, s = sigmoid(x); dx = dy s (1 + x (1 - s)).  What x is above GATE_MOST, where s is 1, comes back by
+ * addition: -0 below, which leaves a zero its sign, and NaN where x is -infinity.  It gives x again, whatever the
+ * difference was rounded to, as GATE_MOST is the last number below a power of two: the difference is exact below the next
+ * one, and above, no tie can arise.  In the gradient x * 0 is nothing but where x is infinite: NaN. */
 INLINE vec FN(silu)(vec x, act_params p) {
     (void)p;
-    return FN(times_gate)(FN(cut_below)(x, GATE_IS_ZERO), FN(logistic_of)(x));
+    const vec below = v_min(v_set1(GATE_MOST), x), c = v_max(v_set1(GATE_LEAST), below);
+    return v_fma(c * FN(logistic_of)(c).gate, FN(power_of_two)(-LIFT), -(below - x));
 }
 INLINE vec FN(silu_grad)(vec dy, vec x, act_params p) {
     (void)p;
-    const FN(logistic) s = FN(logistic_of)(x);
-    /* 1000 times a gate that is 0 is 0 as well; an infinite x, times 0, must stay NaN */
-    const vec c = FN(clamp)(x, -1000, 1000) + x * 0;
-    return dy * FN(times_gate)(FN(times_other)(c, s) + 1, s);
+    const vec c = FN(logistic_range)(x);
+    const FN(logistic) s = FN(logistic_of)(c);
+    return dy * FN(times_gate)(v_fma(v_fma(x, (vec){0}, c), s.other, v_set1(1)), s);
 }
 
 /* gelu(x) = x P(X <= x) = max(x, 0) - |x| P(X > |x|) for a normal X (Hendrycks and Gimpel 2016).
  * dx = dy (P(X <= x) + x density(x)).  gelu_far is right everywhere: two products, each with what it lost. */
 INLINE vec FN(gelu_far)(vec x) {
-    const FN(normal) t = FN(normal_tail)(v_abs(x));
-    const vec aq = t.a * t.q, aqw = aq * t.w;
-    const vec aq_low = v_fma(t.a, t.q_low, v_lost(t.a, t.q, aq));
-    const vec low = v_fma(aq_low, t.w, v_fma(aqw, t.more, v_lost(aq, t.w, aqw)));
-    const vec product = aqw + v_fma(aqw, t.p, v_fma(low, t.p, low)); /* (aqw + low) (1 + p) */
-    return FN(cut_below)(x, 0) - v_scale(product, t.n);
+    const vec a = v_min(v_set1(NORMAL_MOST), v_abs(x));
+    const FN(normal) t = FN(normal_tail)(a);
+    const vec y = a * t.tail, low = v_fma(a, t.low, v_lost(a, t.tail, y));
+    const vec product = y + v_fma(y, t.p + t.more, v_fma(low, t.p, low));
+    return v_fma(-product * t.power, FN(power_of_two)(-LIFT), FN(cut_below)(x, 0));
 }
 INLINE vec FN(gelu)(vec x, act_params p) {
     (void)p;
@@ -151,56 +151,59 @@ INLINE vec FN(gelu)(vec x, act_params p) {
 }
 INLINE vec FN(gelu_grad)(vec dy, vec x, act_params p) {
     (void)p;
-    const FN(normal) t = FN(normal_tail)(v_abs(x));
-    const vec tail = t.q * t.w, below = v_sel(v_lt(x, (vec){0}), tail, -tail);
-    const vec slope = v_fma(FN(clamp)(x, -64, 64), v_set1((real)0.39894228040143267794), below);
-    const vec base = v_sel(v_lt(x, (vec){0}), (vec){0}, v_set1(1));
-    const vec g = base + v_scale(v_fma(slope, t.p, slope), t.n);
-    return dy * v_sel(v_lt(v_abs(x), v_set1(__builtin_inf())), g, x * 0 + base * 0);
+    const vec c = FN(clamp)(x, -NORMAL_MOST, NORMAL_MOST);
+    const FN(normal) t = FN(normal_tail)(v_abs(c));
+    const vmask negative = v_lt(x, (vec){0});
+    const vec slope = v_fma(c, v_set1((real)0.39894228040143267794), v_sel(negative, t.tail, -t.tail));
+    const vec g = v_fma(v_fma(slope, t.p, slope) * t.power, FN(power_of_two)(-LIFT), v_sel(negative, (vec){0}, v_set1(1)));
+    return dy * v_fma(x, (vec){0}, g); /* an infinite x, times 0, must stay NaN */
 }
 
 /* The tanh form: x (1 + tanh(u)) / 2 = x sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3).  2u, whose error exp
- * magnifies, is x (T + T 0.044715 x^2) as a rounded value and what it lost. */
-#if FNN_REAL_BITS == 32 /* T and 0.044715 T in two parts each */
-#define TWICE_ROOT 1.5957692e+00f
-#define TWICE_ROOT_LOW -4.534068e-08f
+ * magnifies, is x (T + T 0.044715 x^2) as a rounded value and what it lost.  T and T 0.044715 are in two parts each, the
+ * first of T so short that sum - T, and with it what the sum has lost, is exact. */
+#if FNN_REAL_BITS == 32
+#define TWICE_ROOT 1.5957689f
+#define TWICE_ROOT_LOW 1.930779e-07f
 #define CUBIC 7.1354814e-02f
 #define CUBIC_LOW 2.3988325e-09f
+#define GELU_TANH_LEAST -11.0f    /* below, the product is 0; */
+#define GELU_TANH_MOST 7.9999995f /* above, the gate is 1; as GATE_MOST */
 #else
-#define TWICE_ROOT 1.5957691216057308
-#define TWICE_ROOT_LOW -9.96930880911092e-17
+#define TWICE_ROOT 1.595769121605727
+#define TWICE_ROOT_LOW 3.675065195634423e-15
 #define CUBIC 0.07135481627260025
 #define CUBIC_LOW -6.175149918155315e-19
+#define GELU_TANH_LEAST -21.6
+#define GELU_TANH_MOST 7.999999999999999
 #endif
 INLINE FN(logistic) FN(gelu_tanh_gate)(vec x) {
-    const vec t = v_set1(TWICE_ROOT), c = v_set1(CUBIC);
-    const vec square = x * x, square_low = v_lost(x, x, square), cubic = square * c;
-    const vec cubic_low = v_fma(square, v_set1(CUBIC_LOW), v_fma(square_low, c, v_lost(square, c, cubic)));
-    const vec sum = t + cubic, part = sum - t;
-    const vec sum_low = (t - (sum - part)) + (cubic - part) + (cubic_low + TWICE_ROOT_LOW);
-    const vec twice_u = x * sum;
+    const vec t = v_set1(TWICE_ROOT), c = v_set1(CUBIC), square = x * x, sum = v_fma(square, c, t);
+    const vec low = v_fma(v_lost(x, x, square), c, v_fma(square, v_set1(CUBIC_LOW), v_set1(TWICE_ROOT_LOW)));
+    const vec sum_low = v_lost(square, c, sum - t) + low, twice_u = x * sum;
     return FN(logistic_of_low)(twice_u, v_fma(x, sum_low, v_lost(x, sum, twice_u)));
 }
 INLINE vec FN(gelu_tanh)(vec x, act_params p) {
     (void)p;
-    const FN(logistic) s = FN(gelu_tanh_gate)(FN(clamp)(x, -30, 30)); /* 0 or 1 from here on */
-    return FN(times_gate)(FN(cut_below)(x, -30), s);
+    const vec below = v_min(v_set1(GELU_TANH_MOST), x), c = v_max(v_set1(GELU_TANH_LEAST), below);
+    return v_fma(c * FN(gelu_tanh_gate)(c).gate, FN(power_of_two)(-LIFT), -(below - x)); /* as in silu */
 }
 INLINE vec FN(gelu_tanh_grad)(vec dy, vec x, act_params p) {
     (void)p;
-    const vec c = FN(clamp)(x, -30, 30);
+    const vec c = FN(clamp)(x, GELU_TANH_LEAST, GELU_TANH_MOST);
     const FN(logistic) s = FN(gelu_tanh_gate)(c);
-    const vec steep = v_fma(c * c, v_set1(3 * CUBIC), v_set1(TWICE_ROOT)) * (c + x * 0); /* as in silu_grad */
-    return dy * FN(times_gate)(FN(times_other)(steep, s) + 1, s);
+    const vec steep = v_fma(c * c, v_set1(3 * CUBIC), v_set1(TWICE_ROOT + TWICE_ROOT_LOW)); /* (2u)' */
+    const vec times_x = steep * v_fma(x, (vec){0}, c);                                      /* as in silu_grad */
+    return dy * FN(times_gate)(v_fma(times_x, s.other, v_set1(1)), s);
 }
 
 /* hard_swish(x) = x min(max(x + 3, 0), 6) / 6, rounded once; dx = dy (2 x + 3) / 6 between -3 and 3, 0 and
  * dy outside. */
 INLINE vec FN(hard_swish)(vec x, act_params p) {
     (void)p;
-    const vec sum = x + 3, low = x - (sum - 3), y = x * sum;
-    const vec inside = FN(sixth)(y, v_fma(x, low, v_lost(x, sum, y)));
-    return v_sel(v_le(x, v_set1(-3)), x * 0, v_sel(v_le(v_set1(3), x), x, inside));
+    vec low;
+    const vec c = FN(clamp)(x, -3, 3), gate = FN(hard_gate)(c, &low);
+    return x * gate + v_fma(c, low, v_lost(c, gate, c * gate)); /* beyond 3, where c is not x, nothing is lost */
 }
 INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
     (void)p;
@@ -210,8 +213,11 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
 
 /* The point functions are long chains of dependent operations: several vectors at a time, their operations
  * mixed, keep the units busy (1.5 times as fast).  gcc schedules before it allocates registers only if asked. */
-#if defined(__GNUC__) && !defined(__clang__)
+#undef MIXED
+#if defined(__GNUC__) && !defined(__clang__) && FNN_VBYTES == 64
 #define MIXED __attribute__((optimize("schedule-insns")))
+#elif defined(__GNUC__) && !defined(__clang__) /* 16 registers: no more at once than they hold */
+#define MIXED __attribute__((optimize("schedule-insns", "sched-pressure")))
 #else
 #define MIXED
 #endif
@@ -276,3 +282,5 @@ FNN_ACTIVATION_LIST(X)
 #undef TWICE_ROOT_LOW
 #undef CUBIC
 #undef CUBIC_LOW
+#undef GELU_TANH_LEAST
+#undef GELU_TANH_MOST

@@ -48,7 +48,7 @@ static double FN(cross_entropy_of_few)(real *d, ptrdiff_t ldd, const real *x, pt
         const vmask counted = v_gt(weight, zero);
         vec rest = zero, label_exp = zero, at_label = zero, flat = zero, first = v_set1(-1);
         for (ptrdiff_t j = cols; j-- > 0;) {
-            const vec v = v_load(t + j * VL), down = v - highest, e = v_exp(down), here = v_set1((real)j);
+            const vec v = v_load(t + j * VL), down = v - highest, e = v_exp_down(down), here = v_set1((real)j);
             const vmask wanted = v_eq(here, label);
             first = v_sel(v_eq(v, highest), here, first);
             at_label = v_sel(wanted, down, at_label);
@@ -139,7 +139,7 @@ static double FN(softmax_cross_entropy)(void *dlogits_, ptrdiff_t ldd, const voi
             double rest = sum - label_exp;
             if (is_right && rest < 1) {
                 d[label] = 0; /* which is written below */
-                rest = FN(row_sum)(d, cols);
+                rest = FN(row_sum)(d, NULL, cols);
             }
             rests[q] = (real)(at_label == 0 ? rest : sum - 1);
             whole[q] = top + spread;
@@ -291,17 +291,16 @@ INLINE vec FN(huber_of)(vec x, vec t, vec delta, vec *slope) {
     return c * (d - c * (real)0.5);
 }
 INLINE vec FN(binary_cross_entropy_of)(vec x, vec t, vec delta, vec *slope) {
-    const vec a = v_abs(x), zero = {0}, other_t = 1 - t;
+    const vec a = v_abs(x), zero = {0}, one = v_set1(1), other_t = 1 - t;
     const vmask up = v_gt(x, zero);
-    vec n;
+    vec power;
     (void)delta;
-    /* exp(-a) no smaller than a normal number: 2^n is then one too */
-    const vec p = FN(exp_reduced)(-v_min(v_set1(FNN_REAL_BITS == 32 ? (real)87 : (real)708), a), &n);
-    const vec power = v_power(n);
-    const FN(logistic) s = FN(logistic_from)(p, n); /* of |x| */
-    const vec small = s.other * power, high = v_sel(up, s.gate, small), low = v_sel(up, small, s.gate);
+    /* exp(-a) no smaller than a normal number: its power of two is then one too */
+    const vec p = FN(exp_reduced)(-v_min(v_set1(FNN_REAL_BITS == 32 ? (real)87 : (real)708), a), 0, &power);
+    const vec e = v_fma(power, p, power), d = one + e, gate = FN(reciprocal)(d, e - (d - one)), other = e * gate;
+    const vec high = v_sel(up, gate, other), low = v_sel(up, other, gate);
     *slope = v_fma(other_t, high, -(t * low));
-    return v_fma(a, v_sel(up, other_t, t), FN(log1p_exp_from)(p, n) * power);
+    return v_fma(a, v_sel(up, other_t, t), FN(log1p_exp_from)(p, power) * power);
 }
 
 /* n of them side by side; weights: one for each, or NULL for `weight` everywhere (above 0). */

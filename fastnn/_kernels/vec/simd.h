@@ -14,13 +14,13 @@
  *   v_fma_from(a, b, c)   *a * b + c, the scalar read by the multiply-add itself where there is such an instruction
  *   v_lost(a, b, p)       a * b - p exactly, for p within some roundings of a * b
  *   v_fused(a, b, c)     a * b + c for |c| below |a * b|, in one rounding (but for a trifle) on every target
- *   v_near_reciprocal(a)  1 / a for a >= 1, to 2^-14 (float) or 2^-27 (double) at least
+ *   v_near_reciprocal(a)  1 / a for normal a and 1 / a, to 2^-11 (float) or 2^-27 (double) at least
  *   v_scale(a, n)         a 2^n for whole n up to +-1000 or so: rounds once, through the subnormals
- *   v_power(n)            2^n for whole n in the normal range
  *   v_wide(p)             WIDE reals from p on, as doubles (gcc 12 takes a conversion of vectors apart)
  *   v_wide_fma(a, b, c)   a * b + c of those, fused where the target has it
  *   v_permute(a, i)       lane q is lane i[q] of a
- *   v_lookup(t, i)        lane q is t[i[q] mod 32], t aligned, where FNN_TABLES says that this is one instruction
+ *   v_lookup(t, i)        lane q is t[i[q] mod FNN_TABLES], t aligned, where that is one instruction: FNN_TABLES is not 0
+ *   v_any(m)              whether the mask holds for a lane (where there are tables)
  * and, whatever the float type,
  *   fnn_u64               a vector of 64-bit lanes
  *   fnn_product(a, b)     of the lower halves of the lanes
@@ -85,7 +85,6 @@ INLINE vec FN(v_set1)(real a) { return a - (vec){0}; }
 #define v_fused FN(v_fused)
 #define v_near_reciprocal FN(v_near_reciprocal)
 #define v_scale FN(v_scale)
-#define v_power FN(v_power)
 #define v_permute FN(v_permute)
 #define v_lookup FN(v_lookup)
 #define v_any FN(v_any)
@@ -93,7 +92,7 @@ INLINE vec FN(v_set1)(real a) { return a - (vec){0}; }
 #define v_wide_fma FN(v_wide_fma)
 
 #undef FNN_TABLES
-#define FNN_TABLES (FNN_VBYTES == 64 && FNN_REAL_BITS == 32)
+#define FNN_TABLES (FNN_REAL_BITS == 64 ? 0 : FNN_VBYTES == 64 ? 32 : FNN_VBYTES == 32 ? 8 : 0)
 
 /* Adding `whole_magic` to a whole number leaves it in the low bits of the sum. */
 #undef FNN_BIAS
@@ -109,10 +108,6 @@ static const real FN(whole_magic) = 6755399441055744.0; /* 1.5 * 2^52 */
 #define FNN_BIAS 1023
 #define FNN_MANTISSA 52
 #endif
-INLINE vec v_power(vec n) {
-    return (vec)((FN(fnn_bits))(n + (FN(whole_magic) + FNN_BIAS)) << FNN_MANTISSA);
-}
-
 #if FNN_VBYTES == 64 /* ------------------------------------------------------------- AVX-512 */
 #if FNN_REAL_BITS == 32
 typedef __mmask16 FN(fnn_mask);
@@ -125,8 +120,14 @@ typedef __mmask8 FN(fnn_mask);
 #endif
 #define vmask FN(fnn_mask)
 INLINE vmask v_first(int n) { return PMASK(n); }
-INLINE vec v_load_part(const real *p, int n) { return (vec)P(maskz_loadu)(PMASK(n), p); }
-INLINE void v_store_part(real *p, vec v, int n) { P(mask_storeu)(p, PMASK(n), v); }
+INLINE vec v_load_part(const real *p, int n) {
+    if (__builtin_constant_p(n) && n == VL) return v_load(p);
+    return (vec)P(maskz_loadu)(PMASK(n), p);
+}
+INLINE void v_store_part(real *p, vec v, int n) {
+    if (__builtin_constant_p(n) && n == VL) v_store(p, v);
+    else P(mask_storeu)(p, PMASK(n), v);
+}
 INLINE vec v_fma(vec a, vec b, vec c) { return (vec)P(fmadd)(a, b, c); }
 INLINE vec v_fma_from(const real *a, vec b, vec c) { /* in words: compilers share one broadcast of *a */
 #if FNN_REAL_BITS == 32
@@ -173,7 +174,6 @@ INLINE vmask v_lt(vec a, vec b) { return (vmask)(a < b); }
 INLINE vmask v_gt(vec a, vec b) { return (vmask)(a > b); }
 INLINE vmask v_eq(vec a, vec b) { return (vmask)(a == b); }
 INLINE vmask v_le(vec a, vec b) { return (vmask)(a <= b); }
-INLINE vec v_near_reciprocal(vec a) { return 1 / a; }
 /* In two factors, so that neither leaves the normal range: the first product is exact, the second rounds. */
 INLINE vec v_scale(vec a, vec n) {
     const ivec whole = (ivec)(n + FN(whole_magic)) - (ivec)v_set1(FN(whole_magic)), half = whole >> 1;
@@ -200,7 +200,10 @@ INLINE __m256i FN(part_mask)(int n) {
     return _mm256_loadu_si256((const __m256i *)(FN(part_table) + VL - n));
 }
 INLINE vmask v_first(int n) { return (vmask)FN(part_mask)(n); }
-INLINE vec v_load_part(const real *p, int n) { return (vec)P(maskload)(p, FN(part_mask)(n)); }
+INLINE vec v_load_part(const real *p, int n) {
+    if (__builtin_constant_p(n) && n == VL) return v_load(p);
+    return (vec)P(maskload)(p, FN(part_mask)(n));
+}
 /* In pieces: a masked store takes AMD's cores up to Zen 3 twelve cycles, these three or four. */
 INLINE void v_store_part(real *p, vec v, int n) {
     if (n == VL) {
@@ -235,9 +238,18 @@ INLINE vec v_lost(vec a, vec b, vec p) { return (vec)P(fmsub)(a, b, p); }
 INLINE vec v_min(vec a, vec b) { return (vec)P(min)(a, b); }
 INLINE vec v_max(vec a, vec b) { return (vec)P(max)(a, b); }
 INLINE vec v_sqrt(vec a) { return (vec)P(sqrt)(a); }
+INLINE vec v_near_reciprocal(vec a) {
+#if FNN_REAL_BITS == 32
+    return (vec)P(rcp)(a);
+#else
+    return 1 / a;
+#endif
+}
 #if FNN_REAL_BITS == 32
 INLINE vec v_sel(vmask m, vec yes, vec no) { return (vec)P(blendv)(no, yes, (__m256)m); }
 INLINE vec v_permute(vec a, ivec i) { return (vec)_mm256_permutevar8x32_ps(a, (__m256i)i); }
+INLINE vec v_lookup(const real *t, ivec i) { return v_permute(*(const vec *)t, i); }
+INLINE int v_any(vmask m) { return _mm256_movemask_ps((__m256)m) != 0; }
 #else
 INLINE vec v_sel(vmask m, vec yes, vec no) { return (vec)P(blendv)(no, yes, (__m256d)m); }
 INLINE vec v_permute(vec a, ivec i) { /* as pairs of 32-bit lanes 2 i and 2 i + 1 */
@@ -269,6 +281,7 @@ INLINE void v_store_part(real *p, vec v, int n) {
     else memcpy(p, &v, (size_t)n * sizeof(real));
 }
 INLINE vec v_sel(vmask m, vec yes, vec no) { return (vec)(((ivec)yes & m) | ((ivec)no & ~m)); }
+INLINE vec v_near_reciprocal(vec a) { return 1 / a; }
 INLINE vec v_permute(vec a, ivec i) {
     vec r = a;
     for (int q = 0; q < VL; q++) r[q] = a[i[q]];

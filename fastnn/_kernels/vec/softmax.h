@@ -31,13 +31,13 @@ INLINE double FN(row_exp)(real *y, const real *x, real shift, ptrdiff_t cols) {
         vec sum = {0};
         ptrdiff_t j = j0;
         for (; j + VL <= end; j += VL) {
-            const vec e = v_exp(v_load(x + j) - shift);
+            const vec e = v_exp_down(v_load(x + j) - shift);
             sum += e;
             if (y) v_store(y + j, e);
         }
         if (j < end) {
             const int n = (int)(end - j);
-            const vec e = v_exp(v_load_part(x + j, n) - shift);
+            const vec e = v_exp_down(v_load_part(x + j, n) - shift);
             sum += v_sel(v_first(n), e, (vec){0});
             if (y) v_store_part(y + j, e, n);
         }
@@ -46,13 +46,24 @@ INLINE double FN(row_exp)(real *y, const real *x, real shift, ptrdiff_t cols) {
     return total;
 }
 
-INLINE double FN(row_sum)(const real *x, ptrdiff_t cols) {
+/* sum(x), or sum(x y) where there is a y. */
+INLINE double FN(row_sum)(const real *x, const real *y, ptrdiff_t cols) {
     double total = 0;
     for (ptrdiff_t j0 = 0; j0 < cols; j0 += ROW_CHUNK) {
         const ptrdiff_t end = cols - j0 < ROW_CHUNK ? cols : j0 + ROW_CHUNK;
-        vec sum = {0};
-        for (ptrdiff_t j = j0; j < end; j += VL) sum += v_load_part(x + j, end - j < VL ? (int)(end - j) : VL);
-        total += v_sum(sum);
+        vec sum = {0}, other = {0}; /* two, as an addition waits for the one before */
+        ptrdiff_t j = j0;
+        for (; j + 2 * VL <= end; j += 2 * VL) {
+            const vec v = v_load(x + j), w = v_load(x + j + VL);
+            sum = y ? v_fma(v, v_load(y + j), sum) : sum + v;
+            other = y ? v_fma(w, v_load(y + j + VL), other) : other + w;
+        }
+        for (; j < end; j += VL) {
+            const int n = end - j < VL ? (int)(end - j) : VL;
+            const vec v = v_load_part(x + j, n);
+            sum = y ? v_fma(v, v_load_part(y + j, n), sum) : sum + v;
+        }
+        total += v_sum(sum + other);
     }
     return total;
 }
@@ -119,7 +130,7 @@ static void FN(softmax_of_few)(real *y, ptrdiff_t ldy, const real *x, ptrdiff_t 
         const vec highest = FN(rows_to_lanes)(t, x + i * ldx, ldx, n, cols);
         vec sum = {0};
         for (ptrdiff_t j = 0; j < cols; j++) {
-            const vec e = v_exp(v_load(t + j * VL) - highest);
+            const vec e = v_exp_down(v_load(t + j * VL) - highest);
             sum += e;
             if (!logarithm) v_store(t + j * VL, e);
         }
@@ -132,6 +143,21 @@ static void FN(softmax_of_few)(real *y, ptrdiff_t ldy, const real *x, ptrdiff_t 
     }
 }
 
+/* statement for each vector of a row, n lanes from column j on: whole ones, for which the parts come to nothing, and
+ * the last one. */
+#undef ALONG
+#define ALONG(statement)                                                         \
+    {                                                                            \
+        ptrdiff_t j = 0;                                                         \
+        for (; j + VL <= cols; j += VL) {                                        \
+            enum { n = VL };                                                     \
+            statement;                                                           \
+        }                                                                        \
+        if (j < cols) {                                                          \
+            const int n = (int)(cols - j);                                       \
+            statement;                                                           \
+        }                                                                        \
+    }
 static void FN(softmax_forward)(void *y_, ptrdiff_t ldy, const void *x_, ptrdiff_t ldx, ptrdiff_t rows,
                                 ptrdiff_t cols, int logarithm) {
     real *y = y_;
@@ -142,20 +168,13 @@ static void FN(softmax_forward)(void *y_, ptrdiff_t ldy, const void *x_, ptrdiff
     }
     for (ptrdiff_t i = 0; i < rows; i++, x += ldx, y += ldy) {
         const real highest = FN(row_highest)(x, cols);
+        const real sum = (real)FN(row_exp)(logarithm ? NULL : y, x, highest, cols);
         if (logarithm) {
-            const real sum = (real)FN(row_exp)(NULL, x, highest, cols);
             const real log_sum = sum == sum ? v_log(v_set1(sum))[0] : sum; /* v_log knows numbers only */
             /* two subtractions, not one of the sum: x - highest is exact where it matters */
-            for (ptrdiff_t j = 0; j < cols; j += VL) {
-                const int n = cols - j >= VL ? VL : (int)(cols - j);
-                v_store_part(y + j, v_load_part(x + j, n) - highest - log_sum, n);
-            }
+            ALONG(v_store_part(y + j, v_load_part(x + j, n) - highest - log_sum, n))
         } else {
-            const real sum = (real)FN(row_exp)(y, x, highest, cols);
-            for (ptrdiff_t j = 0; j < cols; j += VL) {
-                const int n = cols - j >= VL ? VL : (int)(cols - j);
-                v_store_part(y + j, v_load_part(y + j, n) / sum, n);
-            }
+            ALONG(v_store_part(y + j, v_load_part(y + j, n) / sum, n))
         }
     }
 }
@@ -165,23 +184,11 @@ static void FN(softmax_backward)(void *dx_, ptrdiff_t lddx, const void *dy_, ptr
     real *dx = dx_;
     const real *dy = dy_, *y = y_;
     for (ptrdiff_t i = 0; i < rows; i++, dx += lddx, dy += lddy, y += ldy) {
-        double sum = 0;
-        for (ptrdiff_t j0 = 0; j0 < cols; j0 += ROW_CHUNK) {
-            const ptrdiff_t end = cols - j0 < ROW_CHUNK ? cols : j0 + ROW_CHUNK;
-            vec part = {0};
-            for (ptrdiff_t j = j0; j < end; j += VL) {
-                const int n = end - j >= VL ? VL : (int)(end - j);
-                const vec g = v_load_part(dy + j, n);
-                part = logarithm ? part + g : v_fma(g, v_load_part(y + j, n), part);
-            }
-            sum += v_sum(part);
-        }
-        const vec total = v_set1((real)sum);
-        for (ptrdiff_t j = 0; j < cols; j += VL) {
-            const int n = cols - j >= VL ? VL : (int)(cols - j);
-            const vec g = v_load_part(dy + j, n), s = v_load_part(y + j, n);
-            v_store_part(dx + j, logarithm ? g - v_exp(s) * total : s * (g - total), n);
-        }
+        const vec total = v_set1((real)FN(row_sum)(dy, logarithm ? NULL : y, cols));
+        if (logarithm)
+            ALONG(v_store_part(dx + j, v_fma(-v_exp(v_load_part(y + j, n)), total, v_load_part(dy + j, n)), n))
+        else
+            ALONG(v_store_part(dx + j, v_load_part(y + j, n) * (v_load_part(dy + j, n) - total), n))
     }
 }
 
@@ -269,7 +276,7 @@ static void FN(softmax_across_forward)(void *y_, const void *x_, ptrdiff_t ld, p
         }
         EACH_ROW {
             EACH(w) {
-                const vec e = v_exp(v_load_part(x + p * a.ld + j, (int)k) - v_load(highest + j));
+                const vec e = v_exp_down(v_load_part(x + p * a.ld + j, (int)k) - v_load(highest + j));
                 v_store(part + j, v_load(part + j) + FN(across_keep)(e, (int)k, (vec){0}));
                 if (!logarithm) v_store_part(y + p * a.ld + j, e, (int)k);
             }

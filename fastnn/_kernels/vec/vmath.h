@@ -5,6 +5,7 @@
  * what it lost (Fast2Sum: for |a| >= |b|, s = a + b has lost exactly b - (s - a)), products likewise
  * (v_lost), and scaling by 2^n comes last, so that a subnormal result is rounded once. */
 #define v_exp FN(v_exp)
+#define v_exp_down FN(v_exp_down)
 #define v_expm1_down FN(v_expm1_down)
 #define v_log FN(v_log)
 #define v_log1p FN(v_log1p)
@@ -37,11 +38,11 @@ INLINE vec FN(poly)(vec x, const real *c, int terms) {
 #define POLY(x, c) FN(poly)(x, c, sizeof(c) / sizeof *(c))
 
 #if FNN_TABLES
-/* The same with coefficients of each lane's own, those of column i mod 32: what takes a long polynomial takes a short
- * one in each of 32 intervals.  In one chain, for the fewest instructions: vectors are mixed by the loops. */
-INLINE vec FN(table_poly)(vec x, const real (*c)[32], int terms, ivec i) {
+/* The same with coefficients of each lane's own, those of column i mod FNN_TABLES: what takes a long polynomial takes a
+ * short one in each of so many intervals.  In one chain, for the fewest instructions: vectors are mixed by the loops. */
+INLINE vec FN(table_poly)(vec x, const real (*c)[FNN_TABLES], int terms, ivec i) {
     vec sum = v_lookup(c[terms - 1], i);
-#pragma GCC unroll 8
+#pragma GCC unroll 16
     for (int k = terms - 2; k >= 0; k--) sum = v_fma(sum, x, v_lookup(c[k], i));
     return sum;
 }
@@ -49,7 +50,12 @@ INLINE vec FN(table_poly)(vec x, const real (*c)[32], int terms, ivec i) {
 
 /* exp(x) = 2^n (1 + p) for finite x; returns p = exp(r) - 1.
  * Method: x = n ln2 + r with |r| <= ln2 / 2 (Cody and Waite: ln2 in two parts, the first short enough for
- * n * ln2_high to be exact), p = r + r^2 P(r), P minimax to 2^-34 (float) or 2^-57 (double) of exp(r). */
+ * n * ln2_high to be exact), p = r + r^2 P(r), P minimax to 2^-28 (float) or 2^-57 (double) of exp(r).
+ *
+ * n is what adding `whole_magic` leaves in the low bits; with the exponent's bias added as well, and a lift that the
+ * caller may ask for, one shift makes 2^(n + lift) of it.  A lift keeps the power a normal number where the result
+ * may be a subnormal one: the caller multiplies by 2^-lift last, and rounds once. */
+#undef LIFT
 #if FNN_REAL_BITS == 32
 #define LOG2E 1.44269504f
 #define LN2_HIGH 0.693145752f
@@ -61,7 +67,7 @@ INLINE vec FN(table_poly)(vec x, const real (*c)[32], int terms, ivec i) {
 #endif
 INLINE vec FN(exp_poly)(vec r) {
 #if FNN_REAL_BITS == 32
-    static const real c[] = {0.5f, 0.16666666f, 0.041666295f, 0.008333499f, 0.0013944695f, 0.00019789777f};
+    static const real c[] = {0.49999994f, 0.16666521f, 0.04166839f, 0.0083687454f, 0.001381454f};
 #else
     static const real c[] = {0.5000000000000011,     0.16666666666666408,   0.04166666666653004,
                              0.008333333333497055,   0.001388888894370441,  0.00019841269501773734,
@@ -70,21 +76,23 @@ INLINE vec FN(exp_poly)(vec r) {
 #endif
     return POLY(r, c);
 }
-INLINE vec FN(whole_powers)(vec x) {
-    return v_fma(x, v_set1(LOG2E), v_set1(FN(whole_magic))) - FN(whole_magic);
+INLINE vec FN(power_of_two)(int n) { /* of one n for all lanes, in the normal range */
+    return (vec)((ivec){0} + ((ireal)(n + FNN_BIAS) << FNN_MANTISSA));
 }
-INLINE vec FN(exp_reduction)(vec x, vec *n) { /* r */
-    *n = FN(whole_powers)(x);
-    return v_fma(*n, v_set1(-LN2_LOW), v_fma(*n, v_set1(-LN2_HIGH), x));
+INLINE vec FN(exp_whole)(vec x, int lift, vec *power) { /* n */
+    const vec magic = v_set1(FN(whole_magic) + (real)(FNN_BIAS + lift)), shifted = v_fma(x, v_set1(LOG2E), magic);
+    *power = (vec)((FN(fnn_bits))shifted << FNN_MANTISSA);
+    return shifted - magic;
 }
-INLINE vec FN(exp_reduced)(vec x, vec *n) { /* p */
-    const vec r = FN(exp_reduction)(x, n);
+INLINE vec FN(exp_rest)(vec x, vec n) { return v_fma(n, v_set1(-LN2_LOW), v_fma(n, v_set1(-LN2_HIGH), x)); }
+INLINE vec FN(exp_reduced)(vec x, int lift, vec *power) { /* p */
+    const vec r = FN(exp_rest)(x, FN(exp_whole)(x, lift, power));
     return v_fma(FN(exp_poly)(r), r * r, r);
 }
 /* The same for x + low with |low| << |x|; *lost (where asked for) is what p has lost by rounding. */
-INLINE vec FN(exp_reduced_low)(vec x, vec low, vec *n, vec *lost) {
-    *n = FN(whole_powers)(x);
-    const vec head = v_fma(*n, v_set1(-LN2_HIGH), x), tail = v_fma(*n, v_set1(-LN2_LOW), low);
+INLINE vec FN(exp_reduced_low)(vec x, vec low, int lift, vec *power, vec *lost) {
+    const vec n = FN(exp_whole)(x, lift, power);
+    const vec head = v_fma(n, v_set1(-LN2_HIGH), x), tail = v_fma(n, v_set1(-LN2_LOW), low);
     const vec r = head + tail, square = r * r, c = FN(exp_poly)(r), p = v_fma(c, square, r);
     if (lost) *lost = v_lost(c, square, p - r) + (tail - (r - head));
     return p;
@@ -93,27 +101,40 @@ INLINE vec FN(exp_reduced_low)(vec x, vec low, vec *n, vec *lost) {
 /* exp(x) for every x: NaN stays, overflow gives infinity, underflow passes through the subnormals to 0.
  * 0.81 / 0.89 ulp. */
 #if FNN_REAL_BITS == 32
+#define LIFT 48
 #define LOWEST -104.0f /* exp is 0 below, infinity above HIGHEST, whatever the rounding */
 #define HIGHEST 89.0f
 #else
+#define LIFT 128
 #define LOWEST -746.0
 #define HIGHEST 710.0
 #endif
+INLINE vec FN(exp_times)(vec r) { /* exp(r): what the sum with 1 lost joins the small terms, half an ulp saved */
+    const vec s = r + 1;
+    return s + v_fma(FN(exp_poly)(r), r * r, r - (s - 1));
+}
 INLINE vec v_exp(vec x) {
-    vec n;
+    vec power;
     x = v_max(v_set1(LOWEST), x); /* the constant first: NaN must come through */
     x = v_min(v_set1(HIGHEST), x);
-    const vec r = FN(exp_reduction)(x, &n), s = r + 1; /* what s lost joins the small terms: half an ulp saved */
-    return v_scale(s + v_fma(FN(exp_poly)(r), r * r, r - (s - 1)), n);
+    const vec n = FN(exp_whole)(x, 0, &power);
+    return v_scale(FN(exp_times)(FN(exp_rest)(x, n)), n);
+}
+/* The same for x <= 0, with half as much for the power. */
+INLINE vec v_exp_down(vec x) {
+    vec power;
+    x = v_max(v_set1(LOWEST), x);
+    const vec n = FN(exp_whole)(x, LIFT, &power);
+    return FN(exp_times)(FN(exp_rest)(x, n)) * power * FN(power_of_two)(-LIFT);
 }
 
 /* exp(x) - 1 for x <= 0 (and NaN; above, some number or other), without cancellation:
  * 2^n (exp(r) - 1) + (2^n - 1), in which the second part is exact down to where the result is -1; `lost` is
  * what their sum has lost.  As ELU 0.93 / 1.17 ulp. */
 INLINE vec FN(expm1_down_low)(vec x, vec *lost) {
-    vec n;
+    vec scale;
     x = v_max(v_set1(FNN_REAL_BITS == 32 ? (real)-30 : (real)-50), x);
-    const vec p = FN(exp_reduced)(x, &n), scale = v_power(n), rest = scale - 1;
+    const vec p = FN(exp_reduced)(x, 0, &scale), rest = scale - 1;
     const vec y = v_fma(scale, p, rest);
     *lost = v_fma(scale, p, rest - y); /* scale * p is exact, and not above rest except where that is 0 */
     return y;
@@ -123,50 +144,51 @@ INLINE vec v_expm1_down(vec x) {
     return FN(expm1_down_low)(x, &lost);
 }
 
-/* The logistic gate 1 / (1 + exp(-x)) and one minus it, 1 / (1 + exp(x)): the smaller of the two is its value
- * here times 2^n, the larger one is its value here.
+/* 1 / (d + low) for a rounded sum d >= 2^-200 or so and what it lost: in y (1 - off + off^2) with an estimate y,
+ * off = (d + low) y - 1, only the last operation rounds by more than a trifle. */
+INLINE vec FN(reciprocal)(vec d, vec low) {
+    const vec y = v_near_reciprocal(d), off = v_fma(low, y, v_lost(d, y, v_set1(1)));
+    return v_fma(v_fma(off, off, -off), y, y);
+}
+
+/* The logistic gate 1 / (1 + exp(-x)) times 2^LIFT, and one minus the gate, 1 / (1 + exp(x)).
  *
- * Method: exp(-x) = 2^k (1 + p).  For k > 0 the gate is 2^-k / (2^-k + 1 + p), else 1 / (1 + 2^k (1 + p)):
- * with s = 2^-|k| either way a power of two over d = 1 + (s + q p), q = 1 or s.  What d lost by rounding
- * goes into one Newton step for 1 / d, so that p's error and one rounding are all that is left.
- * As sigmoid 1.16 / 1.10 ulp. */
+ * Method: exp(-x) = 2^k (1 + p); of 1 and 2^k, with `most` the larger, d = most + (least + 2^k p), and what d lost by
+ * rounding goes into its reciprocal, so that p's error and one rounding are all that is left.  All is divided
+ * by 2^LIFT, which keeps 2^k a normal number where the gate is a subnormal one.  As sigmoid 1.16 / 1.10 ulp. */
+#undef GATE_LEAST
+#undef GATE_MOST
+#if FNN_REAL_BITS == 32
+#define GATE_LEAST -115.0f   /* below, the gate is 0 also when multiplied with x; */
+#define GATE_MOST 31.999998f /* above, it is 1; the last number below a power of two (see silu) */
+#else
+#define GATE_LEAST -760.0
+#define GATE_MOST 63.99999999999999
+#endif
 typedef struct {
-    vec gate, other, n;
-    vmask low; /* where the gate is the smaller one */
+    vec gate, other;
 } FN(logistic);
-INLINE FN(logistic) FN(logistic_from)(vec p, vec k) {
-    const vec one = v_set1(1), n = -v_abs(k), s = v_power(v_max(v_set1(-120), n));
-    const vmask low = v_lt((vec){0}, k);
-    const vec q = v_sel(low, one, s), e = v_fma(q, p, s);
-    const vec d = one + e, lost = e - (d - one);
-    const vec y = v_near_reciprocal(d), off = v_fma(lost, y, v_lost(d, y, one));
-    FN(logistic) result = {.gate = v_fma(-off, y, y), .n = n, .low = low};
-    result.other = result.gate * (p + 1);
-    return result;
+INLINE FN(logistic) FN(logistic_from)(vec p, vec power) { /* power: 2^(k - LIFT) */
+    const vec one = FN(power_of_two)(-LIFT), most = v_max(power, one), least = v_min(power, one);
+    const vec e = v_fma(power, p, least), d = most + e;
+    FN(logistic) s = {.gate = FN(reciprocal)(d, e - (d - most))};
+    s.other = v_fma(power, p, power) * s.gate;
+    return s;
 }
-/* a gate and a (1 - gate): scaled last, so that a subnormal result is rounded once. */
-INLINE vec FN(times_gate)(vec a, FN(logistic) s) {
-    const vec y = a * s.gate;
-    return v_sel(s.low, v_scale(y, s.n), y);
-}
-INLINE vec FN(times_other)(vec a, FN(logistic) s) {
-    const vec y = a * s.other;
-    return v_sel(s.low, y, v_scale(y, s.n));
-}
-INLINE vec FN(logistic_range)(vec x) { /* outside, the one is 1 and the other 0, also when multiplied with x */
-    const real most = FNN_REAL_BITS == 32 ? 115 : 760;
-    return v_min(v_set1(most), v_max(v_set1(-most), x));
-}
+/* For x between GATE_LEAST and GATE_MOST. */
 INLINE FN(logistic) FN(logistic_of)(vec x) {
-    vec k;
-    const vec p = FN(exp_reduced)(-FN(logistic_range)(x), &k);
-    return FN(logistic_from)(p, k);
+    vec power;
+    const vec p = FN(exp_reduced)(-x, -LIFT, &power);
+    return FN(logistic_from)(p, power);
 }
 INLINE FN(logistic) FN(logistic_of_low)(vec x, vec low) { /* of x + low, |low| << |x| */
-    vec k;
-    const vec p = FN(exp_reduced_low)(-FN(logistic_range)(x), -low, &k, 0);
-    return FN(logistic_from)(p, k);
+    vec power;
+    const vec p = FN(exp_reduced_low)(-x, -low, -LIFT, &power, 0);
+    return FN(logistic_from)(p, power);
 }
+INLINE vec FN(logistic_range)(vec x) { return v_min(v_set1(GATE_MOST), v_max(v_set1(GATE_LEAST), x)); }
+/* a times the gate: the lift goes last, so that a subnormal result is rounded once. */
+INLINE vec FN(times_gate)(vec a, FN(logistic) s) { return a * s.gate * FN(power_of_two)(-LIFT); }
 
 /* log(x) for positive normal x (all that softmax asks for).
  * Method: x = m 2^e with m in [sqrt(1/2), sqrt(2)), f = (m - 1) / (m + 1), log m = 2 artanh(f) by its
@@ -203,7 +225,7 @@ INLINE vec v_log1p(vec z) {
  * 2^-29 / 2^-58 of the result, in powers of e - centre (those of e would cancel; the centre is one that
  * rounds the coefficients well).  1 + p and 1 - 3/8 e are each a rounded value and what it lost, and
  * 2^n is left to the caller.  As softplus 1.31 / 1.38 ulp. */
-INLINE vec FN(log1p_exp_from)(vec p, vec n) { /* of exp(-a) = 2^n (1 + p) */
+INLINE vec FN(log1p_exp_from)(vec p, vec power) { /* of exp(-a) = power (1 + p) */
 #if FNN_REAL_BITS == 32
     const real centre = 0.4921875f;
     static const real c[] = {0.0045454777f, -0.18069102f,  0.094438076f, -0.052001357f, 0.029619684f,
@@ -219,15 +241,15 @@ INLINE vec FN(log1p_exp_from)(vec p, vec n) { /* of exp(-a) = 2^n (1 + p) */
         1.7532162793023064e-05};
 #endif
     const vec one = v_set1(1), slope = v_set1((real)-0.375);
-    const vec m = p + 1, m_low = p - (m - 1), e = m * v_power(v_max(v_set1(-120), n));
+    const vec m = p + 1, m_low = p - (m - 1), e = m * power;
     const vec f = v_fma(slope, e, one), f_low = v_lost(slope, e, f - one);
     const vec rest = v_fma(-e, POLY(e - centre, c), f_low);
     return v_fused(m, f, v_fma(m, rest, m_low * f));
 }
-#if FNN_TABLES
+#if FNN_TABLES == 32
 /* The same for one function alone, half the work: with a = n ln2 + r, |r| <= ln2 / 2, 2^n log(1 + exp(-a)) is a
  * polynomial in r for each n, minimax to 2^-25, and exp(-r) from n = 24 on.  As softplus 1.33 ulp. */
-INLINE vec FN(log1p_exp)(vec a, vec *n) {
+INLINE vec FN(log1p_exp)(vec a) {
     /* column j: n = -j mod 32; powers of r upwards */
     static const real c[7][32] __attribute__((aligned(64))) = {
         {0.6931472f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 0.99999994f, 0.9999999f, 0.99999976f,
@@ -265,21 +287,21 @@ INLINE vec FN(log1p_exp)(vec a, vec *n) {
     };
     const vec magic = v_set1(FN(whole_magic)), far = v_min(v_set1(-LOWEST), a);
     const vec shifted = v_fma(far, v_set1(-LOG2E), magic);
-    *n = shifted - magic;
-    const vec r = v_fma(*n, v_set1(LN2_LOW), v_fma(*n, v_set1(LN2_HIGH), far));
-    return FN(table_poly)(r, c, 7, (ivec)v_max(magic - 31, shifted));
+    const vec n = shifted - magic, r = v_fma(n, v_set1(LN2_LOW), v_fma(n, v_set1(LN2_HIGH), far));
+    return v_scale(FN(table_poly)(r, c, 7, (ivec)v_max(magic - 31, shifted)), n);
 }
 #else
-INLINE vec FN(log1p_exp)(vec a, vec *n) {
-    const vec p = FN(exp_reduced)(-v_min(v_set1(-LOWEST), a), n);
-    return FN(log1p_exp_from)(p, *n);
+INLINE vec FN(log1p_exp)(vec a) {
+    vec power; /* of the last ones no digit counts that a subnormal number would lose, but the time would */
+    const vec p = FN(exp_reduced)(-v_min(v_set1(-LOWEST), a), LIFT, &power), down = FN(power_of_two)(-LIFT);
+    return FN(log1p_exp_from)(p, v_max(FN(power_of_two)(LIFT - 120), power) * down) * power * down;
 }
 #endif
 #undef LOWEST
 #undef HIGHEST
 
 /* tanh(x) for every x. */
-#if FNN_TABLES
+#if FNN_TABLES == 32
 /* Method: one of 32 intervals of |x|, narrow ones first, in each a polynomial in |x| - c[0], minimax to 2^-26.7 of
  * tanh; centres where tanh is nearly a float, and 0.  1.7 times as fast as below.  0.996 ulp. */
 INLINE vec FN(v_tanh)(vec x) {
@@ -331,7 +353,7 @@ INLINE vec FN(v_tanh)(vec x) {
 #if FNN_REAL_BITS == 32
     const real most = 9.5f, twice_log2e = 2.88539008f, half_ln2 = 0.346573591f;
     static const real small[] = {-0.33333263f, 0.13330902f, -0.053693105f, 0.020483596f, -0.005528821f};
-    static const real c[] = {2, 1.3333333f, 0.6666607f, 0.26667196f, 0.08924605f, 0.025330914f};
+    static const real c[] = {1.9999998f, 1.3333217f, 0.6666942f, 0.26779985f, 0.08841306f};
 #else
     const real most = 20, twice_log2e = 2.8853900817779268147, half_ln2 = 0.34657359027997265471;
     static const real small[] = {-0.33333333333333287,  0.13333333333325795,    -0.0539682539639583,
@@ -346,30 +368,31 @@ INLINE vec FN(v_tanh)(vec x) {
     const vec a = v_abs(x), one = v_set1(1), z = a * a;
     const vec near = v_fma(a * z, POLY(z, small), a);
     const vec far = v_min(v_set1(most), a);
-    const vec n = v_fma(far, v_set1(twice_log2e), v_set1(FN(whole_magic))) - FN(whole_magic);
-    const vec r = v_fma(n, v_set1(-half_ln2), far), p = v_fma(POLY(r, c), r * r, r + r);
-    const vec scale = v_power(n), d = v_fma(scale, p, scale + 1);
-    const vec y = v_near_reciprocal(d), inverse = v_fma(-v_lost(d, y, one), y, y);
+    const vec magic = v_set1(FN(whole_magic) + FNN_BIAS), shifted = v_fma(far, v_set1(twice_log2e), magic);
+    const vec r = v_fma(shifted - magic, v_set1(-half_ln2), far), p = v_fma(POLY(r, c), r * r, r + r);
+    const vec scale = (vec)((FN(fnn_bits))shifted << FNN_MANTISSA), d = v_fma(scale, p, scale + 1);
+    const vec y = v_near_reciprocal(d), off = v_lost(d, y, one), inverse = v_fma(v_fma(off, off, -off), y, y);
     return v_copysign(v_sel(v_lt(a, v_set1((real)0.65)), near, v_fma(inverse, v_set1(-2), one)), x);
 }
 #endif
 
-/* The tail of the normal distribution for a >= 0 (and NaN), in factors:
- * P(X > a) = (q + q_low) w 2^n (1 + p + more) and exp(-a^2 / 2) = 2^n (1 + p).
+/* The tail of the normal distribution for 0 <= a <= NORMAL_MOST (and NaN), in factors:
+ * P(X > a) = tail (1 + p + more) power and exp(-a^2 / 2) = (1 + p) power, both times 2^LIFT.
  * Method: exp(-a^2 / 2) by exp_reduced, a^2 as its rounded value and what that lost, since exp magnifies it;
  * exp(a^2 / 2) P(X > a) = w Q(w), w = 1 / (1 + a / 4), Q minimax to 2^-29 / 2^-59 in powers of w - centre.
  * What w lost goes into `more`, times how fast w Q(w) grows, to which 3/4 + 2.4 w comes within 4%.
  * As GELU 1.75 / 1.88 ulp. */
 typedef struct {
-    vec a, q, q_low, w, p, more, n; /* a: as it was given, cut where a P(X > a) is 0 */
+    vec tail, low, p, more, power; /* low: what `tail` has lost by rounding */
 } FN(normal);
+#define NORMAL_MOST (FNN_REAL_BITS == 32 ? (real)15 : (real)39) /* a P(X > a) is 0 there */
 INLINE FN(normal) FN(normal_tail)(vec a) {
 #if FNN_REAL_BITS == 32
-    const real most = 15, centre = 0.50390625f;
-    static const real c[] = {0.19001451f,   0.30698997f,   0.39153105f,   0.37682718f, 0.24275905f,  0.059014592f,
+    const real centre = 0.50390625f;
+    static const real c[] = {0.19001451f,   0.30698997f,   0.39153105f,  0.37682718f,  0.24275905f, 0.059014592f,
                              -0.057301726f, -0.051976513f, 0.0119778495f, 0.027617812f, -0.01153565f};
 #else
-    const real most = 39, centre = 0.40625;
+    const real centre = 0.40625;
     static const real c[] = {
         0.16343951444933327,   0.2404253949089389,    0.2944052441214804,     0.28852516399636025,
         0.2074950786200242,    0.08189615361522425,   -0.021323679519734063,  -0.04962763389145345,
@@ -379,34 +402,35 @@ INLINE FN(normal) FN(normal_tail)(vec a) {
         -0.00034295102913540197, 0.007433056644644673, -0.005567437332383783, 0.0014069342499127204};
 #endif
     FN(normal) t;
-    const vec one = v_set1(1);
-    t.a = v_min(v_set1(most), a);
-    const vec square = t.a * t.a;
+    const vec one = v_set1(1), square = a * a, half = v_set1((real)-0.5);
     vec lost_p = {0}; /* in float there is room for it */
-    t.p = FN(exp_reduced_low)(square * (real)-0.5, v_lost(t.a, t.a, square) * (real)-0.5, &t.n,
+    t.p = FN(exp_reduced_low)(square * half, v_lost(a, a, square) * half, LIFT, &t.power,
                               FNN_REAL_BITS == 64 ? &lost_p : 0);
-    const vec fourth = t.a * (real)0.25, d = one + fourth, lost = fourth - (d - one);
-    const vec y = v_near_reciprocal(d);
-    t.w = v_fma(-v_lost(d, y, one), y, y);
-    const vec off = v_fma(lost, t.w, v_lost(d, t.w, one)); /* w (1 - off) is what w should be */
-    t.more = lost_p - off * v_fma(t.w, v_set1((real)2.4), v_set1((real)0.75));
-    /* the last two steps of Horner's rule, the last one with what it lost */
-    const vec x = t.w - centre, inner = FN(poly)(x, c + 2, sizeof c / sizeof *c - 2);
-    const vec slope = v_fma(x, inner, v_set1(c[1]));
-    t.q = v_fma(x, slope, v_set1(c[0]));
-    t.q_low = v_lost(x, slope, t.q - c[0]);
-    if (FNN_REAL_BITS == 64) t.q_low = v_fma(x, v_lost(x, inner, slope - c[1]), t.q_low); /* and the last but one */
+    const vec fourth = a * (real)0.25, d = one + fourth, lost = fourth - (d - one), w = FN(reciprocal)(d, lost);
+    const vec off = v_fma(lost, w, v_lost(d, w, one)); /* w (1 - off) is what w should be */
+    const vec x = w - centre, grows = v_fma(w, v_set1((real)2.4), v_set1((real)0.75));
+    t.more = v_fma(-off, grows, lost_p);
+    /* the last two steps of Horner's rule, the last one with what it lost, and in double the other one too */
+    const vec inner = FN(poly)(x, c + 2, sizeof c / sizeof *c - 2);
+    const vec slope = v_fma(x, inner, v_set1(c[1])), q = v_fma(x, slope, v_set1(c[0]));
+    vec q_low = v_lost(x, slope, q - c[0]);
+    if (FNN_REAL_BITS == 64) q_low = v_fma(x, v_lost(x, inner, slope - c[1]), q_low);
+    t.tail = q * w;
+    t.low = v_fma(q_low, w, v_lost(q, w, t.tail));
     return t;
 }
 
 #if FNN_TABLES
-/* P(X > a) for 0 <= a <= NORMAL_NEAR, in a tenth of the instructions.
- * Method: in 32 intervals, number k where a (2 + 0.68 a) rounds to k (so they narrow as a grows, by which the logarithm
- * falls ever faster), a polynomial in a - centre, minimax to 2^-25 of the result.  The centres are such that the
+/* P(X > a) for 0 <= a <= NORMAL_NEAR, in a fraction of the instructions.
+ * Method: in FNN_TABLES intervals, number k where a (b + c a) rounds to k (so they narrow as a grows, by which the
+ * logarithm falls ever faster), a polynomial in a - centre, minimax to 2^-25 of the result.  Of 32 intervals the centres
+ * lie within; of 8, at the far ends, so that the terms, mostly of one sign, cannot cancel.  Both are such that the
  * first coefficient is nearly a float.  As GELU 1.71 ulp. */
 #define NORMAL_NEAR 5.499f
 INLINE vec FN(normal_near)(vec a) {
     /* the centres, then powers of a - centre upwards */
+#if FNN_TABLES == 32
+    const real by_a = 2, by_square = 0.677686f;
     static const real c[7][32] __attribute__((aligned(64))) = {
         {0.115896195f, 0.42579928f, 0.7831485f, 1.090186f, 1.363875f, 1.6132483f, 1.8438773f, 2.0594685f,
          2.2624707f, 2.4550123f, 2.638438f, 2.8141787f, 2.9828596f, 3.1455681f, 3.3024452f, 3.4544837f, 3.6019204f,
@@ -444,8 +468,32 @@ INLINE vec FN(normal_near)(vec a) {
          -1.4357021e-05f, -9.108249e-06f, -5.742283e-06f, -3.5937994e-06f, -2.233117e-06f, -1.375687e-06f,
          -8.430669e-07f}
     };
-    const vec k = v_fma(a, v_fma(a, v_set1(0.677686f), v_set1(2)), v_set1(FN(whole_magic)));
-    return FN(table_poly)(a - v_lookup(c[0], (ivec)k), c + 1, 6, (ivec)k);
+#else
+    const real by_a = 0.28759944f, by_square = 0.1953125f;
+    static const real c[10][8] __attribute__((aligned(32))) = {
+        {1.0253191f, 2.1322916f, 2.9175522f, 3.5615788f, 4.1213098f, 4.6229277f, 5.0818276f, 5.5000243f},
+        {0.15260632f, 0.016491443f, 0.0017639528f, 1.8431575e-04f, 1.8836225e-05f, 1.8918084e-06f, 1.8691027e-07f,
+         1.8986944e-08f},
+        {-0.23584555f, -0.04107843f, -0.00565625f, -7.0215244e-04f, -8.177528e-05f, -9.123393e-06f, -9.842116e-07f,
+         -1.0768315e-07f},
+        {0.12090821f, 0.043795552f, 0.00825124f, 0.001250381f, 1.6851033e-04f, 2.1088477e-05f, 2.5008208e-06f,
+         2.9613443e-07f},
+        {-0.0020191555f, -0.024281818f, -0.0070811613f, -0.0013675155f, -2.1787299e-04f, -3.0974134e-05f,
+         -4.0715286e-06f, -5.248293e-07f},
+        {-0.01965788f, 0.0056491927f, 0.0037942783f, 0.0010082658f, 1.963049e-04f, 3.2308835e-05f, 4.765153e-06f,
+         6.7433e-07f},
+        {0.00424043f, 0.0012629024f, -0.0011332532f, -5.1826914e-04f, -1.2968176e-04f, -2.5055844e-05f,
+         -4.1640533e-06f, -6.4673605e-07f},
+        {0.0016739048f, -0.0011101704f, 8.7800756e-05f, 1.570686e-04f, 6.0981605e-05f, 1.5653943e-05f,
+         3.1836178e-06f, 5.780346e-07f},
+        {-0.0010778682f, 3.4329836e-04f, 1.5265887e-04f, -4.752225e-05f, -2.4192486e-05f, -5.8558508e-06f,
+         -1.087746e-06f, -1.7655987e-07f},
+        {-3.3248003e-04f, 1.7587497e-04f, -3.1468273e-05f, -2.542459e-05f, 2.209242e-06f, 3.6684094e-06f,
+         1.3555413e-06f, 3.5370655e-07f}
+    };
+#endif
+    const vec k = v_fma(a, v_fma(a, v_set1(by_square), v_set1(by_a)), v_set1(FN(whole_magic)));
+    return FN(table_poly)(a - v_lookup(c[0], (ivec)k), c + 1, sizeof c / sizeof *c - 1, (ivec)k);
 }
 #endif
 #undef LOG2E
