@@ -418,7 +418,7 @@ def _to_mpmath(value: Any) -> Any:
 
 # --- the table ---------------------------------------------------------------------------------
 
-HEAD = "| function | type | instruction set | worst, ulp | at x = | asked for | numbers tried |"
+HEAD = "| function | type | instruction set | worst, ulp | at x = | asked for | numbers tried | measured |"
 Row = tuple[str, str, str]
 
 
@@ -437,7 +437,8 @@ def measure(
         at = "" if worst.error == 0 else repr(worst.x)
         error = f"{worst.error:.3f}" if good else f"**{worst.error:.3f}**"
         key = function.name, dtype.__name__, isa
-        yield key, f"| {' | '.join([*key, error, at, asked, numbers])} |", good
+        cells = [*key, error, at, asked, numbers, str(date.today())]
+        yield key, f"| {' | '.join(cells)} |", good
 
 
 def write(path: Path, rows: dict[Row, str]) -> None:
@@ -446,14 +447,14 @@ def write(path: Path, rows: dict[Row, str]) -> None:
     if path.exists():
         for line in path.read_text().splitlines():
             cells = [cell.strip() for cell in line.strip("|").split("|")]
-            if len(cells) == 7 and cells[0] in FUNCTIONS:
+            if len(cells) == HEAD.count("|") - 1 and cells[0] in FUNCTIONS:
                 kept[cells[0], cells[1], cells[2]] = line
     rows = {**kept, **rows}
     types, isas = [d.__name__ for d in WIDER], ["avx512", "avx2", "baseline", "neon"]
     order = sorted(
         rows, key=lambda r: (list(FUNCTIONS).index(r[0]), types.index(r[1]), isas.index(r[2]))
     )
-    rule = "| --- | --- | --- | ---: | --- | --- | ---: |"
+    rule = "| --- | --- | --- | ---: | --- | --- | ---: | --- |"
     path.parent.mkdir(exist_ok=True)
     path.write_text("\n".join([_preface(), HEAD, rule, *(rows[key] for key in order)]) + "\n")
 
@@ -462,12 +463,13 @@ def _preface() -> str:
     return f"""# Worst errors of the elementwise functions
 
 Written by `python benchmarks/accuracy.py --full --write docs/accuracy.md`, last on {date.today()} on
-{cpu()}, fastnn {fastnn.__version__} ({machine.compiler()}).
+{cpu()}, fastnn {fastnn.__version__} ({machine.compiler()}); each row says when it was
+measured, which may have been on another machine and before the last change of the function.
 
 An error of 0.5 ulp (units in the last place of the true value) is the best that rounding can do. "all"
 are the 4,294,967,296 numbers of float32, NaN, infinities and subnormals among them; the float64 numbers
-lie, for the larger part, close to where methods change or results do. exp has no name in
-`fastnn.functional`: it is measured as softmax uses it. The derivatives are products of these values.
+lie, for the larger part, close to where methods change or results do. The derivatives are products of
+these values. exp has no name in `fastnn.functional`: it is measured as the gradient of log-softmax takes it.
 
 Nor has erf, and no kernel computes it: 1 + erf(x / sqrt(2)) cancels where x is negative, so GELU is made
 of the tail of the normal distribution, P(X > |x|) = erfc(|x| / sqrt(2)) / 2, which keeps its digits until

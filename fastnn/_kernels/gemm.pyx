@@ -51,7 +51,7 @@ cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
 cdef Py_ssize_t FLIPPED_ALWAYS = 16  # columns of x.T @ dy up to which few steps, too, are computed as the transpose
 cdef Py_ssize_t FLIPPED_STEPS = 64   # steps of k in a chunk of a flipped product, four times as many where B is packed
 cdef Py_ssize_t MOST_BLOCKS = 16     # cut for threads no further than that: small blocks read more
-cdef Py_ssize_t FAR_BYTES = 1 << 19  # of an A that is fetched ahead, as it does not stay in L2
+cdef Py_ssize_t PAST_L2_BYTES = 1 << 19  # of an operand that does not stay in L2
 cdef double BLOCK_FLOPS = 1e6        # blocks are not cut below this
 
 
@@ -144,15 +144,22 @@ cdef void flip(Gemm *g) noexcept nogil:
     g.col_blocks = max(1, share(g.n, g.nb))
 
 
+cdef Py_ssize_t rows_to_pack_for(const Gemm *g) noexcept nogil:
+    """Rows of C from which packing B pays: the fewer, the farther away its rows are when they are read again."""
+    cdef Py_ssize_t rows = PACK_B_ROWS, size = g.n * g.k * g.real
+    if size > PAST_L2_BYTES:
+        rows = PACK_FAR_B_ROWS
+    if size > PACK_FAR_B_BYTES or bytes_share_sets(g.ldb * g.real):
+        rows = min(rows, g.kernels.shared_rows)
+    return rows
+
+
 cdef void plan_packing(Gemm *g) noexcept nogil:
     """What is packed, by whom, and the memory that takes."""
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr
     cdef Py_ssize_t steps = PACK_NEAR_A_STEPS if g.n >= 4 * nr and rows_share_sets(g) else PACK_A_STEPS
-    cdef bint packs_b = (g.b_transposed or g.b_give != NULL or g.m >= PACK_B_ROWS
-                         or (g.m >= kn.shared_rows
-                             and (bytes_share_sets(g.ldb * g.real) or g.n * g.k * g.real > PACK_FAR_B_BYTES))
-                         or (g.m >= PACK_FAR_B_ROWS and g.n * g.k * g.real > FAR_BYTES))
+    cdef bint packs_b = g.b_transposed or g.b_give != NULL or g.m >= rows_to_pack_for(g)
     cdef bint packs_a = (not g.flipped and g.a_columns
                          and (g.a_give != NULL or (g.k >= steps and g.n > nr
                               and g.lda * g.real >= (PACK_A_BYTES if g.n < PACK_A_COLUMNS else PACK_A_BYTES // 2))))
@@ -287,7 +294,7 @@ cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a,
     cdef const char *next = NULL
     cdef const char *beside = NULL
     if not g.copy_a:
-        if not columns and g.m * g.k * g.real > FAR_BYTES:
+        if not columns and g.m * g.k * g.real > PAST_L2_BYTES:
             next = a + mr * sa * g.real
         g.kernels.gemm_block(c, ldc, a, sa, columns, tile_stride, b, sb, panel_stride, bias, m, n, kk, start,
                              next, NULL, mr * sa * g.real)

@@ -203,7 +203,8 @@ INLINE vec FN(hard_swish)(vec x, act_params p) {
     (void)p;
     vec low;
     const vec c = FN(clamp)(x, -3, 3), gate = FN(hard_gate)(c, &low);
-    return x * gate + v_fma(c, low, v_lost(c, gate, c * gate)); /* beyond 3, where c is not x, nothing is lost */
+    /* beyond 3, where c is not x, nothing is lost; the rest comes with the sign turned, so that -0 stays -0 */
+    return x * gate - v_fma(-c, low, -v_lost(c, gate, c * gate));
 }
 INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
     (void)p;
@@ -221,9 +222,9 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
 #else
 #define MIXED
 #endif
-/* As many at a time as the registers hold: 32 of AVX-512, 16 elsewhere; GELU needs many for itself. */
+/* GELU needs many registers for itself, or, by table, the unit that permutes. */
 #undef AT_ONCE
-#define AT_ONCE(name) (FNN_VBYTES < 64 ? 3 : FNN_ACT_##name == FNN_ACT_gelu ? 2 : 4)
+#define AT_ONCE(name) (FNN_ACT_##name != FNN_ACT_gelu ? 4 : FNN_VBYTES < 64 ? 3 : 2)
 
 /* Where the chains are long, what is read is asked for a page ahead: the hardware's own prefetching ends with each page
  * and is not begun again in time (in memory up to 1.2 times as fast; the short ones lose 5% in L2). */

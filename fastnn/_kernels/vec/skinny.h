@@ -231,8 +231,8 @@ INLINE void FN(stream_narrow)(const int rows, const int nv, const int column_mod
 #define FEW(rows) ((rows) == 1 && FNN_VBYTES == 32 ? 8 : 512 / FNN_VBYTES)
 #undef STREAM_BYTES
 #define STREAM_BYTES 16384 /* of C that stay in L1 */
-#undef FAR_BYTES
-#define FAR_BYTES (1 << 21) /* of B that do not stay in L2: up to twice an L2 the caches' own prefetchers do as well */
+#undef FETCH_B_BYTES
+#define FETCH_B_BYTES (1 << 21) /* of B that do not stay in L2: up to twice an L2 the caches' own prefetchers do as well */
 
 /* Up to 4 rows of C, n columns: all of k, or SLAB steps of it, or one. */
 #define STREAM(rows, column_mode)                                                                                             \
@@ -267,7 +267,7 @@ static void FN(stream_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t 
     real *c = c_;
     const real *a = a_, *b = b_, *bias = bias_;
     const ptrdiff_t ai = column_mode ? 1 : sa, ap = column_mode ? sa : 1;
-    const int narrow = n <= FEW(m) * VL, far = k * ldb * (ptrdiff_t)sizeof(real) > FAR_BYTES;
+    const int narrow = n <= FEW(m) * VL, far = k * ldb * (ptrdiff_t)sizeof(real) > FETCH_B_BYTES;
     const ptrdiff_t chunk = narrow ? NARROW * VL : STREAM_BYTES / (ptrdiff_t)sizeof(real) / m / VL * VL;
     for (ptrdiff_t i = 0; i < m; i++)
         if (bias) memcpy(c + i * ldc, bias, (size_t)n * sizeof(real));

@@ -248,7 +248,7 @@ static void FN(across_total)(real *sum, const real *rest, ptrdiff_t groups, ptrd
 INLINE vec FN(across_keep)(vec v, int n, vec other) { return n == VL ? v : v_sel(v_first(n), v, other); }
 
 #define ALL for (ptrdiff_t j = 0; j < n; j += VL)
-#define EACH(n) for (ptrdiff_t j = 0, k; k = n - j < VL ? n - j : VL, j < n; j += VL)
+#define EACH(n) for (int j = 0, k; k = (int)(n) - j < VL ? (int)(n) - j : VL, j < (n); j += VL)
 #define EACH_ROW for (ptrdiff_t p = 0, w; w = p + 1 < a.steps ? n : last, p < a.steps; p++)
 
 static void FN(softmax_across_forward)(void *y_, const void *x_, ptrdiff_t ld, ptrdiff_t steps, ptrdiff_t cols,
@@ -267,7 +267,7 @@ static void FN(softmax_across_forward)(void *y_, const void *x_, ptrdiff_t ld, p
         }
         EACH_ROW EACH(w) {
             const vec h = v_load(highest + j);
-            v_store(highest + j, v_max(h, FN(across_keep)(v_load_part(x + p * a.ld + j, (int)k), (int)k, h)));
+            v_store(highest + j, v_max(h, FN(across_keep)(v_load_part(x + p * a.ld + j, k), k, h)));
         }
         for (ptrdiff_t j = 0; j < cols && a.groups > 1; j++) {
             real most = highest[j];
@@ -276,9 +276,9 @@ static void FN(softmax_across_forward)(void *y_, const void *x_, ptrdiff_t ld, p
         }
         EACH_ROW {
             EACH(w) {
-                const vec e = v_exp_down(v_load_part(x + p * a.ld + j, (int)k) - v_load(highest + j));
-                v_store(part + j, v_load(part + j) + FN(across_keep)(e, (int)k, (vec){0}));
-                if (!logarithm) v_store_part(y + p * a.ld + j, e, (int)k);
+                const vec e = v_exp_down(v_load_part(x + p * a.ld + j, k) - v_load(highest + j));
+                v_store(part + j, v_load(part + j) + FN(across_keep)(e, k, (vec){0}));
+                if (!logarithm) v_store_part(y + p * a.ld + j, e, k);
             }
             if ((p + 1) % ACROSS_STEPS == 0 || p + 1 == a.steps) FN(across_join)(sum, rest, part, n);
         }
@@ -288,8 +288,8 @@ static void FN(softmax_across_forward)(void *y_, const void *x_, ptrdiff_t ld, p
             v_store(sum + j, v_sel(v_eq(s, s), v_log(s), s)); /* v_log knows numbers only */
         }
         EACH_ROW EACH(w) {
-            const vec v = v_load_part((logarithm ? x : y) + p * a.ld + j, (int)k), s = v_load(sum + j);
-            v_store_part(y + p * a.ld + j, logarithm ? v - v_load(highest + j) - s : v / s, (int)k);
+            const vec v = v_load_part((logarithm ? x : y) + p * a.ld + j, k), s = v_load(sum + j);
+            v_store_part(y + p * a.ld + j, logarithm ? v - v_load(highest + j) - s : v / s, k);
         }
     }
 }
@@ -309,16 +309,16 @@ static void FN(softmax_across_backward)(void *dx_, const void *dy_, const void *
         }
         EACH_ROW {
             EACH(w) {
-                const vec g = v_load_part(dy + p * a.ld + j, (int)k), s = v_load(part + j);
-                v_store(part + j, logarithm ? s + g : v_fma(g, v_load_part(y + p * a.ld + j, (int)k), s));
+                const vec g = v_load_part(dy + p * a.ld + j, k), s = v_load(part + j);
+                v_store(part + j, logarithm ? s + g : v_fma(g, v_load_part(y + p * a.ld + j, k), s));
             }
             if ((p + 1) % ACROSS_STEPS == 0 || p + 1 == a.steps) FN(across_join)(sum, rest, part, n);
         }
         FN(across_total)(sum, rest, a.groups, n);
         EACH_ROW EACH(w) {
-            const vec g = v_load_part(dy + p * a.ld + j, (int)k), s = v_load_part(y + p * a.ld + j, (int)k);
+            const vec g = v_load_part(dy + p * a.ld + j, k), s = v_load_part(y + p * a.ld + j, k);
             const vec total = v_load(sum + j);
-            v_store_part(dx + p * a.ld + j, logarithm ? g - v_exp(s) * total : s * (g - total), (int)k);
+            v_store_part(dx + p * a.ld + j, logarithm ? g - v_exp(s) * total : s * (g - total), k);
         }
     }
 }

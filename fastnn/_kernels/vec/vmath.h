@@ -19,19 +19,21 @@ INLINE vec v_copysign(vec x, vec s) {
     return (vec)(((ivec)x & ~sign) | ((ivec)s & sign));
 }
 
-/* c[0] + c[1] x + ... by Horner's rule, cut into two or four chains that run side by side: one chain of
- * dependent multiply-adds would be waited for. */
+/* c[0] + c[1] x + ... by Horner's rule.  One chain of dependent multiply-adds would be waited for: it is cut into two or
+ * four that run side by side, or left whole where the loops mix vectors and have 16 registers for them: there a
+ * second chain of few terms costs more in registers than it saves. */
 INLINE vec FN(poly)(vec x, const real *c, int terms) {
-    const int chains = terms > 8 ? 4 : 2;
-    const vec x2 = x * x, step = chains == 4 ? x2 * x2 : x2;
+    const int chains = FNN_VBYTES == 64 ? (terms > 8 ? 4 : 2) : terms > 12 ? 2 : 1;
+    const vec x2 = x * x, step = chains == 4 ? x2 * x2 : chains == 2 ? x2 : x;
     vec sum[4];
 #pragma GCC unroll 4
     for (int j = 0; j < chains; j++) {
         const int last = (terms - 1 - j) / chains * chains + j;
         sum[j] = v_set1(c[last]);
-#pragma GCC unroll 16
+#pragma GCC unroll 24
         for (int i = last - chains; i >= 0; i -= chains) sum[j] = v_fma(sum[j], step, v_set1(c[i]));
     }
+    if (chains == 1) return sum[0];
     const vec low = v_fma(sum[1], x, sum[0]);
     return chains == 2 ? low : v_fma(v_fma(sum[3], x, sum[2]), x2, low);
 }
