@@ -359,6 +359,25 @@ def test_activation_of_special_values(activation: Activation, dtype: Any) -> Non
 
 
 @each_dtype
+def test_gates_give_large_numbers_and_zeros_back(dtype: Any) -> None:
+    """Where the gate is 1 the result is x to the last bit, in each binade; a zero keeps its sign."""
+    info = np.finfo(dtype)
+    binades = np.exp2(np.arange(6, info.maxexp, dtype=dtype))[:, None]
+    fractions = 1 + np.append(np.random.default_rng(0).random(61), [0, 0.5, 1 - info.eps])
+    large = np.append((binades * fractions.astype(dtype)).ravel(), dtype(np.inf))
+    zeros = np.array([-0.0, 0.0] * 20, dtype)
+    for isa in every_isa():
+        for gate in (
+            functional.silu,
+            functional.gelu,
+            partial(functional.gelu, approximate="tanh"),
+            functional.hard_swish,
+        ):
+            np.testing.assert_array_equal(gate(large), large, err_msg=isa)
+            assert (np.signbit(gate(zeros)) == np.signbit(zeros)).all(), (isa, gate)
+
+
+@each_dtype
 @pytest.mark.parametrize("activation", ACTIVATIONS, ids=lambda a: a.name)
 def test_an_element_does_not_know_its_neighbours(activation: Activation, dtype: Any) -> None:
     """The bits of a result depend on its own input alone, also where another method takes over."""
