@@ -110,13 +110,13 @@ INLINE vec FN(hard_sigmoid_grad)(vec dy, vec y, act_params p) { return (void)p, 
 
 /* --- those that fall before they rise: differentiated from their input ------------------------- */
 
-/* x, but -0 where x is below `least`, and NaN at -infinity: what x times a gate that is 0 there has to be. */
-INLINE vec FN(cut_below)(vec x, real least) { return v_sel(v_lt(x, v_set1(least)), x * 0, x); }
+/* max(x, 0), but -0 below, and NaN at -infinity. */
+INLINE vec FN(cut_below)(vec x) { return v_sel(v_lt(x, (vec){0}), x * 0, x); }
 
 /* silu(x) = x s, s = sigmoid(x); dx = dy s (1 + x (1 - s)).  What x is above GATE_MOST, where s is 1, comes back by
  * addition: -0 below, which leaves a zero its sign, and NaN where x is -infinity.  It gives x again, whatever the
  * difference was rounded to, as GATE_MOST is the last number below a power of two: the difference is exact below the next
- * one, and above, no tie can arise.  In the gradient x * 0 is nothing but where x is infinite: NaN. */
+ * one, at which ties go to the even number, x, and above there are none.  In the gradient x * 0 is nothing but where x is infinite: NaN. */
 INLINE vec FN(silu)(vec x, act_params p) {
     (void)p;
     const vec below = v_min(v_set1(GATE_MOST), x), c = v_max(v_set1(GATE_LEAST), below);
@@ -134,15 +134,15 @@ INLINE vec FN(silu_grad)(vec dy, vec x, act_params p) {
 INLINE vec FN(gelu_far)(vec x) {
     const vec a = v_min(v_set1(NORMAL_MOST), v_abs(x));
     const FN(normal) t = FN(normal_tail)(a);
-    const vec y = a * t.tail, low = v_fma(a, t.low, v_lost(a, t.tail, y));
-    const vec product = y + v_fma(y, t.p + t.more, v_fma(low, t.p, low));
-    return v_fma(-product * t.power, FN(power_of_two)(-LIFT), FN(cut_below)(x, 0));
+    const vec y = a * t.tail, low = v_fma(y, t.more, v_fma(a, t.low, v_lost(a, t.tail, y)));
+    const vec product = y + v_fma(y, t.p, v_fma(low, t.p, low)); /* (y + low) (1 + p) */
+    return v_fma(-product * t.power, FN(power_of_two)(-LIFT), FN(cut_below)(x));
 }
 INLINE vec FN(gelu)(vec x, act_params p) {
     (void)p;
 #if FNN_TABLES /* and the other way only for what is below -5.5, if anything is */
     const vec a = v_min(v_set1(NORMAL_NEAR), v_abs(x)); /* above, P(X > a) x is nothing beside x */
-    const vec y = v_fma(-a, FN(normal_near)(a), FN(cut_below)(x, 0));
+    const vec y = v_fma(-a, FN(normal_near)(a), FN(cut_below)(x));
     const vmask far = v_lt(x, v_set1(-NORMAL_NEAR));
     return __builtin_expect(v_any(far), 0) ? v_sel(far, FN(gelu_far)(x), y) : y;
 #else
@@ -213,7 +213,7 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
 }
 
 /* The point functions are long chains of dependent operations: several vectors at a time, their operations
- * mixed, keep the units busy (1.5 times as fast).  gcc schedules before it allocates registers only if asked. */
+ * mixed, keep the units busy.  gcc schedules before it allocates registers only if asked. */
 #undef MIXED
 #if defined(__GNUC__) && !defined(__clang__) && FNN_VBYTES == 64
 #define MIXED __attribute__((optimize("schedule-insns")))
@@ -222,7 +222,8 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
 #else
 #define MIXED
 #endif
-/* GELU needs many registers for itself, or, by table, the unit that permutes. */
+/* Four, though 16 registers cannot hold all of them: their order counts for more.  GELU needs many registers for
+ * itself, or, by table, the unit that permutes. */
 #undef AT_ONCE
 #define AT_ONCE(name) (FNN_ACT_##name != FNN_ACT_gelu ? 4 : FNN_VBYTES < 64 ? 3 : 2)
 

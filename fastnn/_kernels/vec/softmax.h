@@ -318,7 +318,7 @@ static void FN(softmax_across_backward)(void *dx_, const void *dy_, const void *
         EACH_ROW EACH(w) {
             const vec g = v_load_part(dy + p * a.ld + j, k), s = v_load_part(y + p * a.ld + j, k);
             const vec total = v_load(sum + j);
-            v_store_part(dx + p * a.ld + j, logarithm ? g - v_exp(s) * total : s * (g - total), k);
+            v_store_part(dx + p * a.ld + j, logarithm ? v_fma(-v_exp(s), total, g) : s * (g - total), k);
         }
     }
 }
