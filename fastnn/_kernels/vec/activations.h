@@ -113,20 +113,28 @@ INLINE vec FN(hard_sigmoid_grad)(vec dy, vec y, act_params p) { return (void)p, 
 /* max(x, 0), but -0 below, and NaN at -infinity. */
 INLINE vec FN(cut_below)(vec x) { return v_sel(v_lt(x, (vec){0}), x * 0, x); }
 
-/* silu(x) = x s, s = sigmoid(x); dx = dy s (1 + x (1 - s)).  What x is above GATE_MOST, where s is 1, comes back by
- * addition: -0 below, which leaves a zero its sign, and NaN where x is -infinity.  It gives x again, whatever the
- * difference was rounded to, as GATE_MOST is the last number below a power of two: the difference is exact below the next
- * one, at which ties go to the even number, x, and above there are none.  In the gradient x * 0 is nothing but where x is infinite: NaN. */
+/* x s for a gate s of c, x cut to where s is neither 0 nor 1; `below` is x cut from above alone.  What x is above comes
+ * back by addition: -0 below, which leaves a zero its sign, and NaN where x is -infinity.  It gives x again, whatever
+ * the difference was rounded to, as the cut is the last number below a power of two: the difference is exact below
+ * the next one, at which ties go to the even number, x, and above there are none. */
+INLINE vec FN(gated)(vec x, vec below, vec c, FN(logistic) s) {
+    return v_fma(c * s.gate, FN(power_of_two)(-LIFT), -(below - x));
+}
+/* dy s (1 + x u' (1 - s)) for a gate s = sigmoid(u); x * 0 is nothing but where x is infinite: NaN. */
+INLINE vec FN(gated_grad)(vec dy, vec x, vec c, vec slope, FN(logistic) s) {
+    return dy * FN(times_gate)(v_fma(slope * v_fma(x, (vec){0}, c), s.other, v_set1(1)), s);
+}
+
+/* silu(x) = x s, s = sigmoid(x). */
 INLINE vec FN(silu)(vec x, act_params p) {
     (void)p;
     const vec below = v_min(v_set1(GATE_MOST), x), c = v_max(v_set1(GATE_LEAST), below);
-    return v_fma(c * FN(logistic_of)(c).gate, FN(power_of_two)(-LIFT), -(below - x));
+    return FN(gated)(x, below, c, FN(logistic_of)(c));
 }
 INLINE vec FN(silu_grad)(vec dy, vec x, act_params p) {
     (void)p;
     const vec c = FN(logistic_range)(x);
-    const FN(logistic) s = FN(logistic_of)(c);
-    return dy * FN(times_gate)(v_fma(v_fma(x, (vec){0}, c), s.other, v_set1(1)), s);
+    return FN(gated_grad)(dy, x, c, v_set1(1), FN(logistic_of)(c));
 }
 
 /* gelu(x) = x P(X <= x) = max(x, 0) - |x| P(X > |x|) for a normal X (Hendrycks and Gimpel 2016).
@@ -155,8 +163,9 @@ INLINE vec FN(gelu_grad)(vec dy, vec x, act_params p) {
     const FN(normal) t = FN(normal_tail)(v_abs(c));
     const vmask negative = v_lt(x, (vec){0});
     const vec slope = v_fma(c, v_set1((real)0.39894228040143267794), v_sel(negative, t.tail, -t.tail));
-    const vec g = v_fma(v_fma(slope, t.p, slope) * t.power, FN(power_of_two)(-LIFT), v_sel(negative, (vec){0}, v_set1(1)));
-    return dy * v_fma(x, (vec){0}, g); /* an infinite x, times 0, must stay NaN */
+    const vec lifted = v_fma(slope, t.p, slope) * t.power, base = v_sel(negative, (vec){0}, v_set1(1));
+    const vec g = v_fma(lifted, FN(power_of_two)(-LIFT), base);
+    return dy * v_fma(x, (vec){0}, g); /* NaN where x is infinite */
 }
 
 /* The tanh form: x (1 + tanh(u)) / 2 = x sigmoid(2u), u = sqrt(2 / pi) (x + 0.044715 x^3).  2u, whose error exp
@@ -186,15 +195,13 @@ INLINE FN(logistic) FN(gelu_tanh_gate)(vec x) {
 INLINE vec FN(gelu_tanh)(vec x, act_params p) {
     (void)p;
     const vec below = v_min(v_set1(GELU_TANH_MOST), x), c = v_max(v_set1(GELU_TANH_LEAST), below);
-    return v_fma(c * FN(gelu_tanh_gate)(c).gate, FN(power_of_two)(-LIFT), -(below - x)); /* as in silu */
+    return FN(gated)(x, below, c, FN(gelu_tanh_gate)(c));
 }
 INLINE vec FN(gelu_tanh_grad)(vec dy, vec x, act_params p) {
     (void)p;
     const vec c = FN(clamp)(x, GELU_TANH_LEAST, GELU_TANH_MOST);
-    const FN(logistic) s = FN(gelu_tanh_gate)(c);
     const vec steep = v_fma(c * c, v_set1(3 * CUBIC), v_set1(TWICE_ROOT + TWICE_ROOT_LOW)); /* (2u)' */
-    const vec times_x = steep * v_fma(x, (vec){0}, c);                                      /* as in silu_grad */
-    return dy * FN(times_gate)(v_fma(times_x, s.other, v_set1(1)), s);
+    return FN(gated_grad)(dy, x, c, steep, FN(gelu_tanh_gate)(c));
 }
 
 /* hard_swish(x) = x min(max(x + 3, 0), 6) / 6, rounded once; dx = dy (2 x + 3) / 6 between -3 and 3, 0 and

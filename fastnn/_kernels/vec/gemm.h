@@ -32,10 +32,10 @@
 #define NV 2
 #endif
 #define NR (NV * VL)
-/* What gemm.pyx asks of a variant.  512 KiB of B were best on a Cascade Lake (AVX-512, 1 MiB of L2), 256 KiB by 2
- * to 4% on a Zen 3 (AVX2, 512 KiB).  Tiles of six rows share a B that is left in place among few, and a packed A of
- * them is written in short pieces: there, packing B pays sooner (33 x 33 x 2048: 1.4 times as fast), and so does
- * turning round a product of up to 128 columns (dw 2048 x 500 x 33: 1.7 times). */
+/* What gemm.pyx asks of a variant, chosen by `fastnn bench --gemm`: 512 KiB of B on a Cascade Lake (AVX-512, 1 MiB of
+ * L2), 256 KiB on a Zen 3 (AVX2, 512 KiB).  Tiles of six rows share a B that is left in place among few, and a packed
+ * A of them is written in short pieces: there, packing B pays sooner (33x33x2048), and so does turning round a
+ * product of up to 128 columns (dw 2048x500x33). */
 #undef BLOCK_BYTES
 #undef FLIPPED_COLUMNS
 #undef SHARED_ROWS

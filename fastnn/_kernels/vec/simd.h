@@ -204,7 +204,7 @@ INLINE vec v_load_part(const real *p, int n) {
     if (__builtin_constant_p(n) && n == VL) return v_load(p);
     return (vec)P(maskload)(p, FN(part_mask)(n));
 }
-/* In pieces: a masked store takes AMD's cores up to Zen 3 twelve cycles, these three or four. */
+/* In pieces: AMD's cores up to Zen 3 make a masked store of many steps. */
 INLINE void v_store_part(real *p, vec v, int n) {
     if (n == VL) {
         v_store(p, v);

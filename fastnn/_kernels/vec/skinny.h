@@ -140,7 +140,7 @@ static void FN(dot_block)(void *c_, ptrdiff_t ci, ptrdiff_t cj, const void *a_, 
 #undef SLAB
 #define SLAB 8 /* rows of B that go past while they are in L1 */
 #undef FETCHES
-#define FETCHES (FNN_VBYTES == 32) /* the next SLAB of a far B: twice as fast on a Zen 3 from two rows on */
+#define FETCHES (FNN_VBYTES == 32) /* the next SLAB of a far B: pays on a Zen 3, from two rows on */
 
 /* C (rows, n) += A (rows, steps) @ B (steps, n); A[i][p] = a[i + p * sa] if column_mode, else a[i * sa + p]. */
 INLINE void FN(stream)(const int rows, const int steps, const int column_mode, const int fetch, real *restrict c,
@@ -225,10 +225,10 @@ INLINE void FN(stream_narrow)(const int rows, const int nv, const int column_mod
 #else
 #define STEPS(rows) ((rows) < 2 ? 8 : (rows) < 3 ? 4 : 2) /* 8 of 16 */
 #endif
-#undef FEW
+#undef FEW_VECTORS
 /* vectors of columns, up to which C is better kept in registers, a part at a time: one row of 8 floats a vector reads
- * B too thinly for that (1 x 2048 x 128: 1.7 times as fast past B) */
-#define FEW(rows) ((rows) == 1 && FNN_VBYTES == 32 ? 8 : 512 / FNN_VBYTES)
+ * B too thinly for that (forward 1x2048x128) */
+#define FEW_VECTORS(rows) ((rows) == 1 && FNN_VBYTES == 32 ? 8 : 512 / FNN_VBYTES)
 #undef STREAM_BYTES
 #define STREAM_BYTES 16384 /* of C that stay in L1 */
 #undef FETCH_B_BYTES
@@ -267,7 +267,7 @@ static void FN(stream_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t 
     real *c = c_;
     const real *a = a_, *b = b_, *bias = bias_;
     const ptrdiff_t ai = column_mode ? 1 : sa, ap = column_mode ? sa : 1;
-    const int narrow = n <= FEW(m) * VL, far = k * ldb * (ptrdiff_t)sizeof(real) > FETCH_B_BYTES;
+    const int narrow = n <= FEW_VECTORS(m) * VL, far = k * ldb * (ptrdiff_t)sizeof(real) > FETCH_B_BYTES;
     const ptrdiff_t chunk = narrow ? NARROW * VL : STREAM_BYTES / (ptrdiff_t)sizeof(real) / m / VL * VL;
     for (ptrdiff_t i = 0; i < m; i++)
         if (bias) memcpy(c + i * ldc, bias, (size_t)n * sizeof(real));

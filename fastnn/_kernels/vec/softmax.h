@@ -68,14 +68,25 @@ INLINE double FN(row_sum)(const real *x, const real *y, ptrdiff_t cols) {
     return total;
 }
 
+/* statement for each vector of a row, n lanes from column j on: whole ones, for which the parts come to nothing, and
+ * the last one. */
+#undef ALONG
+#define ALONG(statement)                                                         \
+    {                                                                            \
+        ptrdiff_t j = 0;                                                         \
+        for (; j + VL <= cols; j += VL) {                                        \
+            enum { n = VL };                                                     \
+            statement;                                                           \
+        }                                                                        \
+        if (j < cols) {                                                          \
+            const int n = (int)(cols - j);                                       \
+            statement;                                                           \
+        }                                                                        \
+    }
+
 /* y = a x + b for a row */
 INLINE void FN(row_affine)(real *y, const real *x, real a, real b, ptrdiff_t cols) {
-    ptrdiff_t j = 0;
-    for (; j + VL <= cols; j += VL) v_store(y + j, v_fma(v_load(x + j), v_set1(a), v_set1(b)));
-    if (j < cols) {
-        const int n = (int)(cols - j);
-        v_store_part(y + j, v_fma(v_load_part(x + j, n), v_set1(a), v_set1(b)), n);
-    }
+    ALONG(v_store_part(y + j, v_fma(v_load_part(x + j, n), v_set1(a), v_set1(b)), n))
 }
 
 /* Of few columns, rows are taken a vector at a time and turned round, so that each has a lane: maximum and
@@ -143,21 +154,6 @@ static void FN(softmax_of_few)(real *y, ptrdiff_t ldy, const real *x, ptrdiff_t 
     }
 }
 
-/* statement for each vector of a row, n lanes from column j on: whole ones, for which the parts come to nothing, and
- * the last one. */
-#undef ALONG
-#define ALONG(statement)                                                         \
-    {                                                                            \
-        ptrdiff_t j = 0;                                                         \
-        for (; j + VL <= cols; j += VL) {                                        \
-            enum { n = VL };                                                     \
-            statement;                                                           \
-        }                                                                        \
-        if (j < cols) {                                                          \
-            const int n = (int)(cols - j);                                       \
-            statement;                                                           \
-        }                                                                        \
-    }
 static void FN(softmax_forward)(void *y_, ptrdiff_t ldy, const void *x_, ptrdiff_t ldx, ptrdiff_t rows,
                                 ptrdiff_t cols, int logarithm) {
     real *y = y_;

@@ -88,7 +88,7 @@ typedef struct {
     int edge_steps; /* from so many steps of k on: these, too, it reads from a B in place */
     int block_bytes; /* of a row of a block of C: so much of B, for 2 KiB of k, stays in half of an L2 */
     int flipped;     /* columns of x.T @ dy at most that is computed as its transpose */
-    int shared_rows; /* of C from which packing a B pays whose rows share cache sets */
+    int shared_rows; /* of C from which packing a B pays that is far, or whose rows share cache sets */
 
     /* gemm.h */
     void (*pack_b)(void *panels, ptrdiff_t panel_stride, const void *b, ptrdiff_t ld, int transposed, ptrdiff_t k, ptrdiff_t n);

@@ -165,7 +165,7 @@ INLINE vec FN(reciprocal)(vec d, vec low) {
 #undef GATE_MOST
 #if FNN_REAL_BITS == 32
 #define GATE_LEAST -115.0f   /* below, the gate is 0 also when multiplied with x; */
-#define GATE_MOST 31.999998f /* above, it is 1; the last number below a power of two (see silu) */
+#define GATE_MOST 31.999998f /* above, it is 1; the last number below a power of two (see `gated` in activations.h) */
 #else
 #define GATE_LEAST -760.0
 #define GATE_MOST 63.99999999999999
@@ -297,7 +297,7 @@ INLINE vec FN(log1p_exp)(vec a) {
 }
 #else
 INLINE vec FN(log1p_exp)(vec a) {
-    vec power; /* inside the logarithm, the smallest ones no longer count: cut where numbers stay normal, which is faster */
+    vec power; /* inside the logarithm the smallest ones no longer count: cut, so that numbers stay normal */
     const vec p = FN(exp_reduced)(-v_min(v_set1(-LOWEST), a), LIFT, &power), down = FN(power_of_two)(-LIFT);
     return FN(log1p_exp_from)(p, v_max(FN(power_of_two)(LIFT - 120), power) * down) * power * down;
 }
