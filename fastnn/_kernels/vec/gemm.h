@@ -68,13 +68,16 @@ INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *re
                      const real *restrict bias, ptrdiff_t k, int width, int start, const char *next) {
     vec acc[MR][NV];
     const int last = width - (nv - 1) * VL; /* lanes used of the last vector */
-    /* The lines of C are wanted k steps from now: 2% where they lie beyond L2.  (After few steps the
-     * fetches would stand in the way of the stores.) */
+    /* The lines of C are wanted k steps from now: 2% where they lie beyond L2, and of rows that are no whole
+     * lines 4% more for the line that a row ends in: stores across two lines wait for both.  (After few steps
+     * the fetches would stand in the way of the stores.) */
     if (k >= FETCHED_STEPS)
 #pragma GCC unroll 16
-        for (int i = 0; i < mr; i++)
+        for (int i = 0; i < mr; i++) {
 #pragma GCC unroll 4
-            for (int v = 0; v < nv; v++) __builtin_prefetch(c + i * ldc + v * VL, 1, 2);
+            for (int j = 0; j < nv * VL; j += LINE) __builtin_prefetch(c + i * ldc + j, 1, 2);
+            __builtin_prefetch(c + i * ldc + nv * VL - 1, 1, 2);
+        }
     if (start == FNN_FROM_C) {
 #pragma GCC unroll 16
         for (int i = 0; i < mr; i++)
@@ -283,7 +286,7 @@ static void FN(pack_a)(void *tiles_, ptrdiff_t tile_stride, const void *a_, ptrd
  * take a sixteenth of that: 33 columns no longer cost as many as 48. */
 #undef EDGE
 #undef EDGE_OF
-#define EDGE_OF(lanes) ((lanes) / 8) /* columns at most: with four of sixteen nothing is won */
+#define EDGE_OF(lanes) ((lanes) / (FNN_VBYTES == 64 ? 4 : 8)) /* columns at most */
 #define EDGE EDGE_OF(VL)
 #undef EDGE_STEPS
 #define EDGE_STEPS 32 /* of k at least: else the sums across lanes take as long */
