@@ -48,7 +48,8 @@ ctypedef struct Gemm:
     bint copy_a               # rows of A are made, or copied, tile by tile
     bint copied_a             # or copied once, into `tiles`
     bint pack_b               # each thread packs what it works on
-    size_t own_panels, own_scratch, own_c  # bytes of a thread's workspace, in this order
+    bint pack_a               # likewise
+    size_t own_panels, own_scratch, own_c, own_tiles  # bytes of a thread's workspace, in this order
     size_t workspace          # per thread: their sum
     size_t pack_workspace     # per thread, of packing by an operation of its own
     Py_ssize_t pack_b_blocks, pack_a_blocks

@@ -41,6 +41,7 @@ cdef Py_ssize_t BLOCK_ROWS = 168     # of C: whole tiles of 14, 12 and 6 (column
 cdef Py_ssize_t WIDEST_BYTES = 2048  # columns of a block that should be all there are: 512 floats, 256 doubles
 cdef Py_ssize_t LONG_STEPS = 1024    # of k that may be one chunk of blocks half as wide
 cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
+cdef Py_ssize_t OWN_TILES = 3        # of A in each of the fewest blocks, from which a thread packs its own
 cdef Py_ssize_t PACK_A_STEPS = 96    # steps of k from which packing a column-mode A pays
 cdef Py_ssize_t PACK_NEAR_A_STEPS = 16  # likewise, where its rows share cache sets and many columns of C read it
 cdef Py_ssize_t PACK_A_BYTES = 1024  # and bytes between its rows: short ones are fetched ahead as they lie,
@@ -73,6 +74,10 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     if is_one_block(g):
         plan_packing(g)
         return
+    if packs_own_tiles(g):
+        cut_rows(g)
+        plan_packing(g)
+        return
     g.kb = quotient(KB_BYTES, g.real)
     g.mb = ceil_to(BLOCK_ROWS, mr)
     g.nb = ceil_to(quotient(kn.block_bytes, g.real), nr)
@@ -87,9 +92,7 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
         # each tile of C is then begun and written once.  That gains 2 to 6% where A lies in rows; where it lies
         # in columns 0 to 3%, and beyond 2 kb up to 5% were lost.  (Scratch would be too short for such chunks.)
         g.nb, g.kb = ceil_to(g.nb // 2, nr), g.k
-    # even chunks, a quarter longer at most: 784 is 2 x 392, not 512 + 272, and 600 is one
-    chunks = max(1, quotient(g.k + g.kb - g.kb // 4 - 1, g.kb))
-    g.kb = max(1, ceil_to(share(g.k, chunks), 4))
+    cut_steps(g)
     g.mb = min(g.mb, ceil_to(max(g.m, 1), mr))
     g.nb = min(g.nb, ceil_to(max(g.n, 1), nr))
     # enough blocks for many threads, while they are worth handing out
@@ -109,6 +112,29 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     if g.copy_a and g.a_give == NULL and g.col_blocks > 2:
         g.copy_a, g.copied_a = False, True
     plan_packing(g)
+
+
+cdef void cut_steps(Gemm *g) noexcept nogil:
+    """Even chunks, a quarter longer at most: 784 is 2 x 392, not 512 + 272, and 600 is one."""
+    cdef Py_ssize_t chunks = max(1, quotient(g.k + g.kb - g.kb // 4 - 1, g.kb))
+    g.kb = max(1, ceil_to(share(g.k, chunks), 4))
+
+
+cdef inline bint packs_own_tiles(Gemm *g) noexcept nogil:
+    """Whether x.T @ dy is cut into rows alone, each block of which packs its part of x."""
+    g.pack_a = (packs_a(g) and not rows_share_sets(g) and g.a_give == NULL and g.b_give == NULL
+                and g.m >= MOST_BLOCKS // 2 * OWN_TILES * g.kernels.mr)
+    return g.pack_a
+
+
+cdef void cut_rows(Gemm *g) noexcept nogil:
+    """As many blocks of rows as threads share evenly, as wide as C."""
+    g.kb = quotient(KB_BYTES, g.real)
+    cut_steps(g)
+    g.row_blocks = ceil_to(share(g.m, BLOCK_ROWS), MOST_BLOCKS // 2)
+    g.mb = share(g.m, g.row_blocks)
+    g.row_blocks = share(g.m, g.mb)
+    g.nb, g.col_blocks = ceil_to(g.n, g.kernels.nr), 1
 
 
 cdef inline bint is_one_block(Gemm *g) noexcept nogil:
@@ -154,20 +180,27 @@ cdef Py_ssize_t rows_to_pack_for(const Gemm *g) noexcept nogil:
     return rows
 
 
+cdef bint packs_a(const Gemm *g) noexcept nogil:
+    """Whether packing a column-mode A pays."""
+    cdef Py_ssize_t nr = g.kernels.nr
+    cdef Py_ssize_t steps = PACK_NEAR_A_STEPS if g.n >= 4 * nr and rows_share_sets(g) else PACK_A_STEPS
+    return (not g.flipped and g.a_columns
+            and (g.a_give != NULL or (g.k >= steps and g.n > nr
+                 and g.lda * g.real >= (PACK_A_BYTES if g.n < PACK_A_COLUMNS else PACK_A_BYTES // 2))))
+
+
 cdef void plan_packing(Gemm *g) noexcept nogil:
     """What is packed, by whom, and the memory that takes."""
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr
-    cdef Py_ssize_t steps = PACK_NEAR_A_STEPS if g.n >= 4 * nr and rows_share_sets(g) else PACK_A_STEPS
     cdef bint packs_b = g.b_transposed or g.b_give != NULL or g.m >= rows_to_pack_for(g)
-    cdef bint packs_a = (not g.flipped and g.a_columns
-                         and (g.a_give != NULL or (g.k >= steps and g.n > nr
-                              and g.lda * g.real >= (PACK_A_BYTES if g.n < PACK_A_COLUMNS else PACK_A_BYTES // 2))))
     g.pack_b = packs_b and g.row_blocks == 1 and g.b_give == NULL
     if packs_b and not g.pack_b:
         g.panel_bytes = <size_t>(ceil_to(g.n, nr) * g.k * g.real)
         g.pack_b_blocks = share(g.n, nr) if g.b_transposed else share(g.k, PACK_GROUP)
-    if packs_a:
+    if g.pack_a:
+        g.own_tiles = to_lines((ceil_to(g.mb, mr) * g.kb + kn.lanes) * g.real)
+    elif packs_a(g):
         g.tile_bytes = <size_t>((ceil_to(g.m, mr) * g.k + kn.lanes) * g.real)
         g.pack_a_blocks = share(g.k, PACK_GROUP)
     elif g.copied_a:
@@ -180,8 +213,8 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     if g.finish != NULL or g.copy_a:
         g.own_scratch = 2 * SCRATCH_ROWS * GIVE_BYTES
     if g.take != NULL or g.flipped:
-        g.own_c = g.mb * g.nb * g.real
-    g.workspace = g.own_panels + g.own_scratch + g.own_c
+        g.own_c = to_lines(g.mb * g.nb * g.real)
+    g.workspace = g.own_panels + g.own_scratch + g.own_c + g.own_tiles
     g.pack_workspace = 2 * SCRATCH_ROWS * GIVE_BYTES if g.a_give != NULL or g.b_give != NULL else 0
 
 
@@ -285,14 +318,32 @@ cdef void copy_rows(const Gemm *g, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
         i += 1
 
 
+cdef inline const char *next_rows(const Gemm *g, Py_ssize_t i0, Py_ssize_t p, Py_ssize_t kk) noexcept nogil:
+    """What a thread packs after the tiles of rows i0 on, steps p on: their next steps, or the next rows."""
+    if p + kk < g.k:
+        return g.a + ((p + kk) * g.lda + i0) * g.real
+    return g.a + (i0 + g.mb) * g.real if i0 + g.mb < g.m else NULL
+
+
 cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a, Py_ssize_t sa, bint columns,
                           Py_ssize_t tile_stride, const char *b, Py_ssize_t sb, Py_ssize_t panel_stride,
                           const char *bias, Py_ssize_t i0, Py_ssize_t p, Py_ssize_t m, Py_ssize_t n, Py_ssize_t kk,
                           int start, char *scratch, fnn_run *run) noexcept nogil:
     """Columns of a block of C; with rows of A that are made or copied, a tile at a time."""
-    cdef Py_ssize_t mr = g.kernels.mr, ld = scratch_stride(g), count, t, first, rows, i, ahead
+    cdef Py_ssize_t mr = g.kernels.mr, nr = g.kernels.nr, ld = scratch_stride(g), count, t, first, rows, i, ahead, width, j
     cdef const char *next = NULL
     cdef const char *beside = NULL
+    if g.pack_a:
+        # B too large to stay in L2 goes past the tiles, which do, panel by panel, and may lie farther away
+        width = nr if kk * n > quotient(KB_BYTES, g.real) * quotient(g.kernels.block_bytes, g.real) else n
+        next = next_rows(g, i0, p, kk)
+        for t in range(share(n, width)):
+            j = t * width
+            g.kernels.gemm_block(c + j * g.real, ldc, a, sa, True, tile_stride, b + j // nr * panel_stride * g.real, sb,
+                                 panel_stride, bias + j * g.real if bias != NULL else NULL, m, min(width, n - j), kk,
+                                 start, next, NULL, g.lda * g.real)
+            next = NULL
+        return
     if not g.copy_a:
         if not columns and g.m * g.k * g.real > PAST_L2_BYTES:
             next = a + mr * sa * g.real
@@ -346,6 +397,7 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
     cdef Py_ssize_t ldc = g.ldc
     cdef char *panels = <char *>workspace
     cdef char *scratch = panels + g.own_panels
+    cdef char *tiles = scratch + g.own_scratch + g.own_c
     cdef char *c
     cdef int start = FNN_FROM_BIAS if bias != NULL else FNN_FROM_ZERO
     if m <= 0 or n <= 0:
@@ -356,7 +408,10 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
         c = g.c + (i0 * ldc + j0) * real
     while True:  # k == 0 goes through once: C is then the bias or zero
         kk = min(g.kb, g.k - p)
-        if g.copied_a:
+        if g.pack_a:
+            kn.pack_a(tiles, kk * mr, g.a + (i0 + p * g.lda) * real, g.lda, m, kk)
+            a, sa, tile_stride = tiles, mr, kk * mr
+        elif g.copied_a:
             a, sa, tile_stride = g.tiles + (p // g.kb * height + i0) * copied_stride(g) * real, copied_stride(g), 0
         elif g.tile_bytes:
             a, sa, tile_stride = g.tiles + (p * height + i0 * kk) * real, mr, kk * mr

@@ -65,7 +65,7 @@
 
 INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *restrict c, ptrdiff_t ldc,
                      const real *restrict a, ptrdiff_t sa, const real *restrict b, ptrdiff_t sb,
-                     const real *restrict bias, ptrdiff_t k, int width, int start, const char *next) {
+                     const real *restrict bias, ptrdiff_t k, int width, int start, const char *next, ptrdiff_t next_step) {
     vec acc[MR][NV];
     const int last = width - (nv - 1) * VL; /* lanes used of the last vector */
     /* The lines of C are wanted k steps from now: 2% where they lie beyond L2, and of rows that are no whole
@@ -99,6 +99,8 @@ INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *re
 #pragma GCC unroll 2
         for (ptrdiff_t p = 0; p < k; p++) {
             vec bv[NV];
+            __builtin_prefetch(next, 0, 2); /* one more load is cheaper than another loop without it */
+            next += next_step;
 #pragma GCC unroll 4
             for (int v = 0; v < nv; v++) bv[v] = v_load(b + v * VL);
 #pragma GCC unroll 16
@@ -163,13 +165,13 @@ INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *re
 
 typedef void FN(tile_fn)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa,
                          const real *restrict b, ptrdiff_t sb, const real *restrict bias, ptrdiff_t k,
-                         int width, int start, const char *next);
+                         int width, int start, const char *next, ptrdiff_t next_step);
 #define TILE(mr, nv, mode)                                                                          \
     static void FN(tile_##mr##_##nv##_##mode)(                                                      \
         real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa,                      \
         const real *restrict b, ptrdiff_t sb, const real *restrict bias, ptrdiff_t k, int width,    \
-        int start, const char *next) {                                                              \
-        FN(tile)(mr, nv, mode, c, ldc, a, sa, b, sb, bias, k, width, start, next);                  \
+        int start, const char *next, ptrdiff_t next_step) {                                         \
+        FN(tile)(mr, nv, mode, c, ldc, a, sa, b, sb, bias, k, width, start, next, next_step);       \
     }
 #define TILES(mr) TILE(mr, 1, 0) TILE(mr, 2, 0) TILE(mr, 1, 1) TILE(mr, 2, 1)
 #define ROW(mr) {{FN(tile_##mr##_1_0), FN(tile_##mr##_2_0)}, {FN(tile_##mr##_1_1), FN(tile_##mr##_2_1)}}
@@ -211,9 +213,15 @@ static void FN(pack_b)(void *panels_, ptrdiff_t panel_stride, const void *b_, pt
                 int left[NV]; /* lanes of each vector that there are */
                 for (int v = 0; v < NV; v++) left[v] = n - j - v * VL >= VL ? VL : n - j - v * VL > 0 ? (int)(n - j - v * VL) : 0;
                 if (left[NV - 1] == VL)
-                    for (ptrdiff_t p = 0; p < end - p0; p++)
+                    for (ptrdiff_t p = 0; p < end - p0; p++) {
+#pragma GCC unroll 4
+                        for (int v = 0; v < NR; v += LINE) { /* of the next sweep: a quarter where both lie in memory */
+                            __builtin_prefetch(from + (p + SWEEP_B) * ld + v, 0, 2);
+                            __builtin_prefetch(to + (p + SWEEP_B) * NR + v, 1, 2);
+                        }
 #pragma GCC unroll 4
                         for (int v = 0; v < NV; v++) v_store(to + p * NR + v * VL, v_load(from + p * ld + v * VL));
+                    }
                 else
                     for (ptrdiff_t p = 0; p < end - p0; p++)
 #pragma GCC unroll 4
@@ -334,7 +342,9 @@ static void FN(edge_columns)(real *restrict c, ptrdiff_t ldc, const real *restri
  * Tile t of A begins at a + t * tile_stride where A is packed (tile_stride > 0), else in place.
  * Panel j of B begins at b + j * panel_stride; B in place wants whole vectors of columns, but for an edge.
  * Row mode: `next` is memory that the tiles to come read, next_bytes for each tile, to be fetched ahead, and
- * next_beside is another such matrix, or NULL; next NULL: none. */
+ * next_beside is another such matrix, or NULL; next NULL: none.
+ * Column mode: `next` is the first of the rows that will be packed next, next_bytes apart, or NULL: they are
+ * fetched beside the first panel. */
 static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa, int column_mode,
                            ptrdiff_t tile_stride, const void *b_, ptrdiff_t sb, ptrdiff_t panel_stride,
                            const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start,
@@ -352,8 +362,10 @@ static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa
         for (ptrdiff_t j = 0, p = 0; j < n; j += NR, p++) {
             const int width = n - j >= NR ? NR : (int)(n - j), which = next_beside && p % 2;
             const char *ahead = next ? (const char *)(which ? next_beside : next) + t * next_bytes + fetched[which] : NULL;
+            if (column_mode) ahead = next && j == 0 ? (const char *)((const real *)next + i) : (const char *)at;
             FN(tiles)[rows - 1][column_mode][(width + VL - 1) / VL - 1](
-                c + i * ldc + j, ldc, at, sa, b + p * panel_stride, sb, bias ? bias + j : NULL, k, width, start, ahead);
+                c + i * ldc + j, ldc, at, sa, b + p * panel_stride, sb, bias ? bias + j : NULL, k, width, start, ahead,
+                next && j == 0 ? next_bytes : 0);
             if (fetched[which] + 2 * k * AHEAD <= next_bytes) fetched[which] += k * AHEAD;
         }
         if (edge > 0 && column_mode)
