@@ -297,7 +297,7 @@ INLINE vec FN(binary_cross_entropy_of)(vec x, vec t, vec delta, vec *slope) {
     (void)delta;
     /* exp(-a) no smaller than a normal number: its power of two is then one too */
     const vec p = FN(exp_reduced)(-v_min(v_set1(FNN_REAL_BITS == 32 ? (real)87 : (real)708), a), 0, &power);
-    const vec e = v_fma(power, p, power), d = one + e, gate = FN(reciprocal)(d, e - (d - one)), other = e * gate;
+    const vec e = v_fma(power, p, power), gate = FN(reciprocal_of_sum)(one, e), other = e * gate;
     const vec high = v_sel(up, gate, other), low = v_sel(up, other, gate);
     *slope = v_fma(other_t, high, -(t * low));
     return v_fma(a, v_sel(up, other_t, t), FN(log1p_exp_from)(p, power) * power);
