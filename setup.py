@@ -65,7 +65,7 @@ if sys.platform == "linux":
 # Modules that call kernels and loop over little themselves: compiled for size they are a quarter smaller,
 # which takes 35 kB off the wheel. Everywhere it would take 100 kB, and cost a call of 8 x 8 numbers 5% more
 # instructions.
-SMALL = ("updates", "program", "fusion", "maxout", "dropout")
+SMALL = ("updates", "program", "maxout", "dropout")
 
 # What dispatch.c asks the CPU for is what the compiler may use: keep the two together.
 VARIANTS = {
@@ -273,7 +273,7 @@ class BuildExt(build_ext):
 
 MODULES = [
     "machine", "arguments", "arrays", "program", "activations", "gemm", "skinny", "dense", "batchnorm",
-    "fusion", "softmax", "maxout", "dropout", "losses", "updates",
+    "softmax", "maxout", "dropout", "losses", "updates",
 ]  # fmt: skip
 ABI = "0x030b0000" if os.environ.get("FASTNN_ABI3") else ""
 extensions = [

@@ -1,8 +1,8 @@
 """What each fusion of the compiled step gains: the same step with it and without it, alternated.
 
     python benchmarks/fusions.py                  the workloads that a comment in the code speaks of
-    python benchmarks/fusions.py medium wide      these
-    python benchmarks/fusions.py 4096:512-1024-1024-10:bn+relu --threads 2
+    python benchmarks/fusions.py medium deep      these
+    python benchmarks/fusions.py 4096:512-1024-1024-10:relu --threads 2
 
 One process, one thread if not told otherwise; a gain is the median of the paired ratios of times, with its
 95% interval.  Above 1 the step is faster with the fusion than without.  MB is what the step holds with it and
@@ -13,28 +13,26 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
 
 import numpy as np
 
 import fastnn as fnn
-from fastnn import stages, step
+from fastnn import stages
 from fastnn.bench.contenders.fastnn_mlp import FastNNSteps
 from fastnn.bench.pairs import paired_ratio
 from fastnn.bench.workloads import Workload, parse
 
-ALWAYS, NEVER = 0, 1 << 62
 SECONDS, PAIRS = 0.1, 31
 
 
-def steps_with(workload: Workload, module: Any, name: str, value: int) -> FastNNSteps:
-    """The compiled step, made while a threshold of `module` has this value."""
-    before = getattr(module, name)
-    setattr(module, name, value)
+def summed_in_products(workload: Workload, wanted: bool) -> FastNNSteps:
+    """With all gradients of biases summed by the products, or none."""
+    before = stages.SUMMED_BYTES
+    stages.SUMMED_BYTES = 0 if wanted else 1 << 62
     try:
         return FastNNSteps(workload)
     finally:
-        setattr(module, name, before)
+        stages.SUMMED_BYTES = before
 
 
 def update_in_products(workload: Workload, wanted: bool) -> FastNNSteps:
@@ -73,11 +71,8 @@ def main() -> None:
             workload = parse(name)
         except ValueError as error:
             parser.error(str(error))
-        if workload.batchnorm:
-            pair = [steps_with(workload, step, "FUSED_BYTES", v) for v in (ALWAYS, NEVER)]
-            print(f"{name:8} batch norm inside the products        {gain(*pair)}", flush=True)
-        else:
-            pair = [steps_with(workload, stages, "SUMMED_BYTES", v) for v in (ALWAYS, NEVER)]
+        if not workload.batchnorm:  # with it these gradients are 0
+            pair = [summed_in_products(workload, wanted) for wanted in (True, False)]
             print(f"{name:8} bias gradients summed by the products {gain(*pair)}", flush=True)
         pair = [update_in_products(workload, wanted) for wanted in (True, False)]
         print(f"{name:8} updates inside the products           {gain(*pair)}", flush=True)

@@ -11,15 +11,15 @@ widths d_0 (input) to d_L (outputs of the stages), each rounded up to an odd num
 
     P + 2 R              parameters, running statistics and those that a failing step puts back
     P + S P              gradients, optimizer state
-    B (d_0 + ... + d_L)  one batch of what is saved, the gathered rows included, but not what is made
-                         again (`stages.NormStage`); the targets, and a byte for each output of a maxout
+    B (d_0 + ... + d_L)  one batch of what is saved, the gathered rows included; the targets, and a byte
+                         for each output of a maxout
     B                    the weights of the rows, where they have some
     2 B max(d_1 ... d_L) the gradients of a stage's output and of its input, which take turns
     max over the dense layers of D H and B (D + H)
                          packed operands: all products use the same memory, one after the other (D
                          inputs and H units rounded up to a tile, at most 4 vectors)
     sums                 partial sums of losses, norms and batch norms: for each batch norm of C channels
-                         at most 5 C doubles for every 32 rows and 32 C doubles more
+                         at most 6 C doubles for every 128 rows and 16 C doubles more
     workspace            per thread, of bounded size: chunks of matrices that stay in its cache, 2 MiB at most
 
 `fit` keeps beside that a copy of parameters, running statistics and optimizer state to go back to (P + R +
@@ -46,20 +46,12 @@ from fastnn.stages import (
     MaxoutStage,
     NormStage,
     NotCompilable,
-    Operand,
     differentiate,
     stages_of,
 )
 
 if TYPE_CHECKING:
     from fastnn.models import Sequential
-
-#: Batch norms of more bytes than this go into the products on either side: what fits into a core's cache
-#: is passed over faster than it is made again.  Measured on a Cascade Lake with 1 MB of L2, switched on and
-#: off in one process (benchmarks/fusions.py): wide as fast on one thread, 1.00 to 1.04 times on two, with 16%
-#: less memory; 4096 rows of 1024 units lose 4%, with 21% less; medium and small, whose batch norms fit into
-#: L2, lose 4%.
-FUSED_BYTES = 1 << 19
 
 
 def aligned_matrix(rows: int, cols: int, dtype: np.dtype[Any]) -> np.ndarray:
@@ -128,22 +120,7 @@ class CompiledStep:
         self.stages = stages_of(model.layers, dtype)
         optimizer.bind(flat)
         widths = [model.input_shape[0], *(stage.width for stage in self.stages)]
-        for before, stage, after in zip(
-            self.stages, self.stages[1:], self.stages[2:], strict=False
-        ):
-            if (
-                isinstance(stage, NormStage)
-                and isinstance(before, DenseStage)
-                and isinstance(after, DenseStage)
-                and not before.activation[0]
-                and rows * stage.width * dtype.itemsize > FUSED_BYTES
-            ):
-                stage.inside = before
-        kept = [True, *(not stage.made_again for stage in self.stages)]
-        self.values = [
-            aligned_matrix(rows if keeps else 0, width, dtype)
-            for width, keeps in zip(widths, kept, strict=True)
-        ]
+        self.values = [aligned_matrix(rows, width, dtype) for width in widths]
         self.buffers_before = np.zeros_like(flat.buffers)
         self.program = p = program.Program(dtype.itemsize, rows)
 
@@ -155,12 +132,8 @@ class CompiledStep:
         program.add_gather(p, self.values[0], targets, self.weights)
         if flat.buffers.size:
             program.add_copy(p, "keep running statistics", flat.buffers, self.buffers_before)
-        for stage, x in zip(self.stages, self.values, strict=False):
-            if isinstance(stage, NormStage) and stage.inside:
-                stage.fuse(p, x)
-        self.operands: list[Operand] = [self.values[0]]
-        for stage, y in zip(self.stages, self.values[1:], strict=True):
-            self.operands.append(stage.forward(p, self.operands[-1], y))
+        for stage, x, y in zip(self.stages, self.values, self.values[1:], strict=False):
+            stage.forward(p, x, y)
         pulls = penalties.pulls(model, l2)
         self._penalise(p, pulls)
         separate = pulls if self.keeps_gradients else self._sinks(p, rule, l2, pulls)
@@ -218,18 +191,16 @@ class CompiledStep:
         widest = max(widths[1:])
         self.turns = [aligned_matrix(self.rows, widest, self.model.dtype) for _ in range(2)]
         turns = list(self.turns)
-        dout = turns[0][:, : widths[-1]]
-        add_loss(p, loss, self.values[-1], targets, self.weights, dout)
-        dy: Operand = dout
-        differentiate(p, dout, self.stages[-1], self.values[-1])
+        dy = turns[0][:, : widths[-1]]
+        add_loss(p, loss, self.values[-1], targets, self.weights, dy)
+        differentiate(p, dy, self.stages[-1], self.values[-1])
         for i in reversed(range(len(self.stages))):
             stage, before = self.stages[i], self.stages[i - 1] if i else None
             dx = turns[1][:, : widths[i]] if i else None
-            passed = stage.backward(p, dy, dx, before, self.operands[i], self.values[i + 1])
-            if passed is dx:
+            stage.backward(p, dy, dx, before, self.values[i], self.values[i + 1])
+            if dx is not None:
                 turns.reverse()
-            if passed is not None:
-                dy = passed
+                dy = dx
 
     def run(
         self,

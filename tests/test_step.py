@@ -272,9 +272,8 @@ def test_a_gradient_that_is_not_finite_stops_before_a_clipped_update():
 
 @pytest.mark.parametrize("activation", [None, "ReLU", "LeakyReLU", "Tanh", "ELU"])
 @pytest.mark.parametrize("rows", [24, 700])
-def test_batch_norm_inside_the_products_equals_the_plain_step(activation, rows, isa, monkeypatch):
-    # What batches beyond the cache are done by; `rows` takes one block of rows, and several.
-    monkeypatch.setattr("fastnn.step.FUSED_BYTES", 0)
+def test_small_and_large_batch_norms_equal_the_plain_step(activation, rows, isa, monkeypatch):
+    # `rows` takes one block of rows, and for the wider batch norm several.
     monkeypatch.setattr(f"{__name__}.ROWS", rows)
     rng = np.random.default_rng(6)
     data = (
@@ -299,10 +298,10 @@ def test_batch_norm_inside_the_products_equals_the_plain_step(activation, rows, 
 
 
 @pytest.mark.parametrize("activation", [None, "ReLU", "Tanh", "GELU", "HardSwish"])
-@pytest.mark.parametrize("inside", [False, True])
-def test_batch_norm_of_a_mean_of_ten_thousand(inside, activation, isa, monkeypatch):
-    monkeypatch.setattr("fastnn.step.FUSED_BYTES", 0 if inside else 1 << 40)
-    rows, width = 700, 37
+@pytest.mark.parametrize("width", [37, 300])
+def test_batch_norm_of_a_mean_of_ten_thousand(width, activation, isa):
+    # Of one block of rows, and of several.
+    rows = 700
     rng = np.random.default_rng(6)
     X = np.round(rng.standard_normal((rows, width)) * 2**9) / 2**10  # X + 1e4 is exact in float32
     gradients = {}
@@ -317,7 +316,6 @@ def test_batch_norm_of_a_mean_of_ten_thousand(inside, activation, isa, monkeypat
         optimizer = fnn.SGD(lr=0.0)
         model.compile(loss="mean_squared_error", optimizer=optimizer)
         step = compile_step(model, model.loss, optimizer, rows, keep_gradients=True)
-        assert bool(step.stages[1].norm) == inside
         targets = np.full((rows, 10), -3.0, dtype)
         step.run(X.astype(dtype), targets, np.arange(rows), 0, 1, np.zeros(1))
         # That of the weights would add little: its diagonal, x by what is normal to x, cancels to 0.
@@ -553,7 +551,7 @@ def test_memory_is_what_the_formula_says(name, make, states, isa, thread_count):
                 max((D + padding) * (H + padding), rows * (D + H + 2 * padding)) for D, H in dense
             )
             assert memory["packed"] <= real * packed
-            sums = sum(8 * C * (5 * -(-rows // 32) + 32) for C in norms)
+            sums = sum(8 * C * (6 * -(-rows // 128) + 16) for C in norms)
             assert (
                 memory["sums"] <= sums + 8 * 2 * rows / 32 + 40_000
             )  # and the arguments of the calls
@@ -623,25 +621,6 @@ def test_a_layer_of_the_users_is_not_compiled(data):
         compile_step(model, fnn.SoftmaxCrossEntropy(), fnn.SGD(0.1), ROWS)
     history = model.fit(data[0], data[1], epochs=2, batch_size=ROWS)
     assert history["loss"][1] < history["loss"][0]
-
-
-@pytest.mark.parametrize("width", [329, 400, 447, 600, 700])
-def test_batch_norm_of_every_width_inside_the_products(width, monkeypatch):
-    # Around the widths whose rows are one chunk of a product, and the longest row of scratch.
-    monkeypatch.setattr("fastnn.step.FUSED_BYTES", 0)
-    rng = np.random.default_rng(9)
-    data = rng.standard_normal((90, 12)), rng.integers(0, 10, 90), np.arange(ROWS * STEPS) % 90
-
-    def layers():
-        act = [fnn.ReLU()]
-        return [fnn.Dense(width), fnn.BatchNorm(), *act, fnn.Dense(100), fnn.Tanh(), fnn.Dense(10)]
-
-    for dtype, close in (("float64", 1e-9), ("float32", 2e-3)):
-        plain, expected = trained(PlainStep, layers(), data, dtype=dtype)
-        compiled, got = trained(CompiledStep, layers(), data, dtype=dtype)
-        assert compiled.losses == pytest.approx(plain.losses, rel=close)
-        for key, value in expected.items():
-            np.testing.assert_allclose(got[key], value, rtol=close, atol=close, err_msg=key)
 
 
 @pytest.mark.parametrize("rows", [24, 700])

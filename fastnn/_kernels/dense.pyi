@@ -1,6 +1,6 @@
 """The dense layer, as calls and as operations of a program."""
 
-from fastnn._kernels.program import Finish, Program, Sink, Source
+from fastnn._kernels.program import Program, Sink
 from fastnn.checks import Activation, Array, Parsed
 
 def forward(x: Array, w: Array, b: Array | None, activation: Parsed, y: Array) -> Array: ...
@@ -32,30 +32,28 @@ def dense_backward(
 def add_forward(
     p: Program,
     name: str,
-    x: Array | Source,
+    x: Array,
     w: Array,
     b: Array | None,
     activation: Parsed,
     y: Array,
-    finish: Finish | None = None,
 ) -> None: ...
 def add_input_gradient(
     p: Program,
     name: str,
     dx: Array,
-    dy: Array | Source,
+    dy: Array,
     w: Array,
     activation: Parsed,
     saved: Array | None,
-    finish: Finish | None = None,
     db: Array | None = None,
 ) -> None: ...
 def add_weight_gradient(
     p: Program,
     name: str,
     dw: Array | None,
-    x: Array | Source,
-    dy: Array | Source,
+    x: Array,
+    dy: Array,
     sink: Sink | None = None,
     at: int = 0,
 ) -> None: ...

@@ -12,7 +12,7 @@ from fastnn._kernels.gemm cimport (
 from fastnn._kernels.machine cimport (
     Scratch, allocate, borrow, give_back, kernels_for, needs_input, release, run_now, threads_for,
 )
-from fastnn._kernels.program cimport Finish, Program, Sink, Source
+from fastnn._kernels.program cimport Finish, Program, Sink
 from fastnn._kernels.skinny cimport plan_skinny
 from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
 
@@ -38,8 +38,8 @@ cdef void sums_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
     s.kernels.column_sums(s.sums + j * s.real, s.x + j * s.real, s.ld, s.rows, min(SUM_COLS, s.cols - j))
 
 
-cdef void take_sums(const void *args, char *c, Py_ssize_t ldc, Py_ssize_t i, Py_ssize_t j, Py_ssize_t rows,
-                    Py_ssize_t cols, char *scratch, fnn_run *run) noexcept nogil:
+cdef void take_sums(const void *args, const char *c, Py_ssize_t ldc, Py_ssize_t i, Py_ssize_t j, Py_ssize_t rows,
+                    Py_ssize_t cols) noexcept nogil:
     cdef const ColumnSums *s = <const ColumnSums *>args
     s.kernels.column_sums(s.sums + (i // s.row_block * s.cols + j) * s.real, c, ldc, rows, cols)
 
@@ -63,34 +63,10 @@ cdef inline void set_op(fnn_op *op, fnn_block block, const void *args, Py_ssize_
     op.block, op.args, op.blocks = block, args, max(1, blocks)
 
 
-cdef int left_operand(Gemm *g, Arrays arrays, x, Py_ssize_t *rows, Py_ssize_t *cols) except -1:
-    """A: a matrix, or what makes one."""
-    cdef Source source
-    if isinstance(x, Source):
-        source = x
-        g.a_give, g.a_giver, rows[0], cols[0] = source.give, source.args, source.rows, source.cols
-        g.a_memory, g.a_beside, g.a_memory_ld = source.memory, source.memory_beside, source.ld
-        return 0
-    g.a = arrays.matrix(x, &g.lda)
-    rows[0], cols[0] = arrays.rows(), arrays.cols()
-    return 0
-
-
-cdef int right_operand(Gemm *g, Arrays arrays, y, Py_ssize_t *rows, Py_ssize_t *cols) except -1:
-    """B: the same."""
-    cdef Source source
-    if isinstance(y, Source):
-        source = y
-        g.b_give, g.b_giver, rows[0], cols[0] = source.give, source.args, source.rows, source.cols
-        return 0
-    g.b = arrays.matrix(y, &g.ldb)
-    rows[0], cols[0] = arrays.rows(), arrays.cols()
-    return 0
-
-
 cdef int forward_shape(Gemm *g, Arrays arrays, x, w, b, y) except -1:
     """C = y (N, H), A = x (N, D), B = w (D, H)."""
-    left_operand(g, arrays, x, &g.m, &g.k)
+    g.a = arrays.matrix(x, &g.lda)
+    g.m, g.k = arrays.rows(), arrays.cols()
     g.b = arrays.matrix(w, &g.ldb)
     g.n = arrays.cols()
     if arrays.rows() != g.k:
@@ -107,7 +83,8 @@ cdef int forward_shape(Gemm *g, Arrays arrays, x, w, b, y) except -1:
 
 cdef int input_gradient_shape(Gemm *g, Arrays arrays, dx, dy, w) except -1:
     """C = dx (N, D), A = dy (N, H), B = w.T: the packing transposes."""
-    left_operand(g, arrays, dy, &g.m, &g.k)
+    g.a = arrays.matrix(dy, &g.lda)
+    g.m, g.k = arrays.rows(), arrays.cols()
     g.b = arrays.matrix(w, &g.ldb)
     g.b_transposed = True
     g.n = arrays.rows()
@@ -122,11 +99,12 @@ cdef int input_gradient_shape(Gemm *g, Arrays arrays, dx, dy, w) except -1:
 
 cdef int weight_gradient_shape(Gemm *g, Arrays arrays, dw, x, dy) except -1:
     """C = dw (D, H), A = x.T read by columns, B = dy (N, H)."""
-    cdef Py_ssize_t rows
-    left_operand(g, arrays, x, &g.k, &g.m)
+    g.a = arrays.matrix(x, &g.lda)
+    g.k, g.m = arrays.rows(), arrays.cols()
     g.a_columns = True
-    right_operand(g, arrays, dy, &rows, &g.n)
-    if rows != g.k:
+    g.b = arrays.matrix(dy, &g.ldb)
+    g.n = arrays.cols()
+    if arrays.rows() != g.k:
         raise ValueError("dy does not fit x")
     g.real = arrays.itemsize
     if dw is None:
@@ -326,28 +304,29 @@ cdef int add_gemm(Program p, object name, Gemm *g, Finish finish=None) except -1
         finish.row_block[0] = g.mb
     if g.panel_bytes:
         p.share(&g.panels, 0, g.panel_bytes)
-        p.add(name + ": pack", g.pack, g.pack_b_blocks, g, 0.0, g.pack_workspace)
+        p.add(name + ": pack", g.pack, g.pack_b_blocks, g, 0.0, 0)
     if g.tile_bytes:
         p.share(&g.tiles, to_lines(g.panel_bytes), g.tile_bytes)
-        p.add(name + ": pack x", pack_a_block, g.pack_a_blocks, g, 0.0, g.pack_workspace)
+        p.add(name + ": pack x", pack_a_block, g.pack_a_blocks, g, 0.0, 0)
     return p.add(name, g.multiply, g.row_blocks * g.col_blocks, g, gemm_flops(g), g.workspace)
 
 
-def add_forward(Program p, name, x, w, b, activation, y, Finish finish=None):
-    """y = act(x @ w + b); x may be a Source."""
+def add_forward(Program p, name, x, w, b, activation, y):
+    """y = act(x @ w + b)"""
     cdef Gemm *g = <Gemm *>p.args(sizeof(Gemm))
     parse(activation, &g.activation, g.params)
-    forward_shape(g, p.arrays((x, w, b, y, finish)), x, w, b, y)
-    add_gemm(p, name, g, finish)
+    forward_shape(g, p.arrays((x, w, b, y)), x, w, b, y)
+    add_gemm(p, name, g)
 
 
-def add_input_gradient(Program p, name, dx, dy, w, activation, saved, Finish finish=None, db=None):
+def add_input_gradient(Program p, name, dx, dy, w, activation, saved, db=None):
     """dx = (dy @ w.T) * act'(saved): the derivative of the activation that made x, taken on the way out.
-    dy may be a Source.  db = dx.sum(axis=0), the gradient of the bias before that activation: the blocks
-    are summed while they are in the cache (a pass over dx of its own takes 2% of a step of `deep`)."""
+    db = dx.sum(axis=0), the gradient of the bias before that activation: the blocks are summed while they
+    are in the cache (a pass over dx of its own takes 2% of a step of `deep`)."""
     cdef Gemm *g = <Gemm *>p.args(sizeof(Gemm))
     cdef ColumnSums *s = NULL
-    cdef Arrays arrays = p.arrays((dx, dy, w, saved, finish, db))
+    cdef Finish finish = None
+    cdef Arrays arrays = p.arrays((dx, dy, w, saved, db))
     parse(activation, &g.activation, g.params)
     input_gradient_shape(g, arrays, dx, dy, w)
     g.backward = True
@@ -355,8 +334,6 @@ def add_input_gradient(Program p, name, dx, dy, w, activation, saved, Finish fin
     if g.activation and g.saved == NULL:
         raise ValueError("an activation needs what it saved")
     if db is not None:
-        if finish is not None:
-            raise ValueError("give either db or a finish")
         s = <ColumnSums *>p.args(sizeof(ColumnSums))
         s.kernels, s.real, s.rows, s.cols = p.kernels, p.itemsize, g.m, g.n
         s.out = arrays.real(db, True)
@@ -372,7 +349,7 @@ def add_input_gradient(Program p, name, dx, dy, w, activation, saved, Finish fin
 
 def add_weight_gradient(Program p, name, dw, x, dy, Sink sink=None, Py_ssize_t at=0):
     """dw = x.T @ dy; or with a sink no dw: each finished row goes into the update of the weights, which
-    begin at element `at` of the flat parameters.  x and dy may be Sources."""
+    begin at element `at` of the flat parameters."""
     cdef Gemm *g = <Gemm *>p.args(sizeof(Gemm))
     if (dw is None) == (sink is None):
         raise ValueError("give either dw or a sink")

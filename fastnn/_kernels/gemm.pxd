@@ -1,6 +1,6 @@
 cimport cython
 
-from fastnn._kernels.program cimport fnn_finish, fnn_give, fnn_take
+from fastnn._kernels.program cimport fnn_finish, fnn_take
 from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
 
 ctypedef struct Gemm:
@@ -14,14 +14,6 @@ ctypedef struct Gemm:
     const char *b
     Py_ssize_t ldb
     bint b_transposed         # B[p][j] = b[j * ldb + p], else b[p * ldb + j]
-    # an operand that is not in memory: made as it is packed, in the coordinates of the matrix it stands for
-    fnn_give a_give
-    const void *a_giver
-    const char *a_memory      # what it reads: rows a_memory_ld apart
-    const char *a_beside      # and another matrix of the same shape, or NULL
-    Py_ssize_t a_memory_ld
-    fnn_give b_give
-    const void *b_giver
     char *c
     Py_ssize_t ldc
     const char *bias
@@ -45,13 +37,12 @@ ctypedef struct Gemm:
     Py_ssize_t mb, nb, kb, row_blocks, col_blocks
     size_t panel_bytes        # packed B; 0 where it is used as it lies, or packed by each thread
     size_t tile_bytes         # packed A; likewise
-    bint copy_a               # rows of A are made, or copied, tile by tile
+    bint copy_a               # rows of A are copied, tile by tile
     bint copied_a             # or copied once, into `tiles`
     bint pack_b               # each thread packs what it works on
     bint pack_a               # likewise
     size_t own_panels, own_scratch, own_c, own_tiles  # bytes of a thread's workspace, in this order
     size_t workspace          # per thread: their sum
-    size_t pack_workspace     # per thread, of packing by an operation of its own
     Py_ssize_t pack_b_blocks, pack_a_blocks
     char *panels              # given by the caller, of these sizes
     char *tiles
@@ -59,7 +50,7 @@ ctypedef struct Gemm:
 cdef void plan_gemm(Gemm *g) noexcept nogil
 cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil
 cdef double gemm_flops(const Gemm *g) noexcept nogil
-cdef Py_ssize_t KB_BYTES, GIVE_BYTES, SCRATCH_ROWS
+cdef Py_ssize_t KB_BYTES
 cdef Py_ssize_t widest_block(Py_ssize_t real) noexcept nogil
 cdef size_t to_lines(size_t bytes) noexcept nogil
 cdef void swap(Gemm *g) noexcept nogil

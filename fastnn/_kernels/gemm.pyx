@@ -11,11 +11,9 @@ Design
 3. A is used as it lies where its rows run along k.  Read by columns (x.T @ dy) it would touch a new row,
    often a new page, at every step of k, which the prefetchers do not follow: long rows are packed
    once, from PACK_A_STEPS steps on, along the rows, by an operation of its own.
-4. An operand may be no matrix in memory but something that makes one (fnn_give): the output of a batch
-   norm from its input, or its gradient.  It is made some rows at a time in scratch, and packed from
-   there; or, where it is read along its rows, used from there, tile by tile.  Blocks are then as wide
-   as C, if they may be, so that it is made once.  An A whose rows are apart by so many bytes that they
-   share cache sets is copied in the same way; or, where many blocks read it, once, by an operation of its own.
+4. An A whose rows are apart by so many bytes that they share cache sets is copied: tile by tile, in blocks
+   that are as wide as C, if they may be, so that it is copied once; or, where many blocks read it, by an
+   operation of its own.
 5. Sides of a few have routes of their own (skinny.pyx).  A somewhat narrow x.T @ dy (ten outputs) would
    leave most lanes of a vector empty, or spend as long on packing x as on multiplying it: its transpose,
    dy.T @ x, is computed instead, in short chunks of k so that x is read along its rows, and turned round
@@ -23,8 +21,8 @@ Design
 6. A chunk of B's block (kb x nb) is meant to stay in half of L2 while the rows of the block go past it, a tile
    of A (mr x kb) in L1, or where the chunk is long in L2 too, while the panels go past it.
 7. A finished block gets its epilogue while it is in the cache: an activation, the derivative of one,
-   sums for a batch norm or a bias, or the update of the weights.  In the last case C never reaches
-   memory: the block lies in the thread's workspace, and each of its rows goes into the optimizer (where
+   the sums of a bias's gradient, or the update of the weights.  In the last case C never reaches memory:
+   the block lies in the thread's workspace, and each of its rows goes into the optimizer (where
    that wins: see update_is_better_fused in dense.pyx).
 """
 from libc.stddef cimport size_t
@@ -35,8 +33,7 @@ from fastnn._kernels.vec cimport (
 )
 
 KB_BYTES = 2048      # bytes of k in a chunk, but for LONG_STEPS: 512 floats, 256 doubles
-GIVE_BYTES = 2560    # of a row of scratch: chunks of rows that are made or copied are a quarter longer at most
-SCRATCH_ROWS = 33    # of GIVE_BYTES: 32 rows of an operand, each a cache line longer
+cdef Py_ssize_t COPIED_BYTES = 2560  # of a row that is copied with its tile: chunks are a quarter longer at most
 cdef Py_ssize_t BLOCK_ROWS = 168     # of C: whole tiles of 14, 12 and 6 (columns: block_bytes of the variant)
 cdef Py_ssize_t WIDEST_BYTES = 2048  # columns of a block that should be all there are: 512 floats, 256 doubles
 cdef Py_ssize_t LONG_STEPS = 1024    # of k that may be one chunk of blocks half as wide
@@ -70,7 +67,7 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
         flip(g)
         plan_packing(g)
         return
-    g.copy_a = not g.a_columns and (g.a_give != NULL or (g.n >= 4 * nr and rows_share_sets(g)))
+    g.copy_a = not g.a_columns and g.n >= 4 * nr and rows_share_sets(g)
     if is_one_block(g):
         plan_packing(g)
         return
@@ -82,7 +79,7 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     g.mb = ceil_to(BLOCK_ROWS, mr)
     g.nb = ceil_to(quotient(kn.block_bytes, g.real), nr)
     if g.nb < g.n <= widest_block(g.real) and (g.take != NULL or g.copy_a):
-        # an update wants whole rows, which lie together in the weights; rows of A are best made once:
+        # an update wants whole rows, which lie together in the weights; rows of A are best copied once:
         # wider blocks, but not larger
         while g.nb < g.n:
             g.nb, g.kb = 2 * g.nb, g.kb // 2
@@ -109,7 +106,7 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
             g.mb = ceil_to(g.mb // 2, mr)
         else:
             break
-    if g.copy_a and g.a_give == NULL and g.col_blocks > 2:
+    if g.copy_a and g.col_blocks > 2:
         g.copy_a, g.copied_a = False, True
     plan_packing(g)
 
@@ -122,8 +119,7 @@ cdef void cut_steps(Gemm *g) noexcept nogil:
 
 cdef inline bint packs_own_tiles(Gemm *g) noexcept nogil:
     """Whether x.T @ dy is cut into rows alone, each block of which packs its part of x."""
-    g.pack_a = (packs_a(g) and not rows_share_sets(g) and g.a_give == NULL and g.b_give == NULL
-                and g.m >= MOST_BLOCKS // 2 * OWN_TILES * g.kernels.mr)
+    g.pack_a = packs_a(g) and not rows_share_sets(g) and g.m >= MOST_BLOCKS // 2 * OWN_TILES * g.kernels.mr
     return g.pack_a
 
 
@@ -150,7 +146,7 @@ cdef inline bint is_one_block(Gemm *g) noexcept nogil:
 cdef inline bint flips(const Gemm *g) noexcept nogil:
     return (g.a_columns and g.n <= g.kernels.flipped and 2 * g.m >= 7 * g.n
             and (g.n <= FLIPPED_ALWAYS or g.k >= PACK_A_STEPS or rows_share_sets(g))
-            and g.a_give == NULL and g.b_give == NULL and g.take == NULL and g.finish == NULL and g.bias == NULL)
+            and g.take == NULL and g.finish == NULL and g.bias == NULL)
 
 
 cdef void swap(Gemm *g) noexcept nogil:
@@ -184,17 +180,16 @@ cdef bint packs_a(const Gemm *g) noexcept nogil:
     """Whether packing a column-mode A pays."""
     cdef Py_ssize_t nr = g.kernels.nr
     cdef Py_ssize_t steps = PACK_NEAR_A_STEPS if g.n >= 4 * nr and rows_share_sets(g) else PACK_A_STEPS
-    return (not g.flipped and g.a_columns
-            and (g.a_give != NULL or (g.k >= steps and g.n > nr
-                 and g.lda * g.real >= (PACK_A_BYTES if g.n < PACK_A_COLUMNS else PACK_A_BYTES // 2))))
+    return (not g.flipped and g.a_columns and g.k >= steps and g.n > nr
+            and g.lda * g.real >= (PACK_A_BYTES if g.n < PACK_A_COLUMNS else PACK_A_BYTES // 2))
 
 
 cdef void plan_packing(Gemm *g) noexcept nogil:
     """What is packed, by whom, and the memory that takes."""
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr
-    cdef bint packs_b = g.b_transposed or g.b_give != NULL or g.m >= rows_to_pack_for(g)
-    g.pack_b = packs_b and g.row_blocks == 1 and g.b_give == NULL
+    cdef bint packs_b = g.b_transposed or g.m >= rows_to_pack_for(g)
+    g.pack_b = packs_b and g.row_blocks == 1
     if packs_b and not g.pack_b:
         g.panel_bytes = <size_t>(ceil_to(g.n, nr) * g.k * g.real)
         g.pack_b_blocks = share(g.n, nr) if g.b_transposed else share(g.k, PACK_GROUP)
@@ -210,12 +205,11 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
         g.own_panels = to_lines(g.kb * g.nb * g.real)
     elif not packs_b:  # the last rows of a B that is used as it lies
         g.own_panels = to_lines(kn.lanes * nr * g.real)
-    if g.finish != NULL or g.copy_a:
-        g.own_scratch = 2 * SCRATCH_ROWS * GIVE_BYTES
+    if g.copy_a:
+        g.own_scratch = mr * scratch_stride(g) * g.real
     if g.take != NULL or g.flipped:
         g.own_c = to_lines(g.mb * g.nb * g.real)
     g.workspace = g.own_panels + g.own_scratch + g.own_c + g.own_tiles
-    g.pack_workspace = 2 * SCRATCH_ROWS * GIVE_BYTES if g.a_give != NULL or g.b_give != NULL else 0
 
 
 cdef size_t to_lines(size_t bytes) noexcept nogil:
@@ -224,8 +218,8 @@ cdef size_t to_lines(size_t bytes) noexcept nogil:
 
 
 cdef inline Py_ssize_t scratch_stride(const Gemm *g) noexcept nogil:
-    """Elements between rows of scratch: GIVE_BYTES and a line, lest the rows share cache sets."""
-    return quotient(GIVE_BYTES + 64, g.real)
+    """Elements between rows of scratch: COPIED_BYTES and a line, lest the rows share cache sets."""
+    return quotient(COPIED_BYTES + 64, g.real)
 
 
 cdef inline Py_ssize_t copied_stride(const Gemm *g) noexcept nogil:
@@ -247,7 +241,7 @@ cdef void pack_b_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
     begins at p times the padded width of B."""
     cdef const Gemm *g = <const Gemm *>op.args
     cdef Py_ssize_t nr = g.kernels.nr, width = ceil_to(g.n, nr), j = 0, p = 0, end = g.k, chunk, kk, rows
-    cdef Py_ssize_t cols = g.n, ld = scratch_stride(g), most = quotient(GIVE_BYTES, g.real), q, n
+    cdef Py_ssize_t cols = g.n
     cdef char *panel
     if g.b_transposed:
         j = block * nr
@@ -260,22 +254,9 @@ cdef void pack_b_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
         kk = min(g.kb, g.k - chunk)
         rows = min(chunk + kk, end) - p
         panel = g.panels + (chunk * width + j * kk + (p - chunk) * nr) * g.real
-        if g.b_give == NULL:
-            g.kernels.pack_b(panel, kk * nr, g.b + (j * g.ldb + p if g.b_transposed else p * g.ldb) * g.real,
-                             g.ldb, g.b_transposed, rows, cols)
-        else:
-            q = 0
-            while q < g.n:
-                n = min(most, g.n - q)
-                g.b_give(g.b_giver, <char *>workspace, ld, p, q, rows, n, half_scratch(workspace), run)
-                g.kernels.pack_b(panel + q * kk * g.real, kk * nr, workspace, ld, False, rows, n)
-                q += most
+        g.kernels.pack_b(panel, kk * nr, g.b + (j * g.ldb + p if g.b_transposed else p * g.ldb) * g.real,
+                         g.ldb, g.b_transposed, rows, cols)
         p += rows
-
-
-cdef inline char *half_scratch(void *scratch) noexcept nogil:
-    """The half of the scratch that a giver may use for itself."""
-    return <char *>scratch + SCRATCH_ROWS * GIVE_BYTES
 
 
 cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -283,8 +264,6 @@ cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
     begins at p times the padded height of A, the tiles of row i in it kk * i further."""
     cdef const Gemm *g = <const Gemm *>op.args
     cdef Py_ssize_t mr = g.kernels.mr, height = ceil_to(g.m, mr), p = block * PACK_GROUP, i, chunk, kk, steps
-    cdef Py_ssize_t ld = scratch_stride(g), m
-    cdef const char *a
     cdef Py_ssize_t end = min(p + PACK_GROUP, g.k)
     if g.copied_a:
         copy_rows(g, p, min(p + PACK_GROUP, g.m))
@@ -295,13 +274,8 @@ cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
         steps = min(chunk + kk, end) - p
         i = 0
         while i < g.m:
-            m = min(g.mb, g.m - i)
-            a = g.a + (p * g.lda + i) * g.real
-            if g.a_give != NULL:
-                g.a_give(g.a_giver, <char *>workspace, ld, p, i, steps, m, half_scratch(workspace), run)
-                a = <const char *>workspace
             g.kernels.pack_a(g.tiles + (chunk * height + i * kk + (p - chunk) * mr) * g.real, kk * mr,
-                             a, ld if g.a_give != NULL else g.lda, m, steps)
+                             g.a + (p * g.lda + i) * g.real, g.lda, min(g.mb, g.m - i), steps)
             i += g.mb
         p += steps
 
@@ -328,11 +302,10 @@ cdef inline const char *next_rows(const Gemm *g, Py_ssize_t i0, Py_ssize_t p, Py
 cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a, Py_ssize_t sa, bint columns,
                           Py_ssize_t tile_stride, const char *b, Py_ssize_t sb, Py_ssize_t panel_stride,
                           const char *bias, Py_ssize_t i0, Py_ssize_t p, Py_ssize_t m, Py_ssize_t n, Py_ssize_t kk,
-                          int start, char *scratch, fnn_run *run) noexcept nogil:
-    """Columns of a block of C; with rows of A that are made or copied, a tile at a time."""
-    cdef Py_ssize_t mr = g.kernels.mr, nr = g.kernels.nr, ld = scratch_stride(g), count, t, first, rows, i, ahead, width, j
+                          int start, char *scratch) noexcept nogil:
+    """Columns of a block of C; with rows of A that are copied, a tile at a time."""
+    cdef Py_ssize_t mr = g.kernels.mr, nr = g.kernels.nr, ld = scratch_stride(g), count, t, first, rows, i, width, j
     cdef const char *next = NULL
-    cdef const char *beside = NULL
     if g.pack_a:
         # B too large to stay in L2 goes past the tiles, which do, panel by panel, and may lie farther away
         width = nr if kk * n > quotient(KB_BYTES, g.real) * quotient(g.kernels.block_bytes, g.real) else n
@@ -341,30 +314,23 @@ cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a,
             j = t * width
             g.kernels.gemm_block(c + j * g.real, ldc, a, sa, True, tile_stride, b + j // nr * panel_stride * g.real, sb,
                                  panel_stride, bias + j * g.real if bias != NULL else NULL, m, min(width, n - j), kk,
-                                 start, next, NULL, g.lda * g.real)
+                                 start, next, g.lda * g.real)
             next = NULL
         return
     if not g.copy_a:
         if not columns and g.m * g.k * g.real > PAST_L2_BYTES:
             next = a + mr * sa * g.real
         g.kernels.gemm_block(c, ldc, a, sa, columns, tile_stride, b, sb, panel_stride, bias, m, n, kk, start,
-                             next, NULL, mr * sa * g.real)
+                             next, mr * sa * g.real)
         return
     count = share(m, mr)
     for t in range(count):
         first = quotient(m * t, count)
         rows = quotient(m * (t + 1), count) - first
-        if g.a_give != NULL:
-            g.a_give(g.a_giver, scratch, ld, i0 + first, p, rows, kk, half_scratch(scratch), run)
-            if g.a_memory != NULL:
-                ahead = (i0 + first + rows) * g.a_memory_ld * g.real
-                next = g.a_memory + ahead
-                beside = g.a_beside + ahead if g.a_beside != NULL else NULL
-        else:
-            for i in range(rows):
-                memcpy(scratch + i * ld * g.real, g.a + ((i0 + first + i) * g.lda + p) * g.real, kk * g.real)
+        for i in range(rows):
+            memcpy(scratch + i * ld * g.real, g.a + ((i0 + first + i) * g.lda + p) * g.real, kk * g.real)
         g.kernels.gemm_block(c + first * ldc * g.real, ldc, scratch, ld, False, 0, b, sb, panel_stride, bias,
-                             rows, n, kk, start, next, beside, mr * g.a_memory_ld * g.real)
+                             rows, n, kk, start, NULL, 0)
 
 
 cdef inline Py_ssize_t whole_panels(const Gemm *g, Py_ssize_t n, Py_ssize_t kk) noexcept nogil:
@@ -420,29 +386,29 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
             sa, tile_stride = g.lda, 0
         if g.panel_bytes:
             multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, g.panels + (p * width + j0 * kk) * real, nr,
-                     kk * nr, bias, i0, p, m, n, kk, start, scratch, run)
+                     kk * nr, bias, i0, p, m, n, kk, start, scratch)
         elif g.pack_b:
             kn.pack_b(panels, kk * nr, g.b + (j0 * g.ldb + p if g.b_transposed else p * g.ldb + j0) * real,
                       g.ldb, g.b_transposed, kk, n)
             multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, panels, nr, kk * nr, bias, i0, p, m, n, kk,
-                     start, scratch, run)
+                     start, scratch)
         else:
             full = whole_panels(g, n, kk)
             if full:
                 multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, g.b + (p * g.ldb + j0) * real, g.ldb, nr,
-                         bias, i0, p, m, full, kk, start, scratch, run)
+                         bias, i0, p, m, full, kk, start, scratch)
             if full < n:  # of its last rows, the last vector may end past the end of B: those are copied
                 bias_left = bias + full * real if bias != NULL else NULL
                 steps = inner_steps(g, p, j0 + full, n - full, kk)
                 if steps or not kk:
                     multiply(g, c + full * real, ldc, a, sa, g.a_columns, tile_stride,
                              g.b + (p * g.ldb + j0 + full) * real, g.ldb, nr, bias_left, i0, p, m, n - full, steps,
-                             start, scratch, run)
+                             start, scratch)
                 if steps < kk:
                     kn.pack_b(panels, 0, g.b + ((p + steps) * g.ldb + j0 + full) * real, g.ldb, 0, kk - steps, n - full)
                     multiply(g, c + full * real, ldc, a + steps * (sa if g.a_columns else 1) * real, sa, g.a_columns,
                              tile_stride, panels, nr, 0, bias_left, i0, p + steps, m, n - full, kk - steps,
-                             FNN_FROM_C if steps else start, scratch, run)
+                             FNN_FROM_C if steps else start, scratch)
         p += kk
         if p >= g.k:
             break
@@ -459,7 +425,7 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
     else:
         epilogue(g, c, i0, j0, m, n)
         if g.finish != NULL:
-            g.finish(g.finisher, c, ldc, i0, j0, m, n, scratch, run)
+            g.finish(g.finisher, c, ldc, i0, j0, m, n)
 
 
 cdef void turn(const Gemm *g, const char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t m, Py_ssize_t n) noexcept nogil:

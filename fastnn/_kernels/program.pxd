@@ -27,34 +27,19 @@ ctypedef struct State:
 ctypedef void (*fnn_take)(const void *args, Py_ssize_t at, const char *gradient, Py_ssize_t n,
                           fnn_run *run) noexcept nogil
 
-# What makes an operand of a matrix product while it is packed: rows i to i + rows and columns j to
-# j + cols of a matrix, written to out.  What looks at C, or changes it, while a block is in the cache:
-# the same rows and columns of it lie at c.  Both may use SCRATCH_ROWS times GIVE_BYTES of scratch.
-ctypedef void (*fnn_give)(const void *args, char *out, Py_ssize_t ldo, Py_ssize_t i, Py_ssize_t j, Py_ssize_t rows,
-                          Py_ssize_t cols, char *scratch, fnn_run *run) noexcept nogil
-ctypedef void (*fnn_finish)(const void *args, char *c, Py_ssize_t ldc, Py_ssize_t i, Py_ssize_t j, Py_ssize_t rows,
-                            Py_ssize_t cols, char *scratch, fnn_run *run) noexcept nogil
+# What looks at a block of C while it is in the cache: rows i to i + rows and columns j to j + cols lie at c.
+ctypedef void (*fnn_finish)(const void *args, const char *c, Py_ssize_t ldc, Py_ssize_t i, Py_ssize_t j,
+                            Py_ssize_t rows, Py_ssize_t cols) noexcept nogil
 
 cdef class Sink:
     cdef fnn_take take
     cdef const void *args
     cdef double moved          # bytes of each element that it takes
 
-cdef class Source:
-    cdef fnn_give give
-    cdef const void *args
-    # what it reads row by row, for fetching ahead: a matrix, its stride, and maybe another one
-    cdef const char *memory
-    cdef const char *memory_beside
-    cdef Py_ssize_t ld
-    cdef readonly Py_ssize_t rows, cols
-    cdef readonly double nbytes  # that making it reads
-
 cdef class Finish:
     cdef fnn_finish finish
     cdef const void *args
     cdef Py_ssize_t *row_block  # told how many rows of C a block has
-    cdef readonly double nbytes  # that it reads besides
 
 ctypedef struct Packed:
     char **where                # told where packed operands begin

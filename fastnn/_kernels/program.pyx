@@ -26,10 +26,6 @@ cdef class Sink:
     """Where a gradient goes that nobody reads: straight into the update.  Made by an optimizer's module."""
 
 
-cdef class Source:
-    """A matrix that is never in memory as a whole: made row by row for the products that read it."""
-
-
 cdef class Finish:
     """What is done with the blocks of a product while they are in the cache."""
 
@@ -67,7 +63,7 @@ cdef class Program:
         return arrays
 
     cdef int moves(self, double bytes) except -1:
-        """The next operation moves so much more: an array that it reads and writes, or one given later."""
+        """The next operation moves so much more than each of its arrays once."""
         self.moved += bytes
         return 0
 

@@ -50,7 +50,7 @@ cdef Py_ssize_t STREAM_BYTES = 2048   # of a row of B in a block: shorter pieces
 cdef bint plan_skinny(Gemm *g) noexcept nogil:
     """Choose one of these routes if it fits; says whether it does."""
     cdef bint plain = g.bias == NULL and not g.activation
-    if g.a_give != NULL or g.b_give != NULL or g.take != NULL or g.finish != NULL:
+    if g.take != NULL or g.finish != NULL:
         return False
     if NARROW_COLUMNS < g.n <= g.kernels.low * g.kernels.lanes and g.m >= LEAST_LOW_ROWS and g.k <= most_low(g):
         plan_outer(g)

@@ -21,7 +21,7 @@ cdef extern from "vec/table.h" nogil:
         void (*gemm_block)(void *c, Py_ssize_t ldc, const void *a, Py_ssize_t sa, int column_mode,
                            Py_ssize_t tile_stride, const void *b, Py_ssize_t sb, Py_ssize_t panel_stride,
                            const void *bias, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, int start,
-                           const void *next, const void *next_beside, Py_ssize_t next_bytes) noexcept nogil
+                           const void *next, Py_ssize_t next_bytes) noexcept nogil
         void (*dot_block)(void *c, Py_ssize_t ci, Py_ssize_t cj, const void *a, Py_ssize_t lda, const void *b,
                           Py_ssize_t ldb, const void *bias, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil
         void (*stream_block)(void *c, Py_ssize_t ldc, const void *a, Py_ssize_t sa, int column_mode, const void *b,

@@ -341,14 +341,14 @@ static void FN(edge_columns)(real *restrict c, ptrdiff_t ldc, const real *restri
  * stays in L1, or a long one in L2, while the panels of B stream past it from L2.
  * Tile t of A begins at a + t * tile_stride where A is packed (tile_stride > 0), else in place.
  * Panel j of B begins at b + j * panel_stride; B in place wants whole vectors of columns, but for an edge.
- * Row mode: `next` is memory that the tiles to come read, next_bytes for each tile, to be fetched ahead, and
- * next_beside is another such matrix, or NULL; next NULL: none.
+ * Row mode: `next` is memory that the tiles to come read, next_bytes for each tile, to be fetched ahead;
+ * NULL: none.
  * Column mode: `next` is the first of the rows that will be packed next, next_bytes apart, or NULL: they are
  * fetched beside the first panel. */
 static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa, int column_mode,
                            ptrdiff_t tile_stride, const void *b_, ptrdiff_t sb, ptrdiff_t panel_stride,
                            const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start,
-                           const void *next, const void *next_beside, ptrdiff_t next_bytes) {
+                           const void *next, ptrdiff_t next_bytes) {
     real *c = c_;
     const real *a = a_, *b = b_, *bias = start == FNN_FROM_BIAS ? bias_ : NULL;
     const FN(fnn_cut) cut = FN(cut_rows)(m);
@@ -358,15 +358,15 @@ static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa
     for (ptrdiff_t t = 0, i = 0, rows; t < cut.count; t++, i += rows) {
         rows = cut.rows + (t < cut.longer);
         const real *at = tile_stride ? a + t * tile_stride : column_mode ? a + i : a + i * sa;
-        ptrdiff_t fetched[2] = {0, 0};
+        ptrdiff_t fetched = 0;
         for (ptrdiff_t j = 0, p = 0; j < n; j += NR, p++) {
-            const int width = n - j >= NR ? NR : (int)(n - j), which = next_beside && p % 2;
-            const char *ahead = next ? (const char *)(which ? next_beside : next) + t * next_bytes + fetched[which] : NULL;
+            const int width = n - j >= NR ? NR : (int)(n - j);
+            const char *ahead = next ? (const char *)next + t * next_bytes + fetched : NULL;
             if (column_mode) ahead = next && j == 0 ? (const char *)((const real *)next + i) : (const char *)at;
             FN(tiles)[rows - 1][column_mode][(width + VL - 1) / VL - 1](
                 c + i * ldc + j, ldc, at, sa, b + p * panel_stride, sb, bias ? bias + j : NULL, k, width, start, ahead,
                 next && j == 0 ? next_bytes : 0);
-            if (fetched[which] + 2 * k * AHEAD <= next_bytes) fetched[which] += k * AHEAD;
+            if (fetched + 2 * k * AHEAD <= next_bytes) fetched += k * AHEAD;
         }
         if (edge > 0 && column_mode)
             FN(edge_columns)(c + i * ldc + n, ldc, at, sa, edge_b, sb, bias ? bias + n : NULL, rows, edge, k, start);

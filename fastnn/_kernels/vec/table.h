@@ -95,8 +95,7 @@ typedef struct {
     void (*pack_a)(void *tiles, ptrdiff_t tile_stride, const void *a, ptrdiff_t ld, ptrdiff_t m, ptrdiff_t k);
     void (*gemm_block)(void *c, ptrdiff_t ldc, const void *a, ptrdiff_t sa, int column_mode, ptrdiff_t tile_stride,
                        const void *b, ptrdiff_t sb, ptrdiff_t panel_stride, const void *bias, ptrdiff_t m,
-                       ptrdiff_t n, ptrdiff_t k, int start, const void *next, const void *next_beside,
-                       ptrdiff_t next_bytes);
+                       ptrdiff_t n, ptrdiff_t k, int start, const void *next, ptrdiff_t next_bytes);
     /* skinny.h */
     void (*dot_block)(void *c, ptrdiff_t ci, ptrdiff_t cj, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
                       const void *bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k);
