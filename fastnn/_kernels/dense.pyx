@@ -7,7 +7,7 @@ from fastnn._kernels.activations cimport Elementwise, parse, run_elementwise, un
 from fastnn._kernels.arguments cimport LEFT_OUT, Fit, Taken
 from fastnn._kernels.arrays cimport Arrays
 from fastnn._kernels.gemm cimport (
-    KB_BYTES, Gemm, gemm_flops, pack_a_block, plan_gemm, to_lines, widest_block,
+    KB_BYTES, Gemm, gemm_flops, gradient_packs_own_tiles, pack_a_block, plan_gemm, to_lines, widest_block,
 )
 from fastnn._kernels.machine cimport (
     Scratch, allocate, borrow, give_back, kernels_for, needs_input, release, run_now, threads_for,
@@ -355,6 +355,7 @@ def add_weight_gradient(Program p, name, dw, x, dy, Sink sink=None, Py_ssize_t a
         raise ValueError("give either dw or a sink")
     if sink is not None:
         g.take, g.taker, g.at = sink.take, sink.args, at
+        g.taken[0], g.taken[1], g.taken[2] = sink.taken[0], sink.taken[1], sink.taken[2]
     weight_gradient_shape(g, p.arrays((dw, x, dy, sink)), dw, x, dy)
     if sink is not None:
         p.moves(sink.moved * g.m * g.n)
@@ -364,16 +365,19 @@ def add_weight_gradient(Program p, name, dw, x, dy, Sink sink=None, Py_ssize_t a
 def update_is_better_fused(Py_ssize_t rows, Py_ssize_t inputs, Py_ssize_t units, Py_ssize_t itemsize):
     """Whether the weights of a layer are better updated by the product that makes their gradient.
 
-    Measured on a busy Cascade Lake (whole steps, paired with a separate update, medians): batch 64,
-    784 x 128 gains 9 to 16%; batch 128, 784 x 512 and 512 x 512 gain 5%.  Narrow layers (64 x 64) lose 1%,
-    as the calls cost more than the pass saves; a batch of 1000 on 500 x 500 loses 4%, as the wide
-    blocks that whole rows ask for are then written in four chunks.  Updating rows by pieces lost 2 to 3%:
-    the prefetchers do not follow pieces.
+    `python benchmarks/fusions.py` measures it.  Where the product packs its own part of x, what the update goes
+    over is fetched beside it: on a Zen 4, medium gains 4%, a batch of 256 on 784 x 512 3%, 1000 x 1000 2%, wide
+    and deep 0 to 1%.  Else, on a busy Cascade Lake, batch 64 on 784 x 128 gained 9 to 16%; narrow layers (64 x 64)
+    lost 1%, as the calls cost more than the pass saves, and a batch of 1000 on 512 x 512 4%, as the wide blocks
+    that whole rows ask for are then written in four chunks.  Updating rows by pieces lost 2 to 3%: the
+    prefetchers do not follow pieces.
     """
     if inputs * units < 16384:
         return False
-    return 2 * units <= widest_block(itemsize) or (
-        units <= widest_block(itemsize) and rows * itemsize <= KB_BYTES // 2)
+    return (2 * units <= widest_block(itemsize)
+            or units <= widest_block(itemsize) and rows * itemsize <= KB_BYTES // 2
+            or units <= 2 * widest_block(itemsize) and gradient_packs_own_tiles(
+                kernels_for(itemsize), rows, inputs, units, itemsize))
 
 
 def add_bias_gradient(Program p, name, db, dy):

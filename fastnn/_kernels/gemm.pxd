@@ -29,6 +29,7 @@ ctypedef struct Gemm:
     # or the update of the weights at element `at`, row by row: C is then scratch, and `c` NULL
     fnn_take take
     const void *taker
+    const char *taken[3]      # what the taker goes over beside the gradient, flat; or NULL
     Py_ssize_t at
     # the plan: filled by plan_gemm, or by plan_skinny
     fnn_block multiply        # what makes a block of C
@@ -48,6 +49,8 @@ ctypedef struct Gemm:
     char *tiles
 
 cdef void plan_gemm(Gemm *g) noexcept nogil
+cdef bint gradient_packs_own_tiles(const fnn_kernels *kernels, Py_ssize_t rows, Py_ssize_t inputs, Py_ssize_t units,
+                                   Py_ssize_t real) noexcept
 cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil
 cdef double gemm_flops(const Gemm *g) noexcept nogil
 cdef Py_ssize_t KB_BYTES

@@ -29,13 +29,15 @@ from libc.stddef cimport size_t
 from libc.string cimport memcpy
 
 from fastnn._kernels.vec cimport (
-    FNN_FROM_BIAS, FNN_FROM_C, FNN_FROM_ZERO, fnn_kernels, fnn_op, fnn_run, fnn_stopped,
+    FNN_FROM_BIAS, FNN_FROM_C, FNN_FROM_ZERO, FNN_RUNS, fnn_ahead, fnn_kernels, fnn_op, fnn_run, fnn_stopped,
 )
 
 KB_BYTES = 2048      # bytes of k in a chunk, but for LONG_STEPS: 512 floats, 256 doubles
 cdef Py_ssize_t COPIED_BYTES = 2560  # of a row that is copied with its tile: chunks are a quarter longer at most
 cdef Py_ssize_t BLOCK_ROWS = 168     # of C: whole tiles of 14, 12 and 6 (columns: block_bytes of the variant)
+cdef Py_ssize_t TAKEN_ROWS = 84      # whose update is fetched into L2 beside the product
 cdef Py_ssize_t WIDEST_BYTES = 2048  # columns of a block that should be all there are: 512 floats, 256 doubles
+cdef Py_ssize_t BLOCK_OF_B = 512     # times block_bytes, of B that stays in L2
 cdef Py_ssize_t LONG_STEPS = 1024    # of k that may be one chunk of blocks half as wide
 cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
 cdef Py_ssize_t OWN_TILES = 3        # of A in each of the fewest blocks, from which a thread packs its own
@@ -72,6 +74,7 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
         plan_packing(g)
         return
     if packs_own_tiles(g):
+        g.pack_a = True
         cut_rows(g)
         plan_packing(g)
         return
@@ -117,17 +120,25 @@ cdef void cut_steps(Gemm *g) noexcept nogil:
     g.kb = max(1, ceil_to(share(g.k, chunks), 4))
 
 
-cdef inline bint packs_own_tiles(Gemm *g) noexcept nogil:
+cdef bint packs_own_tiles(const Gemm *g) noexcept nogil:
     """Whether x.T @ dy is cut into rows alone, each block of which packs its part of x."""
-    g.pack_a = packs_a(g) and not rows_share_sets(g) and g.m >= MOST_BLOCKS // 2 * OWN_TILES * g.kernels.mr
-    return g.pack_a
+    return packs_a(g) and not rows_share_sets(g) and g.m >= MOST_BLOCKS // 2 * OWN_TILES * g.kernels.mr
+
+
+cdef bint gradient_packs_own_tiles(const fnn_kernels *kernels, Py_ssize_t rows, Py_ssize_t inputs, Py_ssize_t units,
+                                   Py_ssize_t real) noexcept:
+    """The same of the gradient of a layer's weights."""
+    cdef Gemm g
+    g.kernels, g.real, g.m, g.n, g.k, g.lda = kernels, real, inputs, units, rows, inputs
+    g.a_columns, g.flipped = True, False
+    return packs_own_tiles(&g)
 
 
 cdef void cut_rows(Gemm *g) noexcept nogil:
     """As many blocks of rows as threads share evenly, as wide as C."""
     g.kb = quotient(KB_BYTES, g.real)
     cut_steps(g)
-    g.row_blocks = ceil_to(share(g.m, BLOCK_ROWS), MOST_BLOCKS // 2)
+    g.row_blocks = ceil_to(share(g.m, BLOCK_ROWS if g.take == NULL else TAKEN_ROWS), MOST_BLOCKS // 2)
     g.mb = share(g.m, g.row_blocks)
     g.row_blocks = share(g.m, g.mb)
     g.nb, g.col_blocks = ceil_to(g.n, g.kernels.nr), 1
@@ -292,11 +303,21 @@ cdef void copy_rows(const Gemm *g, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
         i += 1
 
 
-cdef inline const char *next_rows(const Gemm *g, Py_ssize_t i0, Py_ssize_t p, Py_ssize_t kk) noexcept nogil:
-    """What a thread packs after the tiles of rows i0 on, steps p on: their next steps, or the next rows."""
+cdef inline const fnn_ahead *wanted_next(const Gemm *g, fnn_ahead *ahead, Py_ssize_t i0, Py_ssize_t p, Py_ssize_t n,
+                                         Py_ssize_t kk) noexcept nogil:
+    """What a thread reads after steps p on of rows i0 on: the next steps of A, or its next rows, which it packs, and what
+    the update goes over."""
+    cdef Py_ssize_t q
+    ahead.rows, ahead.stride, ahead.run = NULL, g.lda * g.real, n * g.real
     if p + kk < g.k:
-        return g.a + ((p + kk) * g.lda + i0) * g.real
-    return g.a + (i0 + g.mb) * g.real if i0 + g.mb < g.m else NULL
+        ahead.rows = g.a + ((p + kk) * g.lda + i0) * g.real
+    elif i0 + g.mb < g.m:
+        ahead.rows = g.a + (i0 + g.mb) * g.real
+    for q in range(FNN_RUNS):
+        ahead.runs[q] = NULL
+        if g.take != NULL and p + kk >= g.k and g.taken[q] != NULL:
+            ahead.runs[q] = g.taken[q] + (g.at + i0 * g.n) * g.real
+    return ahead
 
 
 cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a, Py_ssize_t sa, bint columns,
@@ -304,24 +325,16 @@ cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a,
                           const char *bias, Py_ssize_t i0, Py_ssize_t p, Py_ssize_t m, Py_ssize_t n, Py_ssize_t kk,
                           int start, char *scratch) noexcept nogil:
     """Columns of a block of C; with rows of A that are copied, a tile at a time."""
-    cdef Py_ssize_t mr = g.kernels.mr, nr = g.kernels.nr, ld = scratch_stride(g), count, t, first, rows, i, width, j
-    cdef const char *next = NULL
+    cdef Py_ssize_t mr = g.kernels.mr, ld = scratch_stride(g), count, t, first, rows, i
+    cdef fnn_ahead ahead
     if g.pack_a:
-        # B too large to stay in L2 goes past the tiles, which do, panel by panel, and may lie farther away
-        width = nr if kk * n > quotient(KB_BYTES, g.real) * quotient(g.kernels.block_bytes, g.real) else n
-        next = next_rows(g, i0, p, kk)
-        for t in range(share(n, width)):
-            j = t * width
-            g.kernels.gemm_block(c + j * g.real, ldc, a, sa, True, tile_stride, b + j // nr * panel_stride * g.real, sb,
-                                 panel_stride, bias + j * g.real if bias != NULL else NULL, m, min(width, n - j), kk,
-                                 start, next, g.lda * g.real)
-            next = NULL
+        g.kernels.gemm_block(c, ldc, a, sa, True, tile_stride, b, sb, panel_stride, bias, m, n, kk, start,
+                             kk * n * g.real > BLOCK_OF_B * g.kernels.block_bytes, wanted_next(g, &ahead, i0, p, n, kk))
         return
     if not g.copy_a:
-        if not columns and g.m * g.k * g.real > PAST_L2_BYTES:
-            next = a + mr * sa * g.real
-        g.kernels.gemm_block(c, ldc, a, sa, columns, tile_stride, b, sb, panel_stride, bias, m, n, kk, start,
-                             next, mr * sa * g.real)
+        ahead.rows, ahead.stride = a + mr * sa * g.real, mr * sa * g.real
+        g.kernels.gemm_block(c, ldc, a, sa, columns, tile_stride, b, sb, panel_stride, bias, m, n, kk, start, False,
+                             &ahead if not columns and g.m * g.k * g.real > PAST_L2_BYTES else NULL)
         return
     count = share(m, mr)
     for t in range(count):
@@ -330,7 +343,7 @@ cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a,
         for i in range(rows):
             memcpy(scratch + i * ld * g.real, g.a + ((i0 + first + i) * g.lda + p) * g.real, kk * g.real)
         g.kernels.gemm_block(c + first * ldc * g.real, ldc, scratch, ld, False, 0, b, sb, panel_stride, bias,
-                             rows, n, kk, start, NULL, 0)
+                             rows, n, kk, start, False, NULL)
 
 
 cdef inline Py_ssize_t whole_panels(const Gemm *g, Py_ssize_t n, Py_ssize_t kk) noexcept nogil:

@@ -34,6 +34,7 @@ ctypedef void (*fnn_finish)(const void *args, const char *c, Py_ssize_t ldc, Py_
 cdef class Sink:
     cdef fnn_take take
     cdef const void *args
+    cdef const char *taken[3]  # the flat arrays that it reads, for fetching ahead; NULL ends them
     cdef double moved          # bytes of each element that it takes
 
 cdef class Finish:

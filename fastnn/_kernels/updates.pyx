@@ -279,6 +279,7 @@ def sink(Program p, Rule rule, w, state, double weight_decay, double l2, clip_va
     u.l1 = l1
     sink.args = u
     sink.take = take
+    sink.taken[0], sink.taken[1], sink.taken[2] = u.w, u.a, u.b
     sink.moved = p.itemsize * (2 + 2 * sum(1 for a in state if a is not None))
     return sink
 

@@ -12,6 +12,12 @@ cdef extern from "vec/table.h" nogil:
         double clip_value
         double clip_scale[2]
         double decay, pull, keep, lr, momentum, rho, root, eps
+    enum: FNN_RUNS
+    ctypedef struct fnn_ahead:
+        const char *rows
+        Py_ssize_t stride
+        const char *runs[3]
+        Py_ssize_t run
     ctypedef struct fnn_kernels:
         int lanes, low, mr, nr, edge, edge_steps, block_bytes, flipped, shared_rows
         void (*pack_b)(void *panels, Py_ssize_t panel_stride, const void *b, Py_ssize_t ld, int transposed, Py_ssize_t k,
@@ -20,8 +26,8 @@ cdef extern from "vec/table.h" nogil:
                        Py_ssize_t k) noexcept nogil
         void (*gemm_block)(void *c, Py_ssize_t ldc, const void *a, Py_ssize_t sa, int column_mode,
                            Py_ssize_t tile_stride, const void *b, Py_ssize_t sb, Py_ssize_t panel_stride,
-                           const void *bias, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, int start,
-                           const void *next, Py_ssize_t next_bytes) noexcept nogil
+                           const void *bias, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k, int start, int by_panels,
+                           const fnn_ahead *ahead) noexcept nogil
         void (*dot_block)(void *c, Py_ssize_t ci, Py_ssize_t cj, const void *a, Py_ssize_t lda, const void *b,
                           Py_ssize_t ldb, const void *bias, Py_ssize_t m, Py_ssize_t n, Py_ssize_t k) noexcept nogil
         void (*stream_block)(void *c, Py_ssize_t ldc, const void *a, Py_ssize_t sa, int column_mode, const void *b,

@@ -337,41 +337,66 @@ static void FN(edge_columns)(real *restrict c, ptrdiff_t ldc, const real *restri
     }
 }
 
+/* What a tile of rows i on fetches beside panel p, one line a step: first the rows of A that will be packed next, then the
+ * matrices that go with C, so many panels each as they take. */
+INLINE const char *FN(fetched_beside)(const fnn_ahead *ahead, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t p, ptrdiff_t k,
+                                      ptrdiff_t *step) {
+    if (p == 0) {
+        *step = ahead->stride;
+        return ahead->rows ? ahead->rows + i * (ptrdiff_t)sizeof(real) : NULL;
+    }
+    ptrdiff_t from = (p - 1) * k * 64, bytes = (rows * ahead->run + 64 * k - 1) / (64 * k) * (64 * k);
+    *step = 64;
+    for (int q = 0; q < FNN_RUNS && ahead->runs[q]; q++, from -= bytes)
+        if (from < bytes) return ahead->runs[q] + i * ahead->run + from;
+    return NULL;
+}
+
 /* C (m, n) from A (m, k) and B (k, n), all of which the caller has cut to fit the caches: a tile of A
- * stays in L1, or a long one in L2, while the panels of B stream past it from L2.
+ * stays in L1, or a long one in L2, while the panels of B stream past it from L2; or, by_panels, a panel of B stays
+ * while all tiles, which then are what L2 holds, go past it.
  * Tile t of A begins at a + t * tile_stride where A is packed (tile_stride > 0), else in place.
  * Panel j of B begins at b + j * panel_stride; B in place wants whole vectors of columns, but for an edge.
- * Row mode: `next` is memory that the tiles to come read, next_bytes for each tile, to be fetched ahead;
- * NULL: none.
- * Column mode: `next` is the first of the rows that will be packed next, next_bytes apart, or NULL: they are
- * fetched beside the first panel. */
+ * `ahead` (or NULL) says what to fetch meanwhile.  Row mode: its rows, which are whole tiles, some bytes a step.
+ * Column mode: fetched_beside. */
 static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa, int column_mode,
                            ptrdiff_t tile_stride, const void *b_, ptrdiff_t sb, ptrdiff_t panel_stride,
-                           const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start,
-                           const void *next, ptrdiff_t next_bytes) {
+                           const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start, int by_panels,
+                           const fnn_ahead *ahead) {
     real *c = c_;
     const real *a = a_, *b = b_, *bias = start == FNN_FROM_BIAS ? bias_ : NULL;
     const FN(fnn_cut) cut = FN(cut_rows)(m);
     const ptrdiff_t edge = n % VL <= EDGE && k >= EDGE_STEPS ? n % VL : 0, at_edge = n - edge;
     const real *edge_b = b + at_edge / NR * panel_stride + at_edge % NR;
     n = at_edge;
-    for (ptrdiff_t t = 0, i = 0, rows; t < cut.count; t++, i += rows) {
-        rows = cut.rows + (t < cut.longer);
+    for (ptrdiff_t t = 0, i = 0, p = 0; t < cut.count && p * NR < n;) {
+        const ptrdiff_t rows = cut.rows + (t < cut.longer), j = p * NR;
         const real *at = tile_stride ? a + t * tile_stride : column_mode ? a + i : a + i * sa;
-        ptrdiff_t fetched = 0;
-        for (ptrdiff_t j = 0, p = 0; j < n; j += NR, p++) {
-            const int width = n - j >= NR ? NR : (int)(n - j);
-            const char *ahead = next ? (const char *)next + t * next_bytes + fetched : NULL;
-            if (column_mode) ahead = next && j == 0 ? (const char *)((const real *)next + i) : (const char *)at;
-            FN(tiles)[rows - 1][column_mode][(width + VL - 1) / VL - 1](
-                c + i * ldc + j, ldc, at, sa, b + p * panel_stride, sb, bias ? bias + j : NULL, k, width, start, ahead,
-                next && j == 0 ? next_bytes : 0);
-            if (fetched + 2 * k * AHEAD <= next_bytes) fetched += k * AHEAD;
+        const int width = n - j >= NR ? NR : (int)(n - j);
+        const char *next = NULL;
+        ptrdiff_t step = 0;
+        if (ahead && column_mode)
+            next = FN(fetched_beside)(ahead, i, rows, p, k, &step);
+        else if (ahead && (p + 1) * k * AHEAD <= ahead->stride)
+            next = ahead->rows + t * ahead->stride + p * k * AHEAD;
+        if (column_mode && !next) next = (const char *)at, step = 0;
+        FN(tiles)[rows - 1][column_mode][(width + VL - 1) / VL - 1](
+            c + i * ldc + j, ldc, at, sa, b + p * panel_stride, sb, bias ? bias + j : NULL, k, width, start, next, step);
+        if (by_panels) {
+            t++, i += rows;
+            if (t == cut.count) t = i = 0, p++;
+        } else {
+            p++;
+            if (p * NR >= n) p = 0, t++, i += rows;
         }
-        if (edge > 0 && column_mode)
-            FN(edge_columns)(c + i * ldc + n, ldc, at, sa, edge_b, sb, bias ? bias + n : NULL, rows, edge, k, start);
     }
-    if (edge > 0 && !column_mode)
+    if (edge > 0 && column_mode)
+        for (ptrdiff_t t = 0, i = 0, rows; t < cut.count; t++, i += rows) {
+            rows = cut.rows + (t < cut.longer);
+            FN(edge_columns)(c + i * ldc + n, ldc, tile_stride ? a + t * tile_stride : a + i, sa, edge_b, sb,
+                             bias ? bias + n : NULL, rows, edge, k, start);
+        }
+    else if (edge > 0)
         FN(edge_rows)(c + n, ldc, a, sa, edge_b, sb, bias ? bias + n : NULL, m, edge, k, start);
 }
 

@@ -79,6 +79,15 @@ enum { FNN_NORM_COLS = 128 };
 /* Where the sums of a matrix product start. */
 enum { FNN_FROM_ZERO, FNN_FROM_BIAS, FNN_FROM_C };
 
+/* What is wanted after a block of a matrix product, fetched into L2 beside its steps (see gemm_block). */
+enum { FNN_RUNS = 3 };
+typedef struct {
+    const char *rows;           /* of A, `stride` bytes from what is fetched for one tile (step) to the next; or NULL */
+    ptrdiff_t stride;
+    const char *runs[FNN_RUNS]; /* matrices that go with C, `run` bytes for each of its rows; NULL ends them */
+    ptrdiff_t run;
+} fnn_ahead;
+
 typedef struct {
     int lanes; /* of one vector */
     int low;   /* vectors of columns that outer_block takes a few rows of at a time, at most; 0: none */
@@ -95,7 +104,7 @@ typedef struct {
     void (*pack_a)(void *tiles, ptrdiff_t tile_stride, const void *a, ptrdiff_t ld, ptrdiff_t m, ptrdiff_t k);
     void (*gemm_block)(void *c, ptrdiff_t ldc, const void *a, ptrdiff_t sa, int column_mode, ptrdiff_t tile_stride,
                        const void *b, ptrdiff_t sb, ptrdiff_t panel_stride, const void *bias, ptrdiff_t m,
-                       ptrdiff_t n, ptrdiff_t k, int start, const void *next, ptrdiff_t next_bytes);
+                       ptrdiff_t n, ptrdiff_t k, int start, int by_panels, const fnn_ahead *ahead);
     /* skinny.h */
     void (*dot_block)(void *c, ptrdiff_t ci, ptrdiff_t cj, const void *a, ptrdiff_t lda, const void *b, ptrdiff_t ldb,
                       const void *bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k);
