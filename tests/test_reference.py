@@ -15,7 +15,7 @@ from cases import ACTIVATIONS, CASES, DTYPES, Activation, Case, arrays, assert_c
 from gradients import assert_gradients
 
 from fastnn import reference
-from fastnn.reference.dropout import dropout_words, philox4x32
+from fastnn.reference.dropout import philox4x32, random_numbers
 
 DIFFERENTIABLE = [case for case in CASES if case.gradient is not None]
 
@@ -403,22 +403,29 @@ def test_philox_gives_the_known_answers(rounds: int, expected: list[list[int]]) 
         assert philox4x32(np.array(counter, np.uint32), key, rounds).tolist() == words
 
 
-def test_dropout_words_are_cut_from_one_stream() -> None:
-    words = dropout_words(1000, seed=2**33 + 1, offset=2**32)
-    np.testing.assert_array_equal(words[:7], dropout_words(7, seed=2**33 + 1, offset=2**32))
-    block = np.array([3, 0, 0, 1], np.uint32)  # words 12 to 15 of the first group, offset 2^32
-    expected = philox4x32(block, key=(1, 2))
-    np.testing.assert_array_equal(words[12:16], expected)
-    exchanged = [int(word) % 2**16 * 2**16 + int(word) // 2**16 for word in expected]
-    np.testing.assert_array_equal(words[256 + 12 : 256 + 16], exchanged)
-    block[0] = 64 + 1  # words 4 to 7 of the second one
-    np.testing.assert_array_equal(words[516:520], philox4x32(block, key=(1, 2)))
+def test_dropout_numbers_are_cut_from_one_stream() -> None:
+    seed, offset = 2**33 + 1, 2**32
+    numbers = random_numbers(9000, seed, offset)
+    np.testing.assert_array_equal(numbers[:7], random_numbers(7, seed, offset))
+
+    def word(counter: int, which: int) -> int:
+        return int(philox4x32(np.array([counter, 0, 0, 1], np.uint32), key=(1, 2))[which])
+
+    for element in (0, 31, 129, 4095, 4096, 4096 + 200):
+        group, e = divmod(element, 4096)
+        expected = word(2048 * group + 1024 + e // 4, e % 4) >> 8
+        for place in range(8):
+            bits = word(2048 * group + 32 * place + e // 128, e // 32 % 4)
+            expected |= (bits >> e % 32 & 1) << (31 - place)
+        assert int(numbers[element]) == expected, element
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.9, 1 / 3])
-def test_elements_that_share_a_word_are_dropped_independently(p: float) -> None:
-    """All four combinations come as often as their product says, to 5 standard deviations."""
-    dropped = (dropout_words(512 * 4000, seed=7, offset=3) < int(p * 2**32)).reshape(-1, 2, 256)
+@pytest.mark.parametrize("apart", [1, 32, 128, 4096])
+def test_elements_are_dropped_independently(apart: int, p: float) -> None:
+    """All four combinations of two elements come as often as their product says, to 5 standard deviations: of
+    elements whose bits lie in one word, one counter, one group, or in the same place of two groups."""
+    dropped = (random_numbers(4096 * 400, seed=7, offset=3) < int(p * 2**32)).reshape(-1, 2, apart)
     first, second = dropped[:, 0], dropped[:, 1]
     for one, of_one in ((first, p), (~first, 1 - p)):
         for other, of_other in ((second, p), (~second, 1 - p)):

@@ -4,6 +4,11 @@ Srivastava et al. 2014, "Dropout: a simple way to prevent neural networks from o
 random words are those of Philox4x32-7: Salmon, Moraes, Dror and Shaw 2011, "Parallel random
 numbers: as easy as 1, 2, 3", section 3.3 (seven rounds are the fewest that pass all its tests, table
 2). They depend on the element's number alone, so the mask is the same however the work is cut.
+
+An element is dropped where a random number of 32 bits is less than a threshold. Its highest eight bits
+are drawn one at a time, for many elements side by side: a bit that differs from the threshold's
+decides, and with p = 0.5 the first one decides all. The other 24 bits, which one element in 256 needs,
+are a word of its own.
 """
 
 from __future__ import annotations
@@ -17,7 +22,7 @@ _LOW32 = np.uint64(0xFFFFFFFF)
 _SHIFT32 = np.uint64(32)
 _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL = 0x9E3779B9, 0xBB67AE85  # added to the key from round to round
-_GROUP = 512  # elements that share 256 words
+_GROUP = 4096  # elements whose bits lie together
 
 
 def philox4x32(counter: Array, key: tuple[int, int], rounds: int = 7) -> Array:
@@ -37,29 +42,43 @@ def philox4x32(counter: Array, key: tuple[int, int], rounds: int = 7) -> Array:
     return np.stack([c0, c1, c2, c3], axis=-1).astype(np.uint32)
 
 
-def dropout_words(count: int, seed: int, offset: int) -> Array:
-    """The random 32-bit words of elements 0 to count - 1, in C order.
+def random_words(number: Array, seed: int, offset: int) -> Array:
+    """Four random words for each number of a counter.
 
     Key: the low and the high half of the seed. Counter: its number (low, high), then the offset (low,
-    high). Word w of a group of 512 elements is word w % 4 of counter 64 * group + w // 4; element e of
-    the group has word e if e < 256, else word e - 256 with its halves exchanged.
+    high).
     """
-    groups, half = -(-count // _GROUP), _GROUP // 2
-    number = np.arange(groups * half // 4, dtype=np.uint64)
-    counter = np.empty((len(number), 4), np.uint32)
-    counter[:, 0] = number & _LOW32
-    counter[:, 1] = number >> _SHIFT32
-    counter[:, 2] = offset % 2**32
-    counter[:, 3] = offset >> 32
-    words = philox4x32(counter, key=(seed % 2**32, seed >> 32)).reshape(groups, half)
-    exchanged = words << np.uint32(16) | words >> np.uint32(16)
-    return np.concatenate([words, exchanged], axis=1).reshape(-1)[:count]
+    counter = np.empty((*number.shape, 4), np.uint32)
+    counter[..., 0] = number & _LOW32
+    counter[..., 1] = number >> _SHIFT32
+    counter[..., 2] = offset % 2**32
+    counter[..., 3] = offset >> 32
+    return philox4x32(counter, key=(seed % 2**32, seed >> 32))
+
+
+def random_numbers(count: int, seed: int, offset: int) -> Array:
+    """The random numbers of elements 0 to count - 1, in C order.
+
+    Group g of 4096 elements has the counters from 2048 g on. Element e of it has as its bit number p
+    from the top, p < 8, bit e % 32 of word e // 32 % 4 of counter 32 p + e // 128, and as its lower 24 bits
+    the upper ones of word e % 4 of counter 1024 + e // 4.
+    """
+    groups = -(-count // _GROUP)
+    first = np.arange(groups, dtype=np.uint64)[:, None] * np.uint64(2048)
+    rest = random_words(first + np.uint64(1024) + np.arange(1024, dtype=np.uint64), seed, offset)
+    numbers = rest.reshape(groups, _GROUP) >> np.uint32(8)
+    for place in range(8):
+        counters = first + np.arange(32 * place, 32 * place + 32, dtype=np.uint64)
+        words = random_words(counters, seed, offset).astype("<u4").reshape(groups, 128)
+        bits = np.unpackbits(words.view(np.uint8), axis=1, bitorder="little")
+        numbers |= bits.astype(np.uint32) << np.uint32(31 - place)
+    return numbers.reshape(-1)[:count]
 
 
 def dropout(x: Array, p: float, seed: int, offset: int = 0, *, out: Array | None = None) -> Array:
     """Each element is 0 with probability p, else multiplied by 1 / (1 - p).
 
-    Element i (in C order) is dropped where its random word is less than floor(p * 2^32). The scale is
+    Element i (in C order) is dropped where its random number is less than floor(p * 2^32). The scale is
     rounded to the dtype of x first. A dropped element is 0 whatever it was, NaN included.
 
     Parameters
@@ -74,7 +93,7 @@ def dropout(x: Array, p: float, seed: int, offset: int = 0, *, out: Array | None
     Examples
     --------
     >>> dropout(np.ones(8), p=0.5, seed=1)
-    array([2., 0., 0., 0., 0., 2., 0., 2.])
+    array([2., 2., 0., 2., 2., 2., 2., 0.])
     """
     return _masked(x, "x", p, seed, offset, out, "out")
 
@@ -87,7 +106,7 @@ def dropout_backward(
     Examples
     --------
     >>> dropout_backward(np.ones(8), p=0.5, seed=1)
-    array([2., 0., 0., 0., 0., 2., 0., 2.])
+    array([2., 2., 0., 2., 2., 2., 2., 0.])
     """
     return _masked(dy, "dy", p, seed, offset, dx_out, "dx_out")
 
@@ -97,6 +116,6 @@ def _masked(
     x: Array, x_name: str, p: float, seed: int, offset: int, out: Array | None, out_name: str
 ) -> Array:
     p, seed, offset, out = contracts.dropout(x, x_name, p, seed, offset, out, out_name)
-    dropped = dropout_words(x.size, seed, offset) < int(p * 2**32)
+    dropped = random_numbers(x.size, seed, offset) < int(p * 2**32)
     out[...] = np.where(dropped.reshape(x.shape), 0, x * x.dtype.type(1 / (1 - p)))
     return out

@@ -21,6 +21,7 @@
  *   v_permute(a, i)       lane q is lane i[q] of a
  *   v_lookup(t, i)        lane q is t[i[q] mod FNN_TABLES], t aligned, where that is one instruction: FNN_TABLES is not 0
  *   v_any(m)              whether the mask holds for a lane (where there are tables)
+ *   v_of_bits(b, from)    the mask of the lanes whose bit of b is set: lane q has bit from + q
  * and, whatever the float type,
  *   fnn_u64               a vector of 64-bit lanes
  *   fnn_product(a, b)     of the lower halves of the lanes
@@ -78,6 +79,7 @@ INLINE vec FN(v_set1)(real a) { return a - (vec){0}; }
 #define v_eq FN(v_eq)
 #define v_le FN(v_le)
 #define v_first FN(v_first)
+#define v_of_bits FN(v_of_bits)
 #define v_sum FN(v_sum)
 #define v_highest FN(v_highest)
 #define v_sqrt FN(v_sqrt)
@@ -120,6 +122,7 @@ typedef __mmask8 FN(fnn_mask);
 #endif
 #define vmask FN(fnn_mask)
 INLINE vmask v_first(int n) { return PMASK(n); }
+INLINE vmask v_of_bits(uint32_t b, const int from) { return (vmask)(b >> from); }
 INLINE vec v_load_part(const real *p, int n) {
     if (__builtin_constant_p(n) && n == VL) return v_load(p);
     return (vec)P(maskz_loadu)(PMASK(n), p);
@@ -170,6 +173,11 @@ INLINE real v_highest(vec a) { return P(reduce_max)(a); }
 
 #else /* ------------------------------------------------ masks are vectors of 0 and -1 */
 #define vmask ivec
+INLINE vmask v_of_bits(uint32_t b, const int from) {
+    ivec bit;
+    for (int q = 0; q < VL; q++) bit[q] = (ireal)((uint32_t)1 << (from + q));
+    return (vmask)((((ivec){0} + (ireal)b) & bit) == bit);
+}
 INLINE vmask v_lt(vec a, vec b) { return (vmask)(a < b); }
 INLINE vmask v_gt(vec a, vec b) { return (vmask)(a > b); }
 INLINE vmask v_eq(vec a, vec b) { return (vmask)(a == b); }
