@@ -11,6 +11,8 @@
  */
 #undef DOTS
 #define DOTS (VL > 8 ? VL : 8) /* sums at a time: what hides the latency of a multiply-add */
+#undef ALIKE_ROWS
+#define ALIKE_ROWS 4
 #undef NARROW
 #undef SPLIT
 #if FNN_VBYTES == 64 || defined(__aarch64__)
@@ -124,8 +126,10 @@ static void FN(dot_block)(void *c_, ptrdiff_t ci, ptrdiff_t cj, const void *a_, 
     const real *a = a_, *b = b_, *bias = bias_;
     for (ptrdiff_t j = 0; j < n;) {
         const int log_cols = n - j >= 4 ? 2 : n - j >= 2 ? 1 : 0;
+        /* rows so far apart that all lie in one or two sets of L1 would drive each other out of it */
+        const ptrdiff_t most = lda * (ptrdiff_t)sizeof(real) % 2048 ? DOTS >> log_cols : ALIKE_ROWS;
         int log_rows = 0;
-        while ((DOTS >> log_cols) >> (log_rows + 1) && m >> (log_rows + 1)) log_rows++;
+        while (most >> (log_rows + 1) && m >> (log_rows + 1)) log_rows++;
         for (ptrdiff_t i = 0, rows; i < m; i += rows) {
             while (log_rows && m - i <= (ptrdiff_t)1 << (log_rows - 1)) log_rows--;
             rows = (ptrdiff_t)1 << log_rows;
