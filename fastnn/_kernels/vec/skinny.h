@@ -12,7 +12,7 @@
 #undef DOTS
 #define DOTS (VL > 8 ? VL : 8) /* sums at a time: what hides the latency of a multiply-add */
 #undef ALIKE_ROWS
-#define ALIKE_ROWS 4
+#define ALIKE_ROWS (FNN_VBYTES == 64 ? 4 : 8) /* at a time, of which all lie in the same set or two of L1 */
 #undef NARROW
 #undef SPLIT
 #if FNN_VBYTES == 64 || defined(__aarch64__)
@@ -126,8 +126,9 @@ static void FN(dot_block)(void *c_, ptrdiff_t ci, ptrdiff_t cj, const void *a_, 
     const real *a = a_, *b = b_, *bias = bias_;
     for (ptrdiff_t j = 0; j < n;) {
         const int log_cols = n - j >= 4 ? 2 : n - j >= 2 ? 1 : 0;
-        /* rows so far apart that all lie in one or two sets of L1 would drive each other out of it */
-        const ptrdiff_t most = lda * (ptrdiff_t)sizeof(real) % 2048 ? DOTS >> log_cols : ALIKE_ROWS;
+        /* sixteen rows of one or two sets of L1 drive each other out of it: four are twice as fast */
+        const int alike = lda * (ptrdiff_t)sizeof(real) % 2048 == 0;
+        const int most = alike && DOTS >> log_cols > ALIKE_ROWS ? ALIKE_ROWS : DOTS >> log_cols;
         int log_rows = 0;
         while (most >> (log_rows + 1) && m >> (log_rows + 1)) log_rows++;
         for (ptrdiff_t i = 0, rows; i < m; i += rows) {
