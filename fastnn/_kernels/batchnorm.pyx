@@ -36,6 +36,12 @@ cdef Py_ssize_t STRIP_BYTES = 1024      # of a row, at least, where a matrix is 
 cdef Py_ssize_t MOST_ROW_BLOCKS = 128   # each has statistics of its own
 cdef Py_ssize_t SMALL = 8192            # elements that are not cut
 cdef double FLOPS = 24.0                # what an element is counted as, for the choice of threads
+# A matrix of more bytes is far: its next rows are asked for ahead (vec/batchnorm.h). With an L2 of 1 MB, calls in a
+# loop over float32 lost 6 to 11% by that for 1000 x 500, up to 8% for 1000 x 1000, and were 1.2 to 1.4 times as fast
+# for 2000 x 1000. By the time a step comes round, what it left has gone cold: steps with 500 x 500 gained 1 to 2%,
+# the benchmark `wide` 2 to 3%, 250 x 500 nothing.
+cdef Py_ssize_t FAR_BYTES = 1 << 22
+cdef Py_ssize_t FAR_BYTES_IN_STEP = 1 << 19
 
 ctypedef struct Norm:
     const fnn_kernels *kernels
@@ -43,6 +49,7 @@ ctypedef struct Norm:
     bint training
     bint needs_input      # the activation is differentiated from its input, computed again
     bint finds_shift      # what it is computed with is not known beforehand
+    bint far              # the matrices are in no cache of the core's own
     int activation
     double params[2]
     double momentum, eps
@@ -75,6 +82,10 @@ ctypedef struct Norm:
     char *c_g
     char *c_x
     char *c_1
+
+
+cdef inline bint is_far(const Norm *b, Py_ssize_t limit) noexcept nogil:
+    return b.rows * b.cols * b.real > limit
 
 
 cdef inline Py_ssize_t cuts(Py_ssize_t n, Py_ssize_t block) noexcept nogil:
@@ -191,7 +202,8 @@ cdef inline void statistics(const Norm *b, Py_ssize_t i, Py_ssize_t j, Py_ssize_
     cdef double *sums = b.sums + i * 2 * b.cols
     cdef Py_ssize_t i0 = i * b.row_block, rows = min(b.row_block, b.rows - i * b.row_block)
     if b.inner == 1:
-        b.kernels.batchnorm_statistics(sums + j, sums + b.cols + j, at(b, b.x, b.ldx, i0, j), b.ldx, rows, cols)
+        b.kernels.batchnorm_statistics(sums + j, sums + b.cols + j, at(b, b.x, b.ldx, i0, j), b.ldx, rows, cols,
+                                       b.far)
     else:
         b.kernels.batchnorm_run_statistics(sums + j, sums + b.cols + j, at(b, b.x, b.ldx, i0, j), b.ldx, rows,
                                            cols, b.inner)
@@ -212,7 +224,7 @@ cdef inline void apply(const Norm *b, Py_ssize_t i, Py_ssize_t j, Py_ssize_t col
     cdef const char *x = at(b, b.x, b.ldx, i0, j)
     if b.inner == 1:
         b.kernels.batchnorm_apply[b.activation](y, b.ldy, x, b.ldx, b.mean + c, b.scale + c, b.shift + c, rows,
-                                                cols, b.params)
+                                                cols, b.far, b.params)
     else:
         b.kernels.batchnorm_run_apply[b.activation](y, b.ldy, x, b.ldx, b.mean + c, b.scale + c, b.shift + c,
                                                     rows, cols, b.inner, b.params)
@@ -302,6 +314,7 @@ cdef int run_forward(Norm *b) except -1:
     cdef fnn_op ops[3]
     cdef Scratch scratch
     b.kernels = kernels_for(b.real)
+    b.far = is_far(b, FAR_BYTES)
     borrow(&scratch, plan(b, 1))
     try:
         place(b, scratch.memory)
@@ -424,6 +437,7 @@ def moments(x, mean, m2):
     if b.rows == 0 or b.cols == 0:
         raise ValueError("expected at least one row and one column")
     b.kernels = kernels_for(b.real)
+    b.far = is_far(&b, FAR_BYTES)
     borrow(&scratch, plan(&b, 1))
     try:
         place(&b, scratch.memory)
@@ -446,7 +460,7 @@ cdef inline void backward_sum(const Norm *b, Py_ssize_t i, Py_ssize_t j, Py_ssiz
         b.kernels.batchnorm_backward_sums[b.activation](
             sum_g, sum_g + b.cols, sum_g + 2 * b.cols, at(b, b.dy, b.lddy, i0, j), b.lddy,
             at(b, b.x, b.ldx, i0, j), b.ldx, at(b, b.saved, b.lds, i0, j), b.lds, b.mean + c, b.scale + c,
-            b.shift + c, rows, cols, b.params)
+            b.shift + c, rows, cols, b.far, b.params)
     else:
         b.kernels.batchnorm_run_backward_sums[b.activation](
             sum_g, sum_g + b.cols, sum_g + 2 * b.cols, at(b, b.dy, b.lddy, i0, j), b.lddy,
@@ -469,7 +483,7 @@ cdef inline void backward_apply(const Norm *b, Py_ssize_t i, Py_ssize_t j, Py_ss
         b.kernels.batchnorm_backward_apply[b.activation](
             dx, b.lddx, at(b, b.dy, b.lddy, i0, j), b.lddy, at(b, b.x, b.ldx, i0, j), b.ldx,
             at(b, b.saved, b.lds, i0, j), b.lds, b.mean + c, b.scale + c, b.shift + c, b.c_g + c, b.c_x + c,
-            b.c_1 + c, rows, cols, b.params)
+            b.c_1 + c, rows, cols, b.far, b.params)
     else:
         b.kernels.batchnorm_run_backward_apply[b.activation](
             dx, b.lddx, at(b, b.dy, b.lddy, i0, j), b.lddy, at(b, b.x, b.ldx, i0, j), b.ldx,
@@ -620,6 +634,7 @@ cdef int run_backward(Norm *b) except -1:
     cdef Scratch scratch
     cdef char *y = NULL
     b.kernels = kernels_for(b.real)
+    b.far = is_far(b, FAR_BYTES)
     borrow(&scratch, plan_backward(b))
     try:
         place(b, scratch.memory)
@@ -699,6 +714,7 @@ def add_forward(Program p, name, x, gamma, beta, running_mean, running_var, doub
     parse(activation, &b.activation, b.params)
     forward_arrays(b, arrays, x, gamma, beta, running_mean, running_var, y, mean, rstd)
     b.kernels = p.kernels
+    b.far = is_far(b, FAR_BYTES_IN_STEP)
     place(b, p.own(plan(b, 1)))
     if shift is not None:
         b.shift = vector(b, arrays, shift, True)
@@ -714,6 +730,7 @@ def add_backward(Program p, name, dy, x, gamma, mean, rstd, shift, saved, activa
     parse(activation, &b.activation, b.params)
     backward_arrays(b, arrays, dy, x, gamma, mean, rstd, shift, saved, dx, dgamma, dbeta)
     b.kernels = p.kernels
+    b.far = is_far(b, FAR_BYTES_IN_STEP)
     place(b, p.own(plan_backward(b)))
     if shift is not None:
         b.shift = vector(b, arrays, shift)

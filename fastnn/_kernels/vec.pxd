@@ -49,7 +49,7 @@ cdef extern from "vec/table.h" nogil:
         void (**activation_backward)(void *dx, const void *dy, const void *saved, Py_ssize_t n,
                                      const double *params) noexcept nogil
         void (*batchnorm_statistics)(double *mean, double *m2, const void *x, Py_ssize_t ld, Py_ssize_t rows,
-                                     Py_ssize_t cols) noexcept nogil
+                                     Py_ssize_t cols, int far) noexcept nogil
         void (*batchnorm_finalize)(void *mean, void *rstd, void *scale, void *shift, const double *exact_mean,
                                    const double *m2, const void *gamma, const void *beta, void *running_mean,
                                    void *running_var, double rows, double momentum, double eps,
@@ -62,16 +62,16 @@ cdef extern from "vec/table.h" nogil:
                                        const void *gamma, const void *rstd, double rows, int training,
                                        Py_ssize_t cols) noexcept nogil
         void (**batchnorm_apply)(void *y, Py_ssize_t ldy, const void *x, Py_ssize_t ldx, const void *mean,
-                                 const void *scale, const void *shift, Py_ssize_t rows, Py_ssize_t cols,
+                                 const void *scale, const void *shift, Py_ssize_t rows, Py_ssize_t cols, int far,
                                  const double *params) noexcept nogil
         void (**batchnorm_backward_sums)(
             double *sum_g, double *sum_gx, double *sum_xc, const void *dy, Py_ssize_t lddy, const void *x,
             Py_ssize_t ldx, const void *saved, Py_ssize_t lds, const void *mean, const void *scale,
-            const void *shift, Py_ssize_t rows, Py_ssize_t cols, const double *params) noexcept nogil
+            const void *shift, Py_ssize_t rows, Py_ssize_t cols, int far, const double *params) noexcept nogil
         void (**batchnorm_backward_apply)(
             void *dx, Py_ssize_t lddx, const void *dy, Py_ssize_t lddy, const void *x, Py_ssize_t ldx,
             const void *saved, Py_ssize_t lds, const void *mean, const void *scale, const void *shift,
-            const void *c_g, const void *c_x, const void *c_1, Py_ssize_t rows, Py_ssize_t cols,
+            const void *c_g, const void *c_x, const void *c_1, Py_ssize_t rows, Py_ssize_t cols, int far,
             const double *params) noexcept nogil
         void (*batchnorm_run_statistics)(double *mean, double *m2, const void *x, Py_ssize_t ld, Py_ssize_t rows,
                                          Py_ssize_t channels, Py_ssize_t inner) noexcept nogil

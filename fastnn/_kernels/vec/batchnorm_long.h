@@ -59,7 +59,7 @@ LONG void FN(apply_long)(FN(activation_loop) *loop, real *y, ptrdiff_t ldy, cons
         for (ptrdiff_t i = 0; i < rows; i += most) {
             const ptrdiff_t high = LEAST(rows - i, most), n = LEAST(cols - j, wide);
             real *to = y + i * ldy + j;
-            FN(batchnorm_apply_identity)(to, ldy, x + i * ldx + j, ldx, mean + j, scale + j, shift + j, high, n, params);
+            FN(batchnorm_apply_identity)(to, ldy, x + i * ldx + j, ldx, mean + j, scale + j, shift + j, high, n, 0, params);
             if (ldy == n)
                 loop(to, to, high * n, params);
             else
@@ -72,7 +72,7 @@ INLINE void FN(piece_gradient)(FN(gradient) f, real *g, real *z, const real *dy,
                                const real *saved, ptrdiff_t lds, const real *mean, const real *scale, const real *shift,
                                ptrdiff_t rows, ptrdiff_t cols) {
     if (f.saves == FNN_SAVES_INPUT) {
-        FN(batchnorm_apply_identity)(z, cols, x, ldx, mean, scale, shift, rows, cols, f.params);
+        FN(batchnorm_apply_identity)(z, cols, x, ldx, mean, scale, shift, rows, cols, 0, f.params);
         FN(gradient_rows)(f, g, dy, lddy, z, cols, rows, cols);
     } else
         FN(gradient_rows)(f, g, dy, lddy, saved, lds, rows, cols);
@@ -94,10 +94,10 @@ LONG void FN(backward_sums_long)(FN(gradient) f, double *restrict sum_g, double 
                                shift + j, high, n);
             if (high == PIECE_ROWS) /* as many as the compiler knows, and keeps apart */
                 FN(backward_sum_rows_identity)(part[0], part[1], part[2], g, n, xs, ldx, g, n, mean + j, scale + j,
-                                               shift + j, PIECE_ROWS, n, none);
+                                               shift + j, PIECE_ROWS, n, 0, none);
             else
                 FN(backward_sum_rows_identity)(part[0], part[1], part[2], g, n, xs, ldx, g, n, mean + j, scale + j,
-                                               shift + j, (int)high, n, none);
+                                               shift + j, (int)high, n, 0, none);
             if ((i + high) % CHUNK == 0 || i + high == rows)
                 for (ptrdiff_t c = 0; c < n; c++)
                     sum_g[j + c] += part[0][c], sum_gx[j + c] += part[1][c], sum_xc[j + c] += part[2][c];
@@ -116,7 +116,7 @@ LONG void FN(backward_apply_long)(FN(gradient) f, real *dx, ptrdiff_t lddx, cons
             FN(piece_gradient)(f, g, z, dy + i * lddy + j, lddy, xs, ldx, saved + i * lds + j, lds, mean + j, scale + j,
                                shift + j, high, n);
             FN(batchnorm_backward_apply_identity)(dx + i * lddx + j, lddx, g, n, xs, ldx, g, n, mean + j, scale + j,
-                                                  shift + j, c_g + j, c_x + j, c_1 + j, high, n, f.params);
+                                                  shift + j, c_g + j, c_x + j, c_1 + j, high, n, 0, f.params);
         }
 }
 
@@ -180,7 +180,8 @@ LONG void FN(run_backward_apply_long)(FN(gradient) f, real *dx, ptrdiff_t lddx, 
 #define X(name, saves)                                                                                                 \
     static void FN(batchnorm_apply_##name)(void *y, ptrdiff_t ldy, const void *x, ptrdiff_t ldx, const void *mean,     \
                                            const void *scale, const void *shift, ptrdiff_t rows, ptrdiff_t cols,       \
-                                           const double *params) {                                                     \
+                                           int far, const double *params) {                                            \
+        (void)far;                                                                                                     \
         FN(apply_long)(FN(name##_forward), y, ldy, x, ldx, mean, scale, shift, rows, cols, params);                    \
     }
 FNN_LONG_FORWARD_LIST(X)
@@ -190,14 +191,16 @@ FNN_LONG_FORWARD_LIST(X)
     static void FN(batchnorm_backward_sums_##name)(                                                                    \
         double *restrict sum_g, double *restrict sum_gx, double *restrict sum_xc, const void *dy, ptrdiff_t lddy,      \
         const void *x, ptrdiff_t ldx, const void *saved, ptrdiff_t lds, const void *mean, const void *scale,           \
-        const void *shift, ptrdiff_t rows, ptrdiff_t cols, const double *params) {                                     \
+        const void *shift, ptrdiff_t rows, ptrdiff_t cols, int far, const double *params) {                            \
+        (void)far;                                                                                                     \
         const FN(gradient) f = {FN(name##_backward), FNN_SAVES_##saves, params};                                       \
         FN(backward_sums_long)(f, sum_g, sum_gx, sum_xc, dy, lddy, x, ldx, saved, lds, mean, scale, shift, rows, cols); \
     }                                                                                                                  \
     static void FN(batchnorm_backward_apply_##name)(                                                                   \
         void *dx, ptrdiff_t lddx, const void *dy, ptrdiff_t lddy, const void *x, ptrdiff_t ldx, const void *saved,     \
         ptrdiff_t lds, const void *mean, const void *scale, const void *shift, const void *c_g, const void *c_x,       \
-        const void *c_1, ptrdiff_t rows, ptrdiff_t cols, const double *params) {                                       \
+        const void *c_1, ptrdiff_t rows, ptrdiff_t cols, int far, const double *params) {                              \
+        (void)far;                                                                                                     \
         const FN(gradient) f = {FN(name##_backward), FNN_SAVES_##saves, params};                                       \
         FN(backward_apply_long)(f, dx, lddx, dy, lddy, x, ldx, saved, lds, mean, scale, shift, c_g, c_x, c_1, rows,    \
                                 cols);                                                                                 \

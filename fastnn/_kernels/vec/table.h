@@ -125,9 +125,9 @@ typedef struct {
     void (*activation_backward[FNN_ACTIVATIONS])(void *dx, const void *dy, const void *saved, ptrdiff_t n,
                                                  const double *params);
 
-    /* batchnorm.h */
+    /* batchnorm.h; far: whether the matrices are in no cache of the core's own */
     void (*batchnorm_statistics)(double *mean, double *m2, const void *x, ptrdiff_t ld, ptrdiff_t rows,
-                                 ptrdiff_t cols);
+                                 ptrdiff_t cols, int far);
     void (*batchnorm_finalize)(void *mean, void *rstd, void *scale, void *shift, const double *exact_mean,
                                const double *m2, const void *gamma, const void *beta, void *running_mean,
                                void *running_var, double rows, double momentum, double eps, ptrdiff_t cols);
@@ -138,17 +138,17 @@ typedef struct {
                                    double rows, int training, ptrdiff_t cols);
     void (*batchnorm_apply[FNN_ACTIVATIONS])(void *y, ptrdiff_t ldy, const void *x, ptrdiff_t ldx,
                                              const void *mean, const void *scale, const void *shift,
-                                             ptrdiff_t rows, ptrdiff_t cols, const double *params);
+                                             ptrdiff_t rows, ptrdiff_t cols, int far, const double *params);
     void (*batchnorm_backward_sums[FNN_ACTIVATIONS])(double *sum_g, double *sum_gx, double *sum_xc, const void *dy,
                                                      ptrdiff_t lddy, const void *x, ptrdiff_t ldx,
                                                      const void *saved, ptrdiff_t lds, const void *mean,
                                                      const void *scale, const void *shift, ptrdiff_t rows,
-                                                     ptrdiff_t cols, const double *params);
+                                                     ptrdiff_t cols, int far, const double *params);
     void (*batchnorm_backward_apply[FNN_ACTIVATIONS])(void *dx, ptrdiff_t lddx, const void *dy, ptrdiff_t lddy,
                                                       const void *x, ptrdiff_t ldx, const void *saved,
                                                       ptrdiff_t lds, const void *mean, const void *scale,
                                                       const void *shift, const void *c_g, const void *c_x,
-                                                      const void *c_1, ptrdiff_t rows, ptrdiff_t cols,
+                                                      const void *c_1, ptrdiff_t rows, ptrdiff_t cols, int far,
                                                       const double *params);
 
     /* batchnorm_runs.h: the same of x (rows, channels, inner) */
