@@ -56,6 +56,13 @@ LONG = [
     (200, 784, 300), (200, 641, 257), (200, 640, 257), (200, 1025, 257), (513, 300, 300), (330, 300, 300),
     (900, 300, 300), (1025, 200, 300), (300, 257, 700), (200, 513, 300), (320, 300, 130),
 ]  # fmt: skip
+# Weight gradients of many inputs: each block packs its own rows, with panels of B inside or outside.
+OWN = [
+    (96, 340, 33), (130, 500, 260), (600, 341, 520), (700, 1001, 37), (1400, 345, 130), (97, 2000, 20),
+    (1000, 350, 301),
+]  # fmt: skip
+# Rows that lie in one or two sets of the cache, times one column or a few.
+ALIKE = [(40, 2048, 1), (33, 2048, 4), (21, 1024, 3), (1, 40, 2048), (1, 7, 1024), (300, 1, 512)]
 EMPTY = [shape for shape in itertools.product((0, 1, 3, 70), repeat=3) if 0 in shape]
 
 
@@ -136,6 +143,21 @@ def test_narrow_gradients(isa, dtype, extra):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("extra", [0, 3])
+def test_gradients_of_many_inputs(isa, dtype, extra):
+    rng = np.random.default_rng(13)
+    for shape in OWN:
+        check(shape, dtype, extra, rng)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_rows_of_the_same_cache_sets_times_a_few_columns(isa, dtype):
+    rng = np.random.default_rng(14)
+    for shape in ALIKE:
+        check(shape, dtype, 0, rng)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rows_a_power_of_two_apart(isa, dtype):
     # The route that packs A for itself, because its rows share cache sets.
     rng = np.random.default_rng(3)
@@ -186,7 +208,8 @@ def test_zero_times_infinity_is_not_skipped(isa):
 def test_the_bits_do_not_depend_on_the_threads(isa, dtype):
     rng = np.random.default_rng(5)
     for n, d, h in [(200, 300, 260), (200, 784, 300), (64, 784, 128), (1000, 100, 33), (7, 2000, 200),
-                    (3, 900, 1500), (1500, 900, 2), (900, 3, 1500)]:  # fmt: skip
+                    (3, 900, 1500), (1500, 900, 2), (900, 3, 1500), (700, 500, 300),
+                    (130, 784, 257)]:  # fmt: skip
         x, w, dy = (rng.standard_normal(s).astype(dtype) for s in ((n, d), (d, h), (n, h)))
         results = []
         for threads in (1, 2, 3, 4, 8):

@@ -194,6 +194,26 @@ def test_every_optimizer_equals_the_plain_step(name, clipping, wide_data):
             np.testing.assert_allclose(got[key], value, rtol=1e-10, atol=1e-10, err_msg=key)
 
 
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_updates_in_products_that_pack_their_own_input(name, isa, monkeypatch):
+    # 345 inputs in blocks of rows, whose update is fetched beside the product.
+    monkeypatch.setattr(f"{__name__}.ROWS", 110)
+    rng = np.random.default_rng(7)
+    data = rng.standard_normal((300, 345)), rng.integers(0, 10, 300), np.arange(110 * STEPS) % 300
+    for units in (300, 500):
+
+        def layers(units=units):
+            return [fnn.Dense(units, bias=False), fnn.ReLU(), fnn.Dense(10)]
+
+        made = [OPTIMIZERS[name](weight_decay=0.02) for _ in range(2)]
+        plain, expected = trained(PlainStep, layers(), data, optimizer=made[0])
+        compiled, got = trained(CompiledStep, layers(), data, optimizer=made[1])
+        assert compiled.losses == pytest.approx(plain.losses, rel=1e-10)
+        for key, value in expected.items():
+            np.testing.assert_allclose(got[key], value, rtol=1e-9, atol=1e-9, err_msg=key)
+        assert fused(compiled_with(layers(), data, OPTIMIZERS[name]()))
+
+
 def compiled_with(layers, data, optimizer, keep=False):
     model = fnn.Sequential(layers, input_dim=data[0].shape[1], dtype="float64", seed=5)
     model.compile(loss="softmax_cross_entropy", optimizer=optimizer)
