@@ -16,7 +16,7 @@ from fastnn.bench.workloads import GEMM_USES, Gemm
 
 # Arithmetic for each element. Additions, multiplications, comparisons, divisions and roots count
 # one; exp, log, tanh and erf what a polynomial in float32 takes, and so does softplus. These numbers
-# are nominal: they move a dot along the slanted roof, and its distance from that roof does not depend on them.
+# are nominal: they move a dot along the slanted roof, its distance from which does not depend on them.
 EXP, LOG, TANH, ERF = 18, 20, 24, 30
 ARITHMETIC: dict[str, float] = {
     "relu": 1, "leaky_relu": 2, "elu": EXP + 3, "selu": EXP + 4, "sigmoid": EXP + 2, "tanh": TANH,
