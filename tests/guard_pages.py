@@ -22,6 +22,7 @@ from fastnn._kernels import machine
 
 PAGE = mmap.PAGESIZE
 SIDES = 1, 5, 10, 17, 33, 40, 66, 100  # of products, all three of which no case of the list has
+MANY_INPUTS = (97, 337, 17), (641, 345, 36), (600, 341, 520)  # blocks that pack their own part of x
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mprotect.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
 
@@ -74,7 +75,7 @@ def main(isa: str) -> None:
                 for at_end in (True, False):
                     print(case, shape, dtype.__name__, "end" if at_end else "start", flush=True)
                     run(case, shape, dtype, at_end)
-    for shape in product(SIDES, repeat=3):
+    for shape in [*product(SIDES, repeat=3), *MANY_INPUTS]:
         for dtype in DTYPES:
             for at_end in (True, False):
                 print("dense", shape, dtype.__name__, "end" if at_end else "start", flush=True)

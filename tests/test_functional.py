@@ -218,7 +218,8 @@ def test_memory_mapped_input(tmp_path: Any) -> None:
 def test_a_mask_has_the_bits_of_its_twin(dtype: Any) -> None:
     """On every instruction set, wherever the elements are cut, and with counters beyond 32 bits."""
     rng = np.random.default_rng(0)
-    seeds = ((0.5, 1, 0), (0.75, 2, 1), (0.3, 2**64 - 1, 2**64 - 1), (0.9, 2**40 + 5, 2**33))
+    seeds = [(0.5, 1, 0), (0.75, 2, 1), (1 / 256, 3, 7), (1e-10, 4, 8)]
+    seeds += [(0.3, 2**64 - 1, 2**64 - 1), (0.9, 2**40 + 5, 2**33)]
     for size in (1, 5, 127, 1025, 70_001):
         x = normal(rng, (size,), dtype)
         for p, seed, offset in seeds:

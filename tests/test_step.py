@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import fastnn as fnn
-from fastnn._kernels import updates
+from fastnn._kernels import dense, updates
 from fastnn.plain_step import Outcome, PlainStep
 from fastnn.stages import NotCompilable
 from fastnn.step import CompiledStep, compile_step
@@ -124,7 +124,7 @@ def test_it_equals_the_plain_step(name, isa, keep, data):
 
 
 def test_it_equals_the_plain_step_where_the_work_is_cut(isa):
-    """Masks whose blocks begin within a group of words, products in long chunks that gather statistics."""
+    """Masks whose blocks begin within a group of words, products in several blocks and chunks."""
     rng = np.random.default_rng(6)
     X, y = rng.standard_normal((600, 784)), rng.integers(0, 10, 600)
     outcomes = []
@@ -196,22 +196,32 @@ def test_every_optimizer_equals_the_plain_step(name, clipping, wide_data):
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_updates_in_products_that_pack_their_own_input(name, isa, monkeypatch):
-    # 345 inputs in blocks of rows, whose update is fetched beside the product.
-    monkeypatch.setattr(f"{__name__}.ROWS", 110)
+    # 345 inputs in blocks of rows, whose update is fetched beside the product; 700 rows are chunks of k,
+    # whose panels go past the tiles.
     rng = np.random.default_rng(7)
-    data = rng.standard_normal((300, 345)), rng.integers(0, 10, 300), np.arange(110 * STEPS) % 300
-    for units in (300, 500):
+    X, y = rng.standard_normal((800, 345)), rng.integers(0, 10, 800)
+    for rows, units in ((110, 500), (700, 300)):
+        monkeypatch.setattr(f"{__name__}.ROWS", rows)
+        data = X, y, np.arange(rows * STEPS) % 800
 
         def layers(units=units):
             return [fnn.Dense(units, bias=False), fnn.ReLU(), fnn.Dense(10)]
 
-        made = [OPTIMIZERS[name](weight_decay=0.02) for _ in range(2)]
+        made = [OPTIMIZERS[name](weight_decay=0.02, clip_value=1e-3) for _ in range(2)]
         plain, expected = trained(PlainStep, layers(), data, optimizer=made[0])
         compiled, got = trained(CompiledStep, layers(), data, optimizer=made[1])
         assert compiled.losses == pytest.approx(plain.losses, rel=1e-10)
         for key, value in expected.items():
             np.testing.assert_allclose(got[key], value, rtol=1e-9, atol=1e-9, err_msg=key)
         assert fused(compiled_with(layers(), data, OPTIMIZERS[name]()))
+
+
+@pytest.mark.parametrize("inputs", [500, 512, 1024])
+def test_which_updates_are_fused(inputs):
+    # Rows of a step lie an odd number of cache lines apart, whatever the number of inputs.
+    assert dense.update_is_better_fused(1000, inputs, 500, 4)
+    assert not dense.update_is_better_fused(1000, inputs, 1500, 4)
+    assert not dense.update_is_better_fused(1000, 64, 64, 4)
 
 
 def compiled_with(layers, data, optimizer, keep=False):
@@ -433,14 +443,20 @@ def test_masks_are_those_of_the_layer_and_never_the_same(data):
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("kind", ["norm", "maxout"])
+@pytest.mark.parametrize("kind", ["norm", "maxout", "many inputs"])
 @pytest.mark.parametrize(
     "options", [{}, {"name": "adamw"}, {"name": "adam", "clip_norm": 0.1}], ids=str
 )
-def test_the_bits_do_not_depend_on_the_threads(kind, options, dtype):
+def test_the_bits_do_not_depend_on_the_threads(kind, options, dtype, monkeypatch):
     # Large enough that the team is opened: more flops than SERIAL_FLOPS in machine.pyx.
     rng = np.random.default_rng(0)
-    data = rng.standard_normal((256, 130)), rng.integers(0, 10, 256), np.arange(ROWS * STEPS) % 256
+    rows, inputs = (110, 345) if kind == "many inputs" else (ROWS, 130)
+    monkeypatch.setattr(f"{__name__}.ROWS", rows)
+    data = (
+        rng.standard_normal((256, inputs)),
+        rng.integers(0, 10, 256),
+        np.arange(rows * STEPS) % 256,
+    )
     layers = {
         "norm": lambda: [
             fnn.Dense(300), fnn.BatchNorm(), fnn.ReLU(), fnn.Dense(200), fnn.Dense(10)
@@ -449,6 +465,7 @@ def test_the_bits_do_not_depend_on_the_threads(kind, options, dtype):
             fnn.Dropout(0.1), fnn.Maxout(300), fnn.Dropout(0.5), fnn.Dense(200), fnn.Softmax(),
             fnn.Dense(10),
         ],
+        "many inputs": lambda: [fnn.Dense(300), fnn.ReLU(), fnn.Dense(10)],
     }[kind]  # fmt: skip
     results = []
     for threads in (1, 2, 3, 4, 8):

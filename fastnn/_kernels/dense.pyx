@@ -14,7 +14,7 @@ from fastnn._kernels.machine cimport (
 )
 from fastnn._kernels.program cimport Finish, Program, Sink
 from fastnn._kernels.skinny cimport plan_skinny
-from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
+from fastnn._kernels.vec cimport FNN_RUNS, fnn_block, fnn_kernels, fnn_op, fnn_run
 
 from fastnn import contracts
 
@@ -350,12 +350,14 @@ def add_input_gradient(Program p, name, dx, dy, w, activation, saved, db=None):
 def add_weight_gradient(Program p, name, dw, x, dy, Sink sink=None, Py_ssize_t at=0):
     """dw = x.T @ dy; or with a sink no dw: each finished row goes into the update of the weights, which
     begin at element `at` of the flat parameters."""
+    cdef int q
     cdef Gemm *g = <Gemm *>p.args(sizeof(Gemm))
     if (dw is None) == (sink is None):
         raise ValueError("give either dw or a sink")
     if sink is not None:
         g.take, g.taker, g.at = sink.take, sink.args, at
-        g.taken[0], g.taken[1], g.taken[2] = sink.taken[0], sink.taken[1], sink.taken[2]
+        for q in range(FNN_RUNS):
+            g.taken[q] = sink.taken[q]
     weight_gradient_shape(g, p.arrays((dw, x, dy, sink)), dw, x, dy)
     if sink is not None:
         p.moves(sink.moved * g.m * g.n)
@@ -366,10 +368,9 @@ def update_is_better_fused(Py_ssize_t rows, Py_ssize_t inputs, Py_ssize_t units,
     """Whether the weights of a layer are better updated by the product that makes their gradient.
 
     `python benchmarks/fusions.py` measures it.  Where the product packs its own part of x, what the update goes
-    over is fetched beside it: on a Zen 4, medium gains 4%, a batch of 256 on 784 x 512 3%, 1000 x 1000 2%, wide
-    and deep 0 to 1%.  Else, on a busy Cascade Lake, batch 64 on 784 x 128 gained 9 to 16%; narrow layers (64 x 64)
-    lost 1%, as the calls cost more than the pass saves, and a batch of 1000 on 512 x 512 4%, as the wide blocks
-    that whole rows ask for are then written in four chunks.  Updating rows by pieces lost 2 to 3%: the
+    over is fetched beside it: on a Zen 4, with momentum, medium gains 3 to 4%, a batch of 256 on 784 x 512 2 to 3%, of
+    1000 on 784 x 1000 1 to 2%, wide and deep 0 to 1%.  Else, on a busy Cascade Lake, batch 64 on 784 x 128 gained 9
+    to 16%; narrow layers (64 x 64) lost 1%, as the calls cost more than the pass saves.  Updating rows by pieces lost 2 to 3%: the
     prefetchers do not follow pieces.
     """
     if inputs * units < 16384:

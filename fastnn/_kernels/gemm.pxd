@@ -1,7 +1,7 @@
 cimport cython
 
 from fastnn._kernels.program cimport fnn_finish, fnn_take
-from fastnn._kernels.vec cimport fnn_block, fnn_kernels, fnn_op, fnn_run
+from fastnn._kernels.vec cimport FNN_RUNS, fnn_block, fnn_kernels, fnn_op, fnn_run
 
 ctypedef struct Gemm:
     # C (m, n) = A (m, k) @ B (k, n) [+ bias], then the epilogue
@@ -29,7 +29,7 @@ ctypedef struct Gemm:
     # or the update of the weights at element `at`, row by row: C is then scratch, and `c` NULL
     fnn_take take
     const void *taker
-    const char *taken[3]      # what the taker goes over beside the gradient, flat; or NULL
+    const char *taken[FNN_RUNS]      # what the taker goes over beside the gradient, flat; or NULL
     Py_ssize_t at
     # the plan: filled by plan_gemm, or by plan_skinny
     fnn_block multiply        # what makes a block of C

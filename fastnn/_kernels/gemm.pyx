@@ -9,8 +9,10 @@ Design
    packed into panels of columns: where all rows of C are one block, by the thread that works on it,
    chunk by chunk, so that the panels never leave its cache; else once, by an operation of its own.
 3. A is used as it lies where its rows run along k.  Read by columns (x.T @ dy) it would touch a new row,
-   often a new page, at every step of k, which the prefetchers do not follow: long rows are packed
-   once, from PACK_A_STEPS steps on, along the rows, by an operation of its own.
+   often a new page, at every step of k, which the prefetchers do not follow: long rows are packed, from
+   PACK_A_STEPS steps on, along the rows.  Where A has many columns (inputs of a layer), C is cut into rows alone,
+   and each block packs its own part of A chunk by chunk, fetched ahead beside the block before; else A is packed
+   once by an operation of its own.
 4. An A whose rows are apart by so many bytes that they share cache sets is copied: tile by tile, in blocks
    that are as wide as C, if they may be, so that it is copied once; or, where many blocks read it, by an
    operation of its own.
@@ -19,14 +21,15 @@ Design
    dy.T @ x, is computed instead, in short chunks of k so that x is read along its rows, and turned round
    at the end.
 6. A chunk of B's block (kb x nb) is meant to stay in half of L2 while the rows of the block go past it, a tile
-   of A (mr x kb) in L1, or where the chunk is long in L2 too, while the panels go past it.
+   of A (mr x kb) in L1, or where the chunk is long in L2 too, while the panels go past it.  Of a block that has
+   packed its own A, that is what stays in L2, and where B is too large for it the panels go past all tiles, one by one.
 7. A finished block gets its epilogue while it is in the cache: an activation, the derivative of one,
    the sums of a bias's gradient, or the update of the weights.  In the last case C never reaches memory:
    the block lies in the thread's workspace, and each of its rows goes into the optimizer (where
    that wins: see update_is_better_fused in dense.pyx).
 """
 from libc.stddef cimport size_t
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
 
 from fastnn._kernels.vec cimport (
     FNN_FROM_BIAS, FNN_FROM_C, FNN_FROM_ZERO, FNN_RUNS, fnn_ahead, fnn_kernels, fnn_op, fnn_run, fnn_stopped,
@@ -34,13 +37,13 @@ from fastnn._kernels.vec cimport (
 
 KB_BYTES = 2048      # bytes of k in a chunk, but for LONG_STEPS: 512 floats, 256 doubles
 cdef Py_ssize_t COPIED_BYTES = 2560  # of a row that is copied with its tile: chunks are a quarter longer at most
-cdef Py_ssize_t BLOCK_ROWS = 168     # of C: whole tiles of 14, 12 and 6 (columns: block_bytes of the variant)
-cdef Py_ssize_t TAKEN_ROWS = 84      # whose update is fetched into L2 beside the product
+cdef Py_ssize_t BLOCK_ROWS = 168     # of C at most: whole tiles of 14, 12 and 6 (columns: block_bytes of the variant)
+cdef Py_ssize_t TAKEN_ROWS = 84      # likewise, where their update is fetched into L2 beside the product
 cdef Py_ssize_t WIDEST_BYTES = 2048  # columns of a block that should be all there are: 512 floats, 256 doubles
 cdef Py_ssize_t BLOCK_OF_B = 512     # times block_bytes, of B that stays in L2
 cdef Py_ssize_t LONG_STEPS = 1024    # of k that may be one chunk of blocks half as wide
 cdef Py_ssize_t PACK_B_ROWS = 96     # rows of C from which packing B pays
-cdef Py_ssize_t OWN_TILES = 3        # of A in each of the fewest blocks, from which a thread packs its own
+cdef Py_ssize_t OWN_TILES = 3        # of A in a block at least, where each block packs its own
 cdef Py_ssize_t PACK_A_STEPS = 96    # steps of k from which packing a column-mode A pays
 cdef Py_ssize_t PACK_NEAR_A_STEPS = 16  # likewise, where its rows share cache sets and many columns of C read it
 cdef Py_ssize_t PACK_A_BYTES = 1024  # and bytes between its rows: short ones are fetched ahead as they lie,
@@ -50,6 +53,7 @@ cdef Py_ssize_t PACK_FAR_B_BYTES = 1 << 21  # of a B that is packed from shared_
 cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
 cdef Py_ssize_t FLIPPED_ALWAYS = 16  # columns of x.T @ dy up to which few steps, too, are computed as the transpose
 cdef Py_ssize_t FLIPPED_STEPS = 64   # steps of k in a chunk of a flipped product, four times as many where B is packed
+cdef Py_ssize_t FEWEST_BLOCKS = 8    # for threads to share, where there is work for so many
 cdef Py_ssize_t MOST_BLOCKS = 16     # cut for threads no further than that: small blocks read more
 cdef Py_ssize_t PAST_L2_BYTES = 1 << 19  # of an operand that does not stay in L2
 cdef double BLOCK_FLOPS = 1e6        # blocks are not cut below this
@@ -63,7 +67,7 @@ cdef Py_ssize_t widest_block(Py_ssize_t real) noexcept nogil:
 cdef void plan_gemm(Gemm *g) noexcept nogil:
     """Choose the cuts and what is packed, from the shape alone."""
     cdef const fnn_kernels *kn = g.kernels
-    cdef Py_ssize_t mr = kn.mr, nr = kn.nr, chunks
+    cdef Py_ssize_t mr = kn.mr, nr = kn.nr
     g.multiply, g.pack = gemm_block, pack_b_block
     if flips(g):
         flip(g)
@@ -75,7 +79,7 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
         return
     if packs_own_tiles(g):
         g.pack_a = True
-        cut_rows(g)
+        cut_for_own_tiles(g)
         plan_packing(g)
         return
     g.kb = quotient(KB_BYTES, g.real)
@@ -99,7 +103,7 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     while True:
         g.row_blocks = max(1, share(g.m, g.mb))
         g.col_blocks = max(1, share(g.n, g.nb))
-        if g.row_blocks * g.col_blocks >= MOST_BLOCKS // 2 or 2.0 * g.mb * g.nb * g.k < 2 * BLOCK_FLOPS:
+        if g.row_blocks * g.col_blocks >= FEWEST_BLOCKS or 2.0 * g.mb * g.nb * g.k < 2 * BLOCK_FLOPS:
             break
         if g.row_blocks > 1 and g.mb > 2 * mr:  # the chunk of B that stays in L2 keeps its width
             g.mb = ceil_to(g.mb // 2, mr)
@@ -122,23 +126,24 @@ cdef void cut_steps(Gemm *g) noexcept nogil:
 
 cdef bint packs_own_tiles(const Gemm *g) noexcept nogil:
     """Whether x.T @ dy is cut into rows alone, each block of which packs its part of x."""
-    return packs_a(g) and not rows_share_sets(g) and g.m >= MOST_BLOCKS // 2 * OWN_TILES * g.kernels.mr
+    return packs_a(g) and not rows_share_sets(g) and g.m >= FEWEST_BLOCKS * OWN_TILES * g.kernels.mr
 
 
 cdef bint gradient_packs_own_tiles(const fnn_kernels *kernels, Py_ssize_t rows, Py_ssize_t inputs, Py_ssize_t units,
                                    Py_ssize_t real) noexcept:
-    """The same of the gradient of a layer's weights."""
+    """The same of the gradient of a layer's weights in a step, where rows of x lie an odd number of cache lines apart."""
     cdef Gemm g
-    g.kernels, g.real, g.m, g.n, g.k, g.lda = kernels, real, inputs, units, rows, inputs
-    g.a_columns, g.flipped = True, False
+    memset(&g, 0, sizeof(Gemm))
+    g.kernels, g.real, g.m, g.n, g.k, g.a_columns = kernels, real, inputs, units, rows, True
+    g.lda = quotient(64, real) * (share(inputs * real, 64) | 1)
     return packs_own_tiles(&g)
 
 
-cdef void cut_rows(Gemm *g) noexcept nogil:
+cdef void cut_for_own_tiles(Gemm *g) noexcept nogil:
     """As many blocks of rows as threads share evenly, as wide as C."""
     g.kb = quotient(KB_BYTES, g.real)
     cut_steps(g)
-    g.row_blocks = ceil_to(share(g.m, BLOCK_ROWS if g.take == NULL else TAKEN_ROWS), MOST_BLOCKS // 2)
+    g.row_blocks = ceil_to(share(g.m, BLOCK_ROWS if g.take == NULL else TAKEN_ROWS), FEWEST_BLOCKS)
     g.mb = share(g.m, g.row_blocks)
     g.row_blocks = share(g.m, g.mb)
     g.nb, g.col_blocks = ceil_to(g.n, g.kernels.nr), 1
@@ -327,14 +332,17 @@ cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a,
     """Columns of a block of C; with rows of A that are copied, a tile at a time."""
     cdef Py_ssize_t mr = g.kernels.mr, ld = scratch_stride(g), count, t, first, rows, i
     cdef fnn_ahead ahead
+    cdef const fnn_ahead *next = NULL
     if g.pack_a:
         g.kernels.gemm_block(c, ldc, a, sa, True, tile_stride, b, sb, panel_stride, bias, m, n, kk, start,
                              kk * n * g.real > BLOCK_OF_B * g.kernels.block_bytes, wanted_next(g, &ahead, i0, p, n, kk))
         return
     if not g.copy_a:
-        ahead.rows, ahead.stride = a + mr * sa * g.real, mr * sa * g.real
+        if not columns and g.m * g.k * g.real > PAST_L2_BYTES:
+            ahead.rows, ahead.stride = a + mr * sa * g.real, mr * sa * g.real
+            next = &ahead
         g.kernels.gemm_block(c, ldc, a, sa, columns, tile_stride, b, sb, panel_stride, bias, m, n, kk, start, False,
-                             &ahead if not columns and g.m * g.k * g.real > PAST_L2_BYTES else NULL)
+                             next)
         return
     count = share(m, mr)
     for t in range(count):

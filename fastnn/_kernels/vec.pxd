@@ -16,7 +16,7 @@ cdef extern from "vec/table.h" nogil:
     ctypedef struct fnn_ahead:
         const char *rows
         Py_ssize_t stride
-        const char *runs[3]
+        const char *runs[FNN_RUNS]
         Py_ssize_t run
     ctypedef struct fnn_kernels:
         int lanes, low, mr, nr, edge, edge_steps, block_bytes, flipped, shared_rows

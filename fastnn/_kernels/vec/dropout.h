@@ -113,12 +113,13 @@ INLINE void fnn_kept_words(const int vectors, uint32_t *kept, uint64_t group, in
         fnn_decide_rest(kept, (const uint64_t *)open, 4 * PHILOX_LANES * vectors, group, w, threshold, seed, offset);
 }
 
-/* The same for n elements of a group, from its first one on; more are written, but none past the group. */
-static void fnn_group_kept(uint32_t *kept, ptrdiff_t n, uint64_t group, uint32_t threshold, uint64_t seed, uint64_t offset) {
-    int w = 0;
-    for (; 32 * (w + 4 * PHILOX_LANES) < n; w += PHILOX_WORDS)
+/* The same for elements `from` to n of a group; more are written, but none past the group. */
+static void fnn_group_kept(uint32_t *kept, ptrdiff_t from, ptrdiff_t n, uint64_t group, uint32_t threshold, uint64_t seed,
+                           uint64_t offset) {
+    int w = (int)(from / 32) / (4 * PHILOX_LANES) * (4 * PHILOX_LANES);
+    for (; 32 * (w + 4 * PHILOX_LANES) < n && w + PHILOX_WORDS <= DROPOUT_GROUP / 32; w += PHILOX_WORDS)
         fnn_kept_words(PHILOX_VECTORS, kept, group, w, threshold, seed, offset);
-    if (32 * w < n) fnn_kept_words(1, kept, group, w, threshold, seed, offset);
+    for (; 32 * w < n; w += 4 * PHILOX_LANES) fnn_kept_words(1, kept, group, w, threshold, seed, offset);
 }
 #endif
 
@@ -149,7 +150,7 @@ static void FN(dropout)(void *y_, ptrdiff_t ldy, const void *x_, ptrdiff_t ldx, 
                         __builtin_prefetch(x + j + q, 0, 2);
                         __builtin_prefetch(y + j + q, 1, 2);
                     }
-                fnn_group_kept(kept, made, first / DROPOUT_GROUP, threshold, seed, offset);
+                fnn_group_kept(kept, used, made, first / DROPOUT_GROUP, threshold, seed, offset);
             }
             const ptrdiff_t n = cols - j < made - used ? cols - j : made - used;
             ptrdiff_t q = 0;
