@@ -370,8 +370,8 @@ def update_is_better_fused(Py_ssize_t rows, Py_ssize_t inputs, Py_ssize_t units,
     `python benchmarks/fusions.py` measures it.  Where the product packs its own part of x, what the update goes
     over is fetched beside it: on a Zen 4, with momentum, medium gains 3 to 4%, a batch of 256 on 784 x 512 2 to 3%, of
     1000 on 784 x 1000 1 to 2%, wide and deep 0 to 1%.  Else, on a busy Cascade Lake, batch 64 on 784 x 128 gained 9
-    to 16%; narrow layers (64 x 64) lost 1%, as the calls cost more than the pass saves.  Updating rows by pieces lost 2 to 3%: the
-    prefetchers do not follow pieces.
+    to 16%; narrow layers (64 x 64) lost 1%, as the calls cost more than the pass saves.  Updating rows by pieces
+    lost 2 to 3%: the prefetchers do not follow pieces.
     """
     if inputs * units < 16384:
         return False
