@@ -186,7 +186,9 @@ class Activation:
 ACTIVATIONS = (
     Activation("relu", ulps=0, kinks=(0.0,)),
     Activation("leaky_relu", ulps=1, parameters=({}, {"negative_slope": 0.2}), kinks=(0.0,)),
-    Activation("elu", 1.5, twin=3, parameters=({}, {"alpha": 0.75}), kinks=(0.0,)),
+    # 1.5 with an alpha of 1, to which test_accuracy.py holds it; another alpha can end below a power of two where
+    # exp(x) - 1 is above it, and what that is off by (half a unit) then counts twice: 1.504 was met.
+    Activation("elu", 2, twin=3, parameters=({}, {"alpha": 0.75}), kinks=(0.0,)),
     Activation("selu", ulps=3, kinks=(0.0,), twin=3),
     Activation("sigmoid", ulps=1.5, twin=4),
     Activation("tanh", ulps=1.5, twin=3),
