@@ -18,22 +18,7 @@ import numpy as np
 
 from . import initializers
 from .layers.base import Declared, Layer
-
-ALIGNMENT = 64
-
-
-def aligned_zeros(size: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """A 1-D array of zeros that starts on a 64-byte boundary.
-
-    Examples
-    --------
-    >>> aligned_zeros(5, np.dtype("float32")).ctypes.data % 64
-    0
-    """
-    raw = np.zeros(size * dtype.itemsize + ALIGNMENT, np.uint8)
-    start = -raw.ctypes.data % ALIGNMENT
-    return raw[start : start + size * dtype.itemsize].view(dtype)
-
+from .memory import ALIGNMENT, aligned_zeros
 
 class FlatParameters:
     """The buffers behind the views that the layers hold.

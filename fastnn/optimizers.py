@@ -16,7 +16,8 @@ import numpy as np
 from . import functional
 from ._kernels.updates import Rule
 from .checks import check_fraction, check_not_negative, check_positive
-from .flat import FlatParameters, aligned_zeros
+from .flat import FlatParameters
+from .memory import aligned_zeros
 from .penalties import Pull
 
 Schedule = Callable[[int], float]

@@ -16,8 +16,8 @@ from fastnn._kernels import dropout as dropout_kernels
 from fastnn._kernels import maxout as maxout_kernels
 from fastnn._kernels import softmax as softmax_kernels
 from fastnn.checks import NEEDS_INPUT, Parsed, parse_activation
-from fastnn.flat import aligned_zeros
 from fastnn.layers import Activation, BatchNorm, Dense, Dropout, Layer, LogSoftmax, Maxout, Softmax
+from fastnn.memory import aligned_zeros
 
 NONE: Parsed = (None, {})
 

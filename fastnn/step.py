@@ -22,6 +22,9 @@ widths d_0 (input) to d_L (outputs of the stages), each rounded up to an odd num
                          at most 6 C doubles for every 128 rows and 16 C doubles more
     workspace            per thread, of bounded size: chunks of matrices that stay in its cache, 2 MiB at most
 
+and up to 1 MiB for each piece that is on huge pages (`fastnn.memory`): a line above for the saved and the passed
+on together, and each of the others, is one.
+
 `fit` keeps beside that a copy of parameters, running statistics and optimizer state to go back to (P + R +
 S P), and two orders of the rows, 16 bytes a row; with weights a copy of these, an element a row.
 """
@@ -35,8 +38,8 @@ import numpy as np
 from fastnn import penalties
 from fastnn._kernels import dense, program, updates
 from fastnn.compiled_losses import add_loss, batch_targets
-from fastnn.flat import ALIGNMENT, aligned_zeros
 from fastnn.losses import Loss
+from fastnn.memory import aligned_matrices
 from fastnn.optimizers import Optimizer
 from fastnn.penalties import Pull
 from fastnn.plain_step import Outcome
@@ -52,17 +55,6 @@ from fastnn.stages import (
 
 if TYPE_CHECKING:
     from fastnn.models import Sequential
-
-
-def aligned_matrix(rows: int, cols: int, dtype: np.dtype[Any]) -> np.ndarray:
-    """A matrix whose rows start on cache lines, an odd number of them apart.
-
-    Rows a power of two apart would fall into the same few sets of the caches: a tile of the matrix
-    product reads fourteen of them side by side.
-    """
-    line = ALIGNMENT // dtype.itemsize
-    lines = -(-cols // line) | 1
-    return aligned_zeros(rows * lines * line, dtype).reshape(rows, lines * line)[:, :cols]
 
 
 def _held(x: np.ndarray) -> int:
@@ -120,7 +112,9 @@ class CompiledStep:
         self.stages = stages_of(model.layers, dtype)
         optimizer.bind(flat)
         widths = [model.input_shape[0], *(stage.width for stage in self.stages)]
-        self.values = [aligned_matrix(rows, width, dtype) for width in widths]
+        # beside the values, the gradients of the outputs, which take turns (nobody asks for that of the input)
+        matrices = aligned_matrices(rows, [*widths, *2 * [max(widths[1:])]], dtype)
+        self.values, self.turns = matrices[:-2], matrices[-2:]
         self.buffers_before = np.zeros_like(flat.buffers)
         self.program = p = program.Program(dtype.itemsize, rows)
 
@@ -187,9 +181,6 @@ class CompiledStep:
         self, p: program.Program, loss: Loss, targets: np.ndarray, widths: list[int]
     ) -> None:
         """Loss and gradients; the gradients of the outputs take turns in two buffers."""
-        # of the outputs only: nobody asks for the gradient of the input
-        widest = max(widths[1:])
-        self.turns = [aligned_matrix(self.rows, widest, self.model.dtype) for _ in range(2)]
         turns = list(self.turns)
         dy = turns[0][:, : widths[-1]]
         add_loss(p, loss, self.values[-1], targets, self.weights, dy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import tracemalloc
 
 import numpy as np
@@ -202,6 +203,7 @@ def test_updates_in_products_that_pack_their_own_input(name, isa, monkeypatch):
     X, y = rng.standard_normal((800, 345)), rng.integers(0, 10, 800)
     for rows, units in ((110, 500), (700, 300)):
         monkeypatch.setattr(f"{__name__}.ROWS", rows)
+        monkeypatch.setattr(f"{__name__}.STEPS", 5)  # twenty take minutes under the sanitizers
         data = X, y, np.arange(rows * STEPS) % 800
 
         def layers(units=units):
@@ -543,7 +545,8 @@ MEMORY = {
     ids=["no state", "velocity", "Adam"],
 )
 @pytest.mark.parametrize("name", MEMORY)
-def test_memory_is_what_the_formula_says(name, make, states, isa, thread_count):
+def test_memory_is_what_the_formula_says(name, make, states, isa, thread_count, monkeypatch):
+    monkeypatch.delattr(mmap, "MADV_HUGEPAGE", raising=False)  # huge pages are not traced
     inputs, rows, layers = MEMORY[name]
     rng = np.random.default_rng(0)
     for dtype in (np.dtype("float32"), np.dtype("float64")):
