@@ -20,6 +20,7 @@ from . import initializers
 from .layers.base import Declared, Layer
 from .memory import ALIGNMENT, aligned_zeros
 
+
 class FlatParameters:
     """The buffers behind the views that the layers hold.
 

@@ -1,9 +1,10 @@
 """Memory for the buffers of a model and of its training: on cache lines, and large ones on huge pages.
 
-The processor keeps the addresses of a few thousand pages at hand. A step over 20 MB goes past 5,000 pages of
-4 KiB, and looks up each again and again; of 2 MiB they are ten. That makes steps of networks with layers of 500
-units 1.02 to 1.05 times as fast (Zen 4, in a virtual machine, where a lookup takes longest). Linux gives such
-pages to who asks for them; elsewhere nothing changes. `fnn_alloc` in `_kernels/process.h` does the same.
+The processor keeps the addresses of a few thousand pages at hand. A step over 20 MB goes past 5,000 pages
+of 4 KiB, and looks up each again and again; of 2 MiB they are ten. That makes steps of networks with layers
+of 500 units 1.02 to 1.05 times as fast (Zen 4, in a virtual machine, where a lookup takes longest). Linux
+gives such pages to who asks for them; elsewhere nothing changes. `fnn_alloc` in `_kernels/process.h` does the
+same.
 """
 
 from __future__ import annotations
@@ -53,11 +54,10 @@ def _huge_pages(nbytes: int) -> np.ndarray | None:
 
 
 def aligned_matrices(rows: int, widths: Sequence[int], dtype: np.dtype[Any]) -> list[np.ndarray]:
-    """Matrices of so many columns each in one piece of memory, whose rows start on cache lines, an odd number of
-    them apart.
+    """Matrices of so many columns each in one piece of memory.
 
-    Rows a power of two apart would fall into the same few sets of the caches: a tile of the matrix
-    product reads fourteen of them side by side.
+    Their rows start on cache lines, an odd number of them apart. A power of two apart, they would fall into
+    the same few sets of the caches, and a tile of the matrix product reads fourteen of them side by side.
     """
     line = ALIGNMENT // dtype.itemsize
     padded = [(-(-width // line) | 1) * line for width in widths]

@@ -22,8 +22,8 @@ widths d_0 (input) to d_L (outputs of the stages), each rounded up to an odd num
                          at most 6 C doubles for every 128 rows and 16 C doubles more
     workspace            per thread, of bounded size: chunks of matrices that stay in its cache, 2 MiB at most
 
-and up to 1 MiB for each piece that is on huge pages (`fastnn.memory`): a line above for the saved and the passed
-on together, and each of the others, is one.
+and up to 1 MiB for each piece that is on huge pages (`fastnn.memory`): what is saved and passed on together,
+and each array of P elements, is one.
 
 `fit` keeps beside that a copy of parameters, running statistics and optimizer state to go back to (P + R +
 S P), and two orders of the rows, 16 bytes a row; with weights a copy of these, an element a row.
@@ -31,7 +31,7 @@ S P), and two orders of the rows, 16 bytes a row; with weights a copy of these, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -112,7 +112,7 @@ class CompiledStep:
         self.stages = stages_of(model.layers, dtype)
         optimizer.bind(flat)
         widths = [model.input_shape[0], *(stage.width for stage in self.stages)]
-        # beside the values, the gradients of the outputs, which take turns (nobody asks for that of the input)
+        # beside the values, the gradients of the outputs, which take turns; nobody asks for that of the input
         matrices = aligned_matrices(rows, [*widths, *2 * [max(widths[1:])]], dtype)
         self.values, self.turns = matrices[:-2], matrices[-2:]
         self.buffers_before = np.zeros_like(flat.buffers)

@@ -9,7 +9,15 @@ import pytest
 
 from fastnn import memory
 
-SIZES = [0, 1, 1000, 1 << 18, (1 << 18) + 1, 700_001, 3_000_000]  # 262,144 floats are half of a huge page
+SIZES = [
+    0,
+    1,
+    1000,
+    1 << 18,
+    (1 << 18) + 1,
+    700_001,
+    3_000_000,
+]  # 262,144 floats are half of a huge page
 
 
 @pytest.mark.parametrize("size", SIZES)
