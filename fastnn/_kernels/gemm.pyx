@@ -313,7 +313,7 @@ cdef inline const fnn_ahead *wanted_next(const Gemm *g, fnn_ahead *ahead, Py_ssi
     """What a thread reads after steps p on of rows i0 on: the next steps of A, or its next rows, which it packs, and what
     the update goes over."""
     cdef Py_ssize_t q
-    ahead.rows, ahead.stride, ahead.run = NULL, g.lda * g.real, n * g.real
+    ahead.rows, ahead.stride, ahead.run, ahead.saved = NULL, g.lda * g.real, n * g.real, NULL
     if p + kk < g.k:
         ahead.rows = g.a + ((p + kk) * g.lda + i0) * g.real
     elif i0 + g.mb < g.m:
@@ -338,8 +338,13 @@ cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a,
                              kk * n * g.real > BLOCK_OF_B * g.kernels.block_bytes, wanted_next(g, &ahead, i0, p, n, kk))
         return
     if not g.copy_a:
-        if not columns and g.m * g.k * g.real > PAST_L2_BYTES:
-            ahead.rows, ahead.stride = a + mr * sa * g.real, mr * sa * g.real
+        if not columns and g.m * max(g.k, g.n) * g.real > PAST_L2_BYTES:
+            ahead.rows, ahead.stride, ahead.saved = NULL, mr * sa * g.real, NULL
+            if g.m * g.k * g.real > PAST_L2_BYTES:
+                ahead.rows = a + mr * sa * g.real
+            if g.backward and g.activation and p + kk >= g.k and not g.flipped and g.take == NULL:
+                ahead.saved = g.saved + (i0 * g.lds * g.real + (c - g.c - i0 * ldc * g.real))
+                ahead.saved_row = g.lds * g.real
             next = &ahead
         g.kernels.gemm_block(c, ldc, a, sa, columns, tile_stride, b, sb, panel_stride, bias, m, n, kk, start, False,
                              next)

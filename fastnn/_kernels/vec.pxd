@@ -18,6 +18,8 @@ cdef extern from "vec/table.h" nogil:
         Py_ssize_t stride
         const char *runs[FNN_RUNS]
         Py_ssize_t run
+        const char *saved
+        Py_ssize_t saved_row
     ctypedef struct fnn_kernels:
         int lanes, low, mr, nr, edge, edge_steps, block_bytes, flipped, shared_rows
         void (*pack_b)(void *panels, Py_ssize_t panel_stride, const void *b, Py_ssize_t ld, int transposed, Py_ssize_t k,

@@ -377,8 +377,13 @@ static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa
         ptrdiff_t step = 0;
         if (ahead && column_mode)
             next = FN(fetched_beside)(ahead, i, rows, p, k, &step);
-        else if (ahead && (p + 1) * k * AHEAD <= ahead->stride)
+        else if (ahead && ahead->rows && (p + 1) * k * AHEAD <= ahead->stride)
             next = ahead->rows + t * ahead->stride + p * k * AHEAD;
+        if (ahead && ahead->saved)
+            for (ptrdiff_t r = 0; r < rows; r++) {
+                const char *row = ahead->saved + (i + r) * ahead->saved_row + j * (ptrdiff_t)sizeof(real);
+                for (ptrdiff_t q = 0; q < width; q += LINE) __builtin_prefetch(row + q * (ptrdiff_t)sizeof(real), 0, 2);
+            }
         if (column_mode && !next) next = (const char *)at, step = 0;
         FN(tiles)[rows - 1][column_mode][(width + VL - 1) / VL - 1](
             c + i * ldc + j, ldc, at, sa, b + p * panel_stride, sb, bias ? bias + j : NULL, k, width, start, next, step);

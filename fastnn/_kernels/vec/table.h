@@ -86,6 +86,8 @@ typedef struct {
     ptrdiff_t stride;
     const char *runs[FNN_RUNS]; /* matrices that go with C, `run` bytes for each of its rows; NULL ends them */
     ptrdiff_t run;
+    const char *saved;          /* what the epilogue reads at the first element of C, rows `saved_row` bytes apart; or NULL */
+    ptrdiff_t saved_row;
 } fnn_ahead;
 
 typedef struct {
