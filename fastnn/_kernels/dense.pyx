@@ -14,7 +14,7 @@ from fastnn._kernels.machine cimport (
 )
 from fastnn._kernels.program cimport Finish, Program, Sink
 from fastnn._kernels.skinny cimport plan_skinny
-from fastnn._kernels.vec cimport FNN_RUNS, fnn_block, fnn_kernels, fnn_op, fnn_run
+from fastnn._kernels.vec cimport FNN_STRETCHES, fnn_block, fnn_kernels, fnn_op, fnn_run
 
 from fastnn import contracts
 
@@ -356,7 +356,7 @@ def add_weight_gradient(Program p, name, dw, x, dy, Sink sink=None, Py_ssize_t a
         raise ValueError("give either dw or a sink")
     if sink is not None:
         g.take, g.taker, g.at = sink.take, sink.args, at
-        for q in range(FNN_RUNS):
+        for q in range(FNN_STRETCHES):
             g.taken[q] = sink.taken[q]
     weight_gradient_shape(g, p.arrays((dw, x, dy, sink)), dw, x, dy)
     if sink is not None:

@@ -1,7 +1,7 @@
 cimport cython
 
 from fastnn._kernels.program cimport fnn_finish, fnn_take
-from fastnn._kernels.vec cimport FNN_RUNS, fnn_block, fnn_kernels, fnn_op, fnn_run
+from fastnn._kernels.vec cimport FNN_STRETCHES, fnn_block, fnn_kernels, fnn_op, fnn_run
 
 ctypedef struct Gemm:
     # C (m, n) = A (m, k) @ B (k, n) [+ bias], then the epilogue
@@ -29,7 +29,7 @@ ctypedef struct Gemm:
     # or the update of the weights at element `at`, row by row: C is then scratch, and `c` NULL
     fnn_take take
     const void *taker
-    const char *taken[FNN_RUNS]      # what the taker goes over beside the gradient, flat; or NULL
+    const char *taken[FNN_STRETCHES]      # what the taker goes over beside the gradient, flat; or NULL
     Py_ssize_t at
     # the plan: filled by plan_gemm, or by plan_skinny
     fnn_block multiply        # what makes a block of C
@@ -42,6 +42,7 @@ ctypedef struct Gemm:
     bint copied_a             # or copied once, into `tiles`
     bint pack_b               # each thread packs what it works on
     bint pack_a               # likewise
+    bint by_panels            # each panel of B goes past all tiles of a block, not all panels past each tile
     size_t own_panels, own_scratch, own_c, own_tiles  # bytes of a thread's workspace, in this order
     size_t workspace          # per thread: their sum
     Py_ssize_t pack_b_blocks, pack_a_blocks

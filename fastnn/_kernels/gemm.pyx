@@ -32,7 +32,7 @@ from libc.stddef cimport size_t
 from libc.string cimport memcpy, memset
 
 from fastnn._kernels.vec cimport (
-    FNN_FROM_BIAS, FNN_FROM_C, FNN_FROM_ZERO, FNN_RUNS, fnn_ahead, fnn_kernels, fnn_op, fnn_run, fnn_stopped,
+    FNN_FROM_BIAS, FNN_FROM_C, FNN_FROM_ZERO, FNN_STRETCHES, fnn_ahead, fnn_kernels, fnn_op, fnn_run, fnn_stopped,
 )
 
 KB_BYTES = 2048      # bytes of k in a chunk, but for LONG_STEPS: 512 floats, 256 doubles
@@ -79,7 +79,13 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
         return
     if packs_own_tiles(g):
         g.pack_a = True
-        cut_for_own_tiles(g)
+        cut_by_rows(g)
+        g.by_panels = g.kb * g.n * g.real > BLOCK_OF_B * kn.block_bytes
+        plan_packing(g)
+        return
+    if leaves_b(g):
+        cut_by_rows(g)
+        g.by_panels = True
         plan_packing(g)
         return
     g.kb = quotient(KB_BYTES, g.real)
@@ -129,6 +135,12 @@ cdef bint packs_own_tiles(const Gemm *g) noexcept nogil:
     return packs_a(g) and not rows_share_sets(g) and g.m >= FEWEST_BLOCKS * OWN_TILES * g.kernels.mr
 
 
+cdef bint leaves_b(const Gemm *g) noexcept nogil:
+    """Whether a large B is left in place, panels of which go past all tiles of a block of rows."""
+    return (not g.a_columns and not g.b_transposed and not g.copy_a and not bytes_share_sets(g.ldb * g.real)
+            and g.n * g.k * g.real > PAST_L2_BYTES and g.m >= FEWEST_BLOCKS * OWN_TILES * g.kernels.mr)
+
+
 cdef bint gradient_packs_own_tiles(const fnn_kernels *kernels, Py_ssize_t rows, Py_ssize_t inputs, Py_ssize_t units,
                                    Py_ssize_t real) noexcept:
     """The same of the gradient of a layer's weights in a step, where rows of x lie an odd number of cache lines apart."""
@@ -139,10 +151,12 @@ cdef bint gradient_packs_own_tiles(const fnn_kernels *kernels, Py_ssize_t rows, 
     return packs_own_tiles(&g)
 
 
-cdef void cut_for_own_tiles(Gemm *g) noexcept nogil:
+cdef void cut_by_rows(Gemm *g) noexcept nogil:
     """As many blocks of rows as threads share evenly, as wide as C."""
     g.kb = quotient(KB_BYTES, g.real)
     cut_steps(g)
+    if not g.pack_a and g.k <= LONG_STEPS:  # each tile of C is then begun and written once: 1% at 784 steps
+        g.kb = max(1, g.k)
     g.row_blocks = ceil_to(share(g.m, BLOCK_ROWS if g.take == NULL else TAKEN_ROWS), FEWEST_BLOCKS)
     g.mb = share(g.m, g.row_blocks)
     g.row_blocks = share(g.m, g.mb)
@@ -205,6 +219,8 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr
     cdef bint packs_b = g.b_transposed or g.m >= rows_to_pack_for(g)
+    if g.by_panels and not g.b_transposed and not bytes_share_sets(g.ldb * g.real):
+        packs_b = False
     g.pack_b = packs_b and g.row_blocks == 1
     if packs_b and not g.pack_b:
         g.panel_bytes = <size_t>(ceil_to(g.n, nr) * g.k * g.real)
@@ -308,45 +324,47 @@ cdef void copy_rows(const Gemm *g, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
         i += 1
 
 
-cdef inline const fnn_ahead *wanted_next(const Gemm *g, fnn_ahead *ahead, Py_ssize_t i0, Py_ssize_t p, Py_ssize_t n,
-                                         Py_ssize_t kk) noexcept nogil:
-    """What a thread reads after steps p on of rows i0 on: the next steps of A, or its next rows, which it packs, and what
-    the update goes over."""
-    cdef Py_ssize_t q
-    ahead.rows, ahead.stride, ahead.run, ahead.saved = NULL, g.lda * g.real, n * g.real, NULL
-    if p + kk < g.k:
-        ahead.rows = g.a + ((p + kk) * g.lda + i0) * g.real
-    elif i0 + g.mb < g.m:
-        ahead.rows = g.a + (i0 + g.mb) * g.real
-    for q in range(FNN_RUNS):
-        ahead.runs[q] = NULL
-        if g.take != NULL and p + kk >= g.k and g.taken[q] != NULL:
-            ahead.runs[q] = g.taken[q] + (g.at + i0 * g.n) * g.real
-    return ahead
+cdef inline void wanted_next(const Gemm *g, fnn_ahead *ahead, const char *a, Py_ssize_t sa, Py_ssize_t i0, Py_ssize_t j0,
+                             Py_ssize_t p, Py_ssize_t m, Py_ssize_t n, Py_ssize_t kk) noexcept nogil:
+    """What a thread reads after steps p on of rows i0 on: the next steps of A, or its next rows, and what the epilogue
+    goes over."""
+    cdef Py_ssize_t q, mr = g.kernels.mr
+    cdef bint last = p + kk >= g.k
+    memset(ahead, 0, sizeof(fnn_ahead))
+    if g.pack_a:  # rows that will be packed
+        ahead.stride = g.lda * g.real
+        if not last:
+            ahead.rows = g.a + ((p + kk) * g.lda + i0) * g.real
+        elif i0 + g.mb < g.m:
+            ahead.rows = g.a + (i0 + g.mb) * g.real
+    elif g.by_panels and last:
+        ahead.stretches[0].at = a + m * sa * g.real
+        ahead.stretches[0].bytes = min(g.mb, g.m - i0 - m) * sa * g.real
+    elif not g.by_panels and g.m * g.k * g.real > PAST_L2_BYTES:
+        ahead.rows, ahead.stride = a + mr * sa * g.real, mr * sa * g.real
+    if not last:
+        return
+    if g.take != NULL:
+        for q in range(FNN_STRETCHES):
+            if g.taken[q] != NULL:
+                ahead.stretches[q].at, ahead.stretches[q].bytes = g.taken[q] + (g.at + i0 * g.n) * g.real, m * n * g.real
+    elif g.backward and g.activation:
+        ahead.saved, ahead.saved_row = g.saved + (i0 * g.lds + j0) * g.real, g.lds * g.real
 
 
 cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a, Py_ssize_t sa, bint columns,
                           Py_ssize_t tile_stride, const char *b, Py_ssize_t sb, Py_ssize_t panel_stride,
-                          const char *bias, Py_ssize_t i0, Py_ssize_t p, Py_ssize_t m, Py_ssize_t n, Py_ssize_t kk,
-                          int start, char *scratch) noexcept nogil:
-    """Columns of a block of C; with rows of A that are copied, a tile at a time."""
+                          const char *bias, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t p, Py_ssize_t m, Py_ssize_t n,
+                          Py_ssize_t kk, int start, char *scratch) noexcept nogil:
+    """Columns j0 on of a block of C; with rows of A that are copied, a tile at a time."""
     cdef Py_ssize_t mr = g.kernels.mr, ld = scratch_stride(g), count, t, first, rows, i
     cdef fnn_ahead ahead
     cdef const fnn_ahead *next = NULL
-    if g.pack_a:
-        g.kernels.gemm_block(c, ldc, a, sa, True, tile_stride, b, sb, panel_stride, bias, m, n, kk, start,
-                             kk * n * g.real > BLOCK_OF_B * g.kernels.block_bytes, wanted_next(g, &ahead, i0, p, n, kk))
-        return
     if not g.copy_a:
-        if not columns and g.m * max(g.k, g.n) * g.real > PAST_L2_BYTES:
-            ahead.rows, ahead.stride, ahead.saved = NULL, mr * sa * g.real, NULL
-            if g.m * g.k * g.real > PAST_L2_BYTES:
-                ahead.rows = a + mr * sa * g.real
-            if g.backward and g.activation and p + kk >= g.k and not g.flipped and g.take == NULL:
-                ahead.saved = g.saved + (i0 * g.lds * g.real + (c - g.c - i0 * ldc * g.real))
-                ahead.saved_row = g.lds * g.real
+        if g.pack_a or not columns and g.m * max(g.k, g.n) * g.real > PAST_L2_BYTES:
+            wanted_next(g, &ahead, a, sa, i0, j0, p, m, n, kk)
             next = &ahead
-        g.kernels.gemm_block(c, ldc, a, sa, columns, tile_stride, b, sb, panel_stride, bias, m, n, kk, start, False,
+        g.kernels.gemm_block(c, ldc, a, sa, columns, tile_stride, b, sb, panel_stride, bias, m, n, kk, start, g.by_panels,
                              next)
         return
     count = share(m, mr)
@@ -412,28 +430,28 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
             sa, tile_stride = g.lda, 0
         if g.panel_bytes:
             multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, g.panels + (p * width + j0 * kk) * real, nr,
-                     kk * nr, bias, i0, p, m, n, kk, start, scratch)
+                     kk * nr, bias, i0, j0, p, m, n, kk, start, scratch)
         elif g.pack_b:
             kn.pack_b(panels, kk * nr, g.b + (j0 * g.ldb + p if g.b_transposed else p * g.ldb + j0) * real,
                       g.ldb, g.b_transposed, kk, n)
-            multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, panels, nr, kk * nr, bias, i0, p, m, n, kk,
+            multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, panels, nr, kk * nr, bias, i0, j0, p, m, n, kk,
                      start, scratch)
         else:
             full = whole_panels(g, n, kk)
             if full:
                 multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, g.b + (p * g.ldb + j0) * real, g.ldb, nr,
-                         bias, i0, p, m, full, kk, start, scratch)
+                         bias, i0, j0, p, m, full, kk, start, scratch)
             if full < n:  # of its last rows, the last vector may end past the end of B: those are copied
                 bias_left = bias + full * real if bias != NULL else NULL
                 steps = inner_steps(g, p, j0 + full, n - full, kk)
                 if steps or not kk:
                     multiply(g, c + full * real, ldc, a, sa, g.a_columns, tile_stride,
-                             g.b + (p * g.ldb + j0 + full) * real, g.ldb, nr, bias_left, i0, p, m, n - full, steps,
+                             g.b + (p * g.ldb + j0 + full) * real, g.ldb, nr, bias_left, i0, j0 + full, p, m, n - full, steps,
                              start, scratch)
                 if steps < kk:
                     kn.pack_b(panels, 0, g.b + ((p + steps) * g.ldb + j0 + full) * real, g.ldb, 0, kk - steps, n - full)
                     multiply(g, c + full * real, ldc, a + steps * (sa if g.a_columns else 1) * real, sa, g.a_columns,
-                             tile_stride, panels, nr, 0, bias_left, i0, p + steps, m, n - full, kk - steps,
+                             tile_stride, panels, nr, 0, bias_left, i0, j0 + full, p + steps, m, n - full, kk - steps,
                              FNN_FROM_C if steps else start, scratch)
         p += kk
         if p >= g.k:

@@ -1,7 +1,7 @@
 from libc.stdint cimport int64_t
 
 from fastnn._kernels.arrays cimport Arrays
-from fastnn._kernels.vec cimport FNN_RUNS, fnn_block, fnn_kernels, fnn_op, fnn_run
+from fastnn._kernels.vec cimport FNN_STRETCHES, fnn_block, fnn_kernels, fnn_op, fnn_run
 
 ctypedef struct State:
     # what changes from run to run, read by the operations of a program
@@ -34,7 +34,7 @@ ctypedef void (*fnn_finish)(const void *args, const char *c, Py_ssize_t ldc, Py_
 cdef class Sink:
     cdef fnn_take take
     cdef const void *args
-    cdef const char *taken[FNN_RUNS]  # the flat arrays that it reads, for fetching ahead; NULL ends them
+    cdef const char *taken[FNN_STRETCHES]  # the flat arrays that it reads, for fetching ahead; NULL ends them
     cdef double moved          # bytes of each element that it takes
 
 cdef class Finish:

@@ -12,12 +12,14 @@ cdef extern from "vec/table.h" nogil:
         double clip_value
         double clip_scale[2]
         double decay, pull, keep, lr, momentum, rho, root, eps
-    enum: FNN_RUNS
+    enum: FNN_STRETCHES
+    ctypedef struct fnn_stretch:
+        const char *at
+        Py_ssize_t bytes
     ctypedef struct fnn_ahead:
         const char *rows
         Py_ssize_t stride
-        const char *runs[FNN_RUNS]
-        Py_ssize_t run
+        fnn_stretch stretches[FNN_STRETCHES]
         const char *saved
         Py_ssize_t saved_row
     ctypedef struct fnn_kernels:

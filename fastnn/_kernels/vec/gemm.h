@@ -136,7 +136,7 @@ INLINE void FN(tile)(const int mr, const int nv, const int column_mode, real *re
 #pragma GCC unroll 4
             for (ptrdiff_t p = 0; p < k; p++) {
                 __builtin_prefetch(next, 0, 2);
-                next += AHEAD;
+                next += next_step;
                 STEP(0);
             }
         } else if (sb > NR) { /* B in place, whose rows are apart, is fetched a little ahead: 7% */
@@ -337,18 +337,19 @@ static void FN(edge_columns)(real *restrict c, ptrdiff_t ldc, const real *restri
     }
 }
 
-/* What a tile of rows i on fetches beside panel p, one line a step: first the rows of A that will be packed next, then the
- * matrices that go with C, so many panels each as they take. */
-INLINE const char *FN(fetched_beside)(const fnn_ahead *ahead, ptrdiff_t i, ptrdiff_t rows, ptrdiff_t p, ptrdiff_t k,
-                                      ptrdiff_t *step) {
-    if (p == 0) {
-        *step = ahead->stride;
-        return ahead->rows ? ahead->rows + i * (ptrdiff_t)sizeof(real) : NULL;
-    }
-    ptrdiff_t from = (p - 1) * k * 64, bytes = (rows * ahead->run + 64 * k - 1) / (64 * k) * (64 * k);
+/* What is fetched a line a step beside a tile that is the job-th to have its steps free: the rows of A that will be
+ * packed next, those of a tile at a time, then whatever else lies in stretches. */
+INLINE const char *FN(fetched_beside)(const fnn_ahead *ahead, ptrdiff_t job, FN(fnn_cut) cut, ptrdiff_t k, ptrdiff_t *step) {
+    *step = ahead->stride;
+    if (ahead->rows && job < cut.count)
+        return ahead->rows + (job * cut.rows + (job < cut.longer ? job : cut.longer)) * (ptrdiff_t)sizeof(real);
+    if (ahead->rows) job -= cut.count;
     *step = 64;
-    for (int q = 0; q < FNN_RUNS && ahead->runs[q]; q++, from -= bytes)
-        if (from < bytes) return ahead->runs[q] + i * ahead->run + from;
+    for (int q = 0; q < FNN_STRETCHES; q++) {
+        const ptrdiff_t jobs = (ahead->stretches[q].bytes + 64 * k - 1) / (64 * k);
+        if (job < jobs) return ahead->stretches[q].at + job * 64 * k;
+        job -= jobs;
+    }
     return NULL;
 }
 
@@ -357,8 +358,8 @@ INLINE const char *FN(fetched_beside)(const fnn_ahead *ahead, ptrdiff_t i, ptrdi
  * while all tiles, which then are what L2 holds, go past it.
  * Tile t of A begins at a + t * tile_stride where A is packed (tile_stride > 0), else in place.
  * Panel j of B begins at b + j * panel_stride; B in place wants whole vectors of columns, but for an edge.
- * `ahead` (or NULL) says what to fetch meanwhile.  Row mode: its rows, which are whole tiles, some bytes a step.
- * Column mode: fetched_beside. */
+ * `ahead` (or NULL) says what to fetch meanwhile.  Row mode with panels past each tile: its rows, which are whole tiles,
+ * some bytes a step; else fetched_beside. */
 static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa, int column_mode,
                            ptrdiff_t tile_stride, const void *b_, ptrdiff_t sb, ptrdiff_t panel_stride,
                            const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start, int by_panels,
@@ -368,23 +369,26 @@ static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa
     const FN(fnn_cut) cut = FN(cut_rows)(m);
     const ptrdiff_t edge = n % VL <= EDGE && k >= EDGE_STEPS ? n % VL : 0, at_edge = n - edge;
     const real *edge_b = b + at_edge / NR * panel_stride + at_edge % NR;
+    const int in_place = by_panels && sb > NR; /* each panel is fetched beside the one before, by its first tiles */
     n = at_edge;
-    for (ptrdiff_t t = 0, i = 0, p = 0; t < cut.count && p * NR < n;) {
+    for (ptrdiff_t t = 0, i = 0, p = 0, job = 0; t < cut.count && p * NR < n;) {
         const ptrdiff_t rows = cut.rows + (t < cut.longer), j = p * NR;
         const real *at = tile_stride ? a + t * tile_stride : column_mode ? a + i : a + i * sa;
         const int width = n - j >= NR ? NR : (int)(n - j);
         const char *next = NULL;
         ptrdiff_t step = 0;
-        if (ahead && column_mode)
-            next = FN(fetched_beside)(ahead, i, rows, p, k, &step);
+        if (in_place && t < NR / LINE && j + NR < n) /* by the last byte of a line: what it begins in is there by then */
+            next = (const char *)(b + (p + 1) * panel_stride) + 64 * t + 63, step = sb * (ptrdiff_t)sizeof(real);
+        else if (ahead && (column_mode || by_panels))
+            next = FN(fetched_beside)(ahead, job++, cut, k, &step);
         else if (ahead && ahead->rows && (p + 1) * k * AHEAD <= ahead->stride)
-            next = ahead->rows + t * ahead->stride + p * k * AHEAD;
+            next = ahead->rows + t * ahead->stride + p * k * AHEAD, step = AHEAD;
         if (ahead && ahead->saved)
             for (ptrdiff_t r = 0; r < rows; r++) {
                 const char *row = ahead->saved + (i + r) * ahead->saved_row + j * (ptrdiff_t)sizeof(real);
                 for (ptrdiff_t q = 0; q < width; q += LINE) __builtin_prefetch(row + q * (ptrdiff_t)sizeof(real), 0, 2);
             }
-        if (column_mode && !next) next = (const char *)at, step = 0;
+        if ((column_mode || by_panels) && !next) next = (const char *)at, step = 0;
         FN(tiles)[rows - 1][column_mode][(width + VL - 1) / VL - 1](
             c + i * ldc + j, ldc, at, sa, b + p * panel_stride, sb, bias ? bias + j : NULL, k, width, start, next, step);
         if (by_panels) {

@@ -80,13 +80,16 @@ enum { FNN_NORM_COLS = 128 };
 enum { FNN_FROM_ZERO, FNN_FROM_BIAS, FNN_FROM_C };
 
 /* What is wanted after a block of a matrix product, fetched into L2 beside its steps (see gemm_block). */
-enum { FNN_RUNS = 3 };
+enum { FNN_STRETCHES = 3 };
 typedef struct {
-    const char *rows;           /* of A, `stride` bytes from what is fetched for one tile (step) to the next; or NULL */
+    const char *at;
+    ptrdiff_t bytes;
+} fnn_stretch;
+typedef struct {
+    const char *rows; /* of A, `stride` bytes from what is fetched for one tile (step) to the next; or NULL */
     ptrdiff_t stride;
-    const char *runs[FNN_RUNS]; /* matrices that go with C, `run` bytes for each of its rows; NULL ends them */
-    ptrdiff_t run;
-    const char *saved;          /* what the epilogue reads at the first element of C, rows `saved_row` bytes apart; or NULL */
+    fnn_stretch stretches[FNN_STRETCHES]; /* whatever else; one of no bytes ends them */
+    const char *saved; /* what the epilogue reads at the first element of C, rows `saved_row` bytes apart; or NULL */
     ptrdiff_t saved_row;
 } fnn_ahead;
 
