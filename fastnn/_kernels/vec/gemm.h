@@ -241,7 +241,10 @@ static void FN(pack_b)(void *panels_, ptrdiff_t panel_stride, const void *b_, pt
                 vec r[VL];
                 if (cols == VL && depth == VL) {
 #pragma GCC unroll 16
-                    for (int i = 0; i < VL; i++) r[i] = v_load(b + (j0 + i) * ld + p);
+                    for (int i = 0; i < VL; i++) {
+                        __builtin_prefetch(b + (j0 + NR + i) * ld + p, 0, 2);
+                        r[i] = v_load(b + (j0 + i) * ld + p);
+                    }
                 } else {
                     for (int i = 0; i < VL; i++)
                         r[i] = i < cols ? v_load_part(b + (j0 + i) * ld + p, depth) : (vec){0};
