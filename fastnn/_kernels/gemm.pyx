@@ -7,7 +7,9 @@ Design
    chunks of kb.  The cuts depend on the shape alone, so the bits do not depend on the threads.
 2. B is used as it lies where its rows are rows of vectors and few rows of C share them.  Else it is
    packed into panels of columns: where all rows of C are one block, by the thread that works on it,
-   chunk by chunk, so that the panels never leave its cache; else once, by an operation of its own.
+   chunk by chunk, so that the panels never leave its cache; else once, by an operation of its own.  A B that no
+   cache holds is left in place, too, where far_b_in_place says so: C is then cut into rows alone, and each panel is
+   fetched beside the one before, which goes past all tiles of a block.
 3. A is used as it lies where its rows run along k.  Read by columns (x.T @ dy) it would touch a new row,
    often a new page, at every step of k, which the prefetchers do not follow: long rows are packed, from
    PACK_A_STEPS steps on, along the rows.  Where A has many columns (inputs of a layer), C is cut into rows alone,
@@ -21,8 +23,9 @@ Design
    dy.T @ x, is computed instead, in short chunks of k so that x is read along its rows, and turned round
    at the end.
 6. A chunk of B's block (kb x nb) is meant to stay in half of L2 while the rows of the block go past it, a tile
-   of A (mr x kb) in L1, or where the chunk is long in L2 too, while the panels go past it.  Of a block that has
-   packed its own A, that is what stays in L2, and where B is too large for it the panels go past all tiles, one by one.
+   of A (mr x kb) in L1, or where the chunk is long in L2 too, while the panels go past it.  Where B is
+   too large for L2, the rows of A in a block as wide as C are what stays there, packed or not, and the panels go past
+   all tiles, one by one.
 7. A finished block gets its epilogue while it is in the cache: an activation, the derivative of one,
    the sums of a bias's gradient, or the update of the weights.  In the last case C never reaches memory:
    the block lies in the thread's workspace, and each of its rows goes into the optimizer (where
@@ -50,6 +53,7 @@ cdef Py_ssize_t PACK_A_BYTES = 1024  # and bytes between its rows: short ones ar
 cdef Py_ssize_t PACK_A_COLUMNS = 192  # though from so many columns of C half the bytes are enough
 cdef Py_ssize_t PACK_FAR_B_ROWS = 16  # rows of C from which packing a B that does not stay in L2 pays
 cdef Py_ssize_t PACK_FAR_B_BYTES = 1 << 21  # of a B that is packed from shared_rows on, too
+cdef Py_ssize_t IN_PLACE_BYTES = 1 << 13  # between rows of w at most for x @ w to leave it in place: 10% lost at 12000
 cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
 cdef Py_ssize_t FLIPPED_ALWAYS = 16  # columns of x.T @ dy up to which few steps, too, are computed as the transpose
 cdef Py_ssize_t FLIPPED_STEPS = 64   # steps of k in a chunk of a flipped product, four times as many where B is packed
@@ -135,10 +139,16 @@ cdef bint packs_own_tiles(const Gemm *g) noexcept nogil:
     return packs_a(g) and not rows_share_sets(g) and g.m >= FEWEST_BLOCKS * OWN_TILES * g.kernels.mr
 
 
+cdef inline bint goes_past_in_place(const Gemm *g) noexcept nogil:
+    """Whether panels of B that go past all tiles of a block, one after the other, need no packing."""
+    return g.kernels.far_b_in_place and not g.b_transposed and not bytes_share_sets(g.ldb * g.real)
+
+
 cdef bint leaves_b(const Gemm *g) noexcept nogil:
-    """Whether a large B is left in place, panels of which go past all tiles of a block of rows."""
-    return (not g.a_columns and not g.b_transposed and not g.copy_a and not bytes_share_sets(g.ldb * g.real)
-            and g.n * g.k * g.real > PAST_L2_BYTES and g.m >= FEWEST_BLOCKS * OWN_TILES * g.kernels.mr)
+    """Whether x @ w is cut into rows alone, for a large w to be left in place: where k is one chunk, as wide blocks
+    of C do not stay in L2 from one to the next (2% lost at 1200 x 1200)."""
+    return (goes_past_in_place(g) and not g.a_columns and not g.copy_a and g.k * g.real <= 2 * KB_BYTES
+            and g.ldb * g.real <= IN_PLACE_BYTES and g.n * g.k * g.real > PAST_L2_BYTES and g.m >= FEWEST_BLOCKS * OWN_TILES * g.kernels.mr)
 
 
 cdef bint gradient_packs_own_tiles(const fnn_kernels *kernels, Py_ssize_t rows, Py_ssize_t inputs, Py_ssize_t units,
@@ -155,7 +165,7 @@ cdef void cut_by_rows(Gemm *g) noexcept nogil:
     """As many blocks of rows as threads share evenly, as wide as C."""
     g.kb = quotient(KB_BYTES, g.real)
     cut_steps(g)
-    if not g.pack_a and g.k <= LONG_STEPS:  # each tile of C is then begun and written once: 1% at 784 steps
+    if not g.pack_a:  # each tile of C is begun and written once: 1% at 784 steps
         g.kb = max(1, g.k)
     g.row_blocks = ceil_to(share(g.m, BLOCK_ROWS if g.take == NULL else TAKEN_ROWS), FEWEST_BLOCKS)
     g.mb = share(g.m, g.row_blocks)
@@ -218,9 +228,7 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     """What is packed, by whom, and the memory that takes."""
     cdef const fnn_kernels *kn = g.kernels
     cdef Py_ssize_t mr = kn.mr, nr = kn.nr
-    cdef bint packs_b = g.b_transposed or g.m >= rows_to_pack_for(g)
-    if g.by_panels and not g.b_transposed and not bytes_share_sets(g.ldb * g.real):
-        packs_b = False
+    cdef bint packs_b = g.b_transposed or g.m >= rows_to_pack_for(g) and not (g.by_panels and goes_past_in_place(g))
     g.pack_b = packs_b and g.row_blocks == 1
     if packs_b and not g.pack_b:
         g.panel_bytes = <size_t>(ceil_to(g.n, nr) * g.k * g.real)

@@ -23,7 +23,7 @@ cdef extern from "vec/table.h" nogil:
         const char *saved
         Py_ssize_t saved_row
     ctypedef struct fnn_kernels:
-        int lanes, low, mr, nr, edge, edge_steps, block_bytes, flipped, shared_rows
+        int lanes, low, mr, nr, edge, edge_steps, block_bytes, flipped, far_b_in_place, shared_rows
         void (*pack_b)(void *panels, Py_ssize_t panel_stride, const void *b, Py_ssize_t ld, int transposed, Py_ssize_t k,
                        Py_ssize_t n) noexcept nogil
         void (*pack_a)(void *tiles, Py_ssize_t tile_stride, const void *a, Py_ssize_t ld, Py_ssize_t m,

@@ -27,6 +27,7 @@
         .mr = MR, .nr = NV *FNN_VBYTES / (int)sizeof(type##_t),                                      \
         .edge = EDGE_OF(FNN_VBYTES / (int)sizeof(type##_t)), .edge_steps = EDGE_STEPS,               \
         .block_bytes = BLOCK_BYTES, .flipped = FLIPPED_COLUMNS, .shared_rows = SHARED_ROWS,          \
+        .far_b_in_place = FAR_B_IN_PLACE,                                                            \
         .pack_b = pack_b_##type, .pack_a = pack_a_##type, .gemm_block = gemm_block_##type,           \
         .dot_block = dot_block_##type, .stream_block = stream_block_##type,                          \
         .outer_block = outer_block_##type, .narrow_block = narrow_block_##type,                      \

@@ -102,6 +102,7 @@ typedef struct {
     int edge_steps; /* from so many steps of k on: these, too, it reads from a B in place */
     int block_bytes; /* of a row of a block of C: so much of B, for 2 KiB of k, stays in half of an L2 */
     int flipped;     /* columns of x.T @ dy at most that is computed as its transpose */
+    int far_b_in_place; /* whether a B that is far is best used where it lies, by blocks as wide as it */
     int shared_rows; /* of C from which packing a B pays that is far, or whose rows share cache sets */
 
     /* gemm.h */
