@@ -8,6 +8,7 @@ ctypedef struct Elementwise:
     char *out
     const char *x       # forward: x; backward: dy
     const char *saved   # backward: y or x
+    bint past           # the caches, which hold neither before it is read again
 
 cdef int parse(object activation, int *kind, double *params) except -1
 cdef int understand(object spec, int *kind, double *params) except -1

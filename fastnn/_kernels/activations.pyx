@@ -3,7 +3,7 @@
 
 from fastnn._kernels.arguments cimport Fit, Taken, slope
 from fastnn._kernels.arrays cimport Arrays
-from fastnn._kernels.machine cimport kernels_for, needs_input, run_now, threads_for
+from fastnn._kernels.machine cimport goes_past, kernels_for, needs_input, run_now, threads_for
 from fastnn._kernels.program cimport Program
 from fastnn._kernels.vec cimport fnn_kernels, fnn_op, fnn_run
 
@@ -83,26 +83,44 @@ cdef int understand(object spec, int *kind, double *params) except -1:
 cdef void forward_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Elementwise *e = <const Elementwise *>op.args
     cdef Py_ssize_t i = block * BLOCK
-    e.kernels.activation_forward[e.kind](e.out + i * e.real, e.x + i * e.real, min(BLOCK, e.n - i), e.params)
+    e.kernels.activation_forward[e.kind](e.out + i * e.real, e.x + i * e.real, min(BLOCK, e.n - i), e.params,
+                                         e.past)
 
 
 cdef void backward_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Elementwise *e = <const Elementwise *>op.args
     cdef Py_ssize_t i = block * BLOCK
     e.kernels.activation_backward[e.kind](e.out + i * e.real, e.x + i * e.real, e.saved + i * e.real,
-                                          min(BLOCK, e.n - i), e.params)
+                                          min(BLOCK, e.n - i), e.params, e.past)
+
+
+cdef inline void run_range(const Elementwise *e, bint backward, Py_ssize_t n) noexcept nogil:
+    if backward:
+        e.kernels.activation_backward[e.kind](e.out, e.x, e.saved, n, e.params, False)
+    else:
+        e.kernels.activation_forward[e.kind](e.out, e.x, n, e.params, False)
+
+
+cdef void begin_on_a_line(Elementwise *e, bint backward) noexcept nogil:
+    """Do what comes before the first whole cache line of the result; the rest is left."""
+    cdef Py_ssize_t bytes = -<Py_ssize_t>e.out & 63, n = bytes // e.real
+    run_range(e, backward, n)
+    e.out, e.x, e.n = e.out + bytes, e.x + bytes, e.n - n
+    if backward:
+        e.saved += bytes
 
 
 cdef int run_elementwise(Elementwise *e, bint backward) except -1:
     cdef fnn_op op
     cdef int threads = threads_for(FLOPS * e.n)
     e.kernels = kernels_for(e.real)
+    e.past = False
     if threads == 0:  # the cheapest way in
-        if backward:
-            e.kernels.activation_backward[e.kind](e.out, e.x, e.saved, e.n, e.params)
-        else:
-            e.kernels.activation_forward[e.kind](e.out, e.x, e.n, e.params)
+        run_range(e, backward, e.n)
         return 0
+    if goes_past((3 if backward else 2) * e.n * e.real) and e.out != e.x and not (backward and e.out == e.saved):
+        begin_on_a_line(e, backward)
+        e.past = True
     op.block = backward_block if backward else forward_block
     op.blocks = (e.n + BLOCK - 1) // BLOCK
     op.args = e
@@ -268,10 +286,10 @@ cdef void strided_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn
         if s.backward:
             e.kernels.activation_backward[e.kind](
                 e.out + i * s.ldo * e.real, e.x + i * s.ldx * e.real, e.saved + i * s.lds * e.real, s.cols,
-                e.params)
+                e.params, False)
         else:
             e.kernels.activation_forward[e.kind](e.out + i * s.ldo * e.real, e.x + i * s.ldx * e.real, s.cols,
-                                                 e.params)
+                                                 e.params, False)
 
 
 cdef int add_strided(Program p, object name, activation, x, saved, out, bint backward) except -1:

@@ -16,8 +16,9 @@ What rounding the mean loses (vec/batchnorm.h) is found by the sums of the backw
 activation that is made again before them: `find_shift` takes a pass over x for it.  A compiled step keeps the shift
 of its forward pass instead.
 
-Results are stored as usual, even those far larger than the caches: past them (non-temporal stores of what
-lay in a piece of L1) 17 to 260 MB took 5 to 40% longer on a Cascade Lake, on one thread and on two.
+The forward pass of matrices far larger than the caches writes past them where that is faster (fnn_stores_past): 1.1 to
+1.25 times as fast there.  The backward pass does not: it reads two matrices beside what it writes, and took 14 to 40%
+longer.
 """
 from libc.stddef cimport size_t
 from libc.string cimport memcpy, memset
@@ -25,7 +26,9 @@ from libc.string cimport memcpy, memset
 from fastnn._kernels.activations cimport parse, understand
 from fastnn._kernels.arguments cimport Fit, Taken, fraction, is_axis, is_whole, not_negative
 from fastnn._kernels.arrays cimport Arrays
-from fastnn._kernels.machine cimport Scratch, allocate, borrow, give_back, kernels_for, needs_input, release, run_now, threads_for
+from fastnn._kernels.machine cimport (
+    Scratch, allocate, borrow, give_back, goes_past, kernels_for, needs_input, release, run_now, threads_for,
+)
 from fastnn._kernels.program cimport Program
 from fastnn._kernels.vec cimport fnn_kernels, fnn_op, fnn_run
 
@@ -49,7 +52,7 @@ ctypedef struct Norm:
     bint training
     bint needs_input      # the activation is differentiated from its input, computed again
     bint finds_shift      # what it is computed with is not known beforehand
-    bint far              # the matrices are in no cache of the core's own
+    int far               # the matrices are in no cache of the core's own; 2: and y goes past all of them
     int activation
     double params[2]
     double momentum, eps
@@ -86,6 +89,13 @@ ctypedef struct Norm:
 
 cdef inline bint is_far(const Norm *b, Py_ssize_t limit) noexcept nogil:
     return b.rows * b.cols * b.real > limit
+
+
+cdef inline int far_forward(const Norm *b) noexcept nogil:
+    """2 where y is to go past the caches; not in place, where they hold it."""
+    if goes_past(2 * b.rows * b.cols * b.real) and b.y != b.x:
+        return 2
+    return is_far(b, FAR_BYTES)
 
 
 cdef inline Py_ssize_t cuts(Py_ssize_t n, Py_ssize_t block) noexcept nogil:
@@ -314,7 +324,7 @@ cdef int run_forward(Norm *b) except -1:
     cdef fnn_op ops[3]
     cdef Scratch scratch
     b.kernels = kernels_for(b.real)
-    b.far = is_far(b, FAR_BYTES)
+    b.far = far_forward(b)
     borrow(&scratch, plan(b, 1))
     try:
         place(b, scratch.memory)

@@ -494,7 +494,7 @@ cdef void epilogue(const Gemm *g, char *c, Py_ssize_t i0, Py_ssize_t j0, Py_ssiz
         if g.backward:
             g.kernels.activation_backward[g.activation](
                 c + i * g.ldc * g.real, c + i * g.ldc * g.real,
-                g.saved + ((i0 + i) * g.lds + j0) * g.real, n, g.params)
+                g.saved + ((i0 + i) * g.lds + j0) * g.real, n, g.params, False)
         else:
             g.kernels.activation_forward[g.activation](
-                c + i * g.ldc * g.real, c + i * g.ldc * g.real, n, g.params)
+                c + i * g.ldc * g.real, c + i * g.ldc * g.real, n, g.params, False)

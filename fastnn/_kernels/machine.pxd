@@ -7,6 +7,7 @@ cdef struct Scratch:
     bint pooled
 
 cdef const fnn_kernels *kernels_for(Py_ssize_t real_bytes) noexcept nogil
+cdef bint goes_past(Py_ssize_t nbytes) noexcept nogil
 cdef bint needs_input(int activation) noexcept nogil
 cdef int threads_for(double flops) except -1
 cdef void run_list(fnn_run *run, const fnn_op *ops, int64_t count, int64_t rounds, int threads,

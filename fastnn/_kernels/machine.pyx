@@ -15,12 +15,13 @@ import sys
 
 from cpython.exc cimport PyErr_CheckSignals
 from cython.parallel cimport parallel, threadid
+from cpython.pyport cimport PY_SSIZE_T_MAX
 from libc.stdint cimport int64_t
 from libc.string cimport memset
 
 from fastnn._kernels.vec cimport (
     FNN_ACTIVATIONS, FNN_ELEMENT_LOSSES, FNN_SAVES_INPUT, FNN_STOP_CANCEL, FNN_UPDATES, fnn_activation_name,
-    fnn_activation_saves, fnn_compiler,
+    fnn_activation_saves, fnn_compiler, fnn_stores_past,
     fnn_element_loss_name, fnn_kernels, fnn_op, fnn_run, fnn_run_member, fnn_run_serial, fnn_table, fnn_table_at,
     fnn_table_count, fnn_table_supported, fnn_update_name, fnn_update_states,
 )
@@ -89,6 +90,25 @@ def _choose_table():
 
 
 _choose_table()
+
+# --- results past the caches ---------------------------------------------------------------------
+
+# Of all arrays of a call together, from which its result goes past the caches, where that is faster: it is from 12 MiB
+# on, but the third-level cache of another machine may hold those for who reads them next.
+cdef Py_ssize_t past_bytes = (24 << 20) if fnn_stores_past() else PY_SSIZE_T_MAX
+
+
+cdef bint goes_past(Py_ssize_t nbytes) noexcept nogil:
+    """Whether the result of a call whose arrays have so many bytes goes past the caches."""
+    return nbytes >= past_bytes
+
+
+def set_past_bytes(nbytes):
+    """Results of calls with so many bytes go past the caches: for tests. What it was before."""
+    global past_bytes
+    before, past_bytes = past_bytes, nbytes
+    return before
+
 
 # --- threads -----------------------------------------------------------------------------------
 

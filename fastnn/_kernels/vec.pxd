@@ -49,9 +49,9 @@ cdef extern from "vec/table.h" nogil:
                             Py_ssize_t cols) noexcept nogil
         void (*gather_rows)(void *out, Py_ssize_t ldo, const void *x, Py_ssize_t ldx,
                             const int64_t *wanted, Py_ssize_t rows, Py_ssize_t cols) noexcept nogil
-        void (**activation_forward)(void *y, const void *x, Py_ssize_t n, const double *params) noexcept nogil
+        void (**activation_forward)(void *y, const void *x, Py_ssize_t n, const double *params, int past) noexcept nogil
         void (**activation_backward)(void *dx, const void *dy, const void *saved, Py_ssize_t n,
-                                     const double *params) noexcept nogil
+                                     const double *params, int past) noexcept nogil
         void (*batchnorm_statistics)(double *mean, double *m2, const void *x, Py_ssize_t ld, Py_ssize_t rows,
                                      Py_ssize_t cols, int far) noexcept nogil
         void (*batchnorm_finalize)(void *mean, void *rstd, void *scale, void *shift, const double *exact_mean,
@@ -140,6 +140,7 @@ cdef extern from "vec/table.h" nogil:
     int fnn_table_count()
     const fnn_table *fnn_table_at(int index)
     int fnn_table_supported(int index)
+    int fnn_stores_past()
     const char *fnn_compiler()
     # the names of the activations and what each saves, in the order of the table
     const char *fnn_activation_name(int index)

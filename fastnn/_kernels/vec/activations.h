@@ -247,7 +247,7 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
 #define IS_LONG_BACK(kind) ((kind) >= FNN_ACT_silu && (kind) <= FNN_ACT_gelu_tanh)
 
 #define X(name, saves)                                                                                \
-    MIXED static void FN(name##_forward)(void *y_, const void *x_, ptrdiff_t n, const double *params) { \
+    MIXED static void FN(name##_forward)(void *y_, const void *x_, ptrdiff_t n, const double *params, int past) { \
         real *y = y_;                                                                                 \
         const real *x = x_;                                                                           \
         const act_params p = FN(spread)(params);                                                      \
@@ -257,13 +257,15 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
             vec v[many];                                                                              \
             ASK(IS_LONG(FNN_ACT_##name), x + i);                                                      \
             EACH v[j] = FN(name)(v_load(x + i + j * VL), p);                                          \
-            EACH v_store(y + i + j * VL, v[j]);                                                       \
+            if (past) EACH v_stream(y + i + j * VL, v[j]);                                            \
+            else EACH v_store(y + i + j * VL, v[j]);                                                  \
         }                                                                                             \
+        if (past) v_stream_end();                                                                     \
         for (; i + VL <= n; i += VL) v_store(y + i, FN(name)(v_load(x + i), p));                      \
         if (i < n) v_store_last(y + i, FN(name)(v_load_part(x + i, (int)(n - i)), p), (int)(n - i));  \
     }                                                                                                 \
     MIXED static void FN(name##_backward)(void *dx_, const void *dy_, const void *saved_, ptrdiff_t n, \
-                                          const double *params) {                                     \
+                                          const double *params, int past) {                           \
         real *dx = dx_;                                                                               \
         const real *dy = dy_, *saved = saved_;                                                        \
         const act_params p = FN(spread)(params);                                                      \
@@ -274,8 +276,10 @@ INLINE vec FN(hard_swish_grad)(vec dy, vec x, act_params p) {
             ASK(IS_LONG_BACK(FNN_ACT_##name), dy + i);                                                \
             ASK(IS_LONG_BACK(FNN_ACT_##name), saved + i);                                             \
             EACH v[j] = FN(name##_grad)(v_load(dy + i + j * VL), v_load(saved + i + j * VL), p);      \
-            EACH v_store(dx + i + j * VL, v[j]);                                                      \
+            if (past) EACH v_stream(dx + i + j * VL, v[j]);                                           \
+            else EACH v_store(dx + i + j * VL, v[j]);                                                 \
         }                                                                                             \
+        if (past) v_stream_end();                                                                     \
         for (; i + VL <= n; i += VL)                                                                  \
             v_store(dx + i, FN(name##_grad)(v_load(dy + i), v_load(saved + i), p));                   \
         if (i < n) {                                                                                  \

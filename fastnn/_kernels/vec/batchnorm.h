@@ -255,10 +255,11 @@ enum {
     INLINE void FN(apply_rows_##name)(real *y, ptrdiff_t ldy, const real *x, ptrdiff_t ldx, const real *mean, \
                                       const real *scale, const real *shift, const int rows, ptrdiff_t cols, \
                                       int far, ptrdiff_t ahead_y, ptrdiff_t ahead_x, const act_params p) { \
-        EACH_VECTOR(FN(lead_of)(y, cols), WHERE_FAR(ASK_ROWS(y + ahead_y, ldy, 1) ASK_ROWS(x + ahead_x, ldx, 0)) \
+        EACH_VECTOR(FN(lead_of)(y, cols), WHERE_FAR(if (far == 1) ASK_ROWS(y + ahead_y, ldy, 1) ASK_ROWS(x + ahead_x, ldx, 0)) \
                     const vec m = GET(mean); const vec a = GET(scale); const vec b = GET(shift); vec v[MOST_ABREAST]; \
                     for (int r = 0; r < rows; r++) v[r] = FN(name)(v_fma(GET(x + r * ldx) - m, a, b), p); \
-                    for (int r = 0; r < rows; r++) PUT(y + r * ldy, v[r]););                         \
+                    if (far > 1 && whole) for (int r = 0; r < rows; r++) v_stream(y + r * ldy + j, v[r]); \
+                    else for (int r = 0; r < rows; r++) PUT(y + r * ldy, v[r]););                    \
     }                                                                                                \
     static ONE_COPY void FN(batchnorm_apply_##name)(void *y_, ptrdiff_t ldy, const void *x_, ptrdiff_t ldx, \
                                                     const void *mean, const void *scale, const void *shift, \
@@ -277,6 +278,7 @@ enum {
             }                                                                                        \
         for (; i < rows; i++)                                                                        \
             FN(apply_rows_##name)(y + i * ldy, ldy, x + i * ldx, ldx, mean, scale, shift, 1, cols, far, ldy, ldx, p); \
+        if (far > 1) v_stream_end();                                                                 \
     }
 FNN_SHORT_FORWARD_LIST(X)
 #undef X

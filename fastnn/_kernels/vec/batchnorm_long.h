@@ -33,8 +33,9 @@
     X(hard_tanh, OUTPUT)      \
     X(hard_sigmoid, OUTPUT)
 
-typedef void FN(activation_loop)(void *y, const void *x, ptrdiff_t n, const double *params);
-typedef void FN(gradient_loop)(void *dx, const void *dy, const void *saved, ptrdiff_t n, const double *params);
+typedef void FN(activation_loop)(void *y, const void *x, ptrdiff_t n, const double *params, int past);
+typedef void FN(gradient_loop)(void *dx, const void *dy, const void *saved, ptrdiff_t n, const double *params,
+                                int past);
 
 /* One activation, as far as its gradient goes. */
 typedef struct {
@@ -47,7 +48,7 @@ typedef struct {
 INLINE void FN(gradient_rows)(FN(gradient) f, real *dx, const real *dy, ptrdiff_t lddy, const real *saved, ptrdiff_t lds,
                               ptrdiff_t rows, ptrdiff_t cols) {
     if (lddy == cols && lds == cols) cols *= rows, rows = 1;
-    for (ptrdiff_t r = 0; r < rows; r++) f.loop(dx + r * cols, dy + r * lddy, saved + r * lds, cols, f.params);
+    for (ptrdiff_t r = 0; r < rows; r++) f.loop(dx + r * cols, dy + r * lddy, saved + r * lds, cols, f.params, 0);
 }
 
 /* --- channels that are columns ------------------------------------------------------------------ */
@@ -61,9 +62,9 @@ LONG void FN(apply_long)(FN(activation_loop) *loop, real *y, ptrdiff_t ldy, cons
             real *to = y + i * ldy + j;
             FN(batchnorm_apply_identity)(to, ldy, x + i * ldx + j, ldx, mean + j, scale + j, shift + j, high, n, 0, params);
             if (ldy == n)
-                loop(to, to, high * n, params);
+                loop(to, to, high * n, params, 0);
             else
-                for (ptrdiff_t r = 0; r < high; r++) loop(to + r * ldy, to + r * ldy, n, params);
+                for (ptrdiff_t r = 0; r < high; r++) loop(to + r * ldy, to + r * ldy, n, params, 0);
         }
 }
 
@@ -138,7 +139,7 @@ LONG void FN(run_apply_long)(FN(activation_loop) *loop, real *y, ptrdiff_t ldy, 
                              ptrdiff_t inner, const double *params) {
     EACH_PIECE(real *to = y + row * ldy + at;
                FN(batchnorm_run_apply_identity)(to, ldy, x + row * ldx + at, ldx, mean + c, scale + c, shift + c, 1, some, n, params);
-               loop(to, to, some * n, params);)
+               loop(to, to, some * n, params, 0);)
 }
 
 INLINE void FN(run_gradient)(FN(gradient) f, real *g, real *z, const real *dy, const real *x, const real *saved, const real *mean,
@@ -146,7 +147,7 @@ INLINE void FN(run_gradient)(FN(gradient) f, real *g, real *z, const real *dy, c
     const ptrdiff_t n = channels * inner;
     if (f.saves == FNN_SAVES_INPUT)
         FN(batchnorm_run_apply_identity)(z, n, x, n, mean, scale, shift, 1, channels, inner, f.params);
-    f.loop(g, dy, f.saves == FNN_SAVES_INPUT ? z : saved, n, f.params);
+    f.loop(g, dy, f.saves == FNN_SAVES_INPUT ? z : saved, n, f.params, 0);
 }
 
 LONG void FN(run_backward_sums_long)(FN(gradient) f, double *sum_g, double *sum_gx, double *sum_xc, const real *dy,

@@ -19,14 +19,20 @@ int fnn_table_supported(int index) {
         default: return 1;
     }
 }
+int fnn_stores_past(void) {
+    __builtin_cpu_init();
+    return __builtin_cpu_is("amd");
+}
 #elif defined(__aarch64__)
 extern const fnn_table fnn_table_neon; /* Advanced SIMD belongs to every AArch64 */
 static const fnn_table *const tables[] = {&fnn_table_neon};
 int fnn_table_supported(int index) { return index == 0; }
+int fnn_stores_past(void) { return 0; }
 #else
 extern const fnn_table fnn_table_baseline;
 static const fnn_table *const tables[] = {&fnn_table_baseline};
 int fnn_table_supported(int index) { return index == 0; }
+int fnn_stores_past(void) { return 0; }
 #endif
 
 int fnn_table_count(void) { return (int)(sizeof tables / sizeof *tables); }

@@ -62,9 +62,29 @@ typedef real FN(fnn_uvec) __attribute__((vector_size(FNN_VBYTES), aligned(sizeof
 
 INLINE vec FN(v_load)(const real *p) { return *(const FN(fnn_uvec) *)p; }
 INLINE void FN(v_store)(real *p, vec v) { *(FN(fnn_uvec) *)p = v; }
+/* Past the caches, to a whole vector's address: what no cache holds until it is read again need not be fetched before
+ * it is written.  Other threads see it after v_stream_end. */
+INLINE void FN(v_stream)(real *p, vec v) {
+#if FNN_VBYTES == 64
+    _mm512_stream_si512((__m512i *)p, (__m512i)v);
+#elif FNN_VBYTES == 32
+    _mm256_stream_si256((__m256i *)p, (__m256i)v);
+#elif defined(__SSE2__)
+    _mm_stream_si128((__m128i *)p, (__m128i)v);
+#else
+    FN(v_store)(p, v);
+#endif
+}
+INLINE void FN(v_stream_end)(void) {
+#if defined(__SSE2__)
+    _mm_sfence();
+#endif
+}
 INLINE vec FN(v_set1)(real a) { return a - (vec){0}; }
 #define v_load FN(v_load)
 #define v_store FN(v_store)
+#define v_stream FN(v_stream)
+#define v_stream_end FN(v_stream_end)
 #define v_set1 FN(v_set1)
 #define v_load_part FN(v_load_part)
 #define v_store_part FN(v_store_part)
