@@ -79,16 +79,16 @@ INLINE void FN(dots)(const int rows, const int cols, real *restrict c, ptrdiff_t
     if (cols == 1 && rows % VL == 0 && ci == 1) {
         const vec start = v_set1(bias ? bias[0] : 0);
 #pragma GCC unroll 4
-        for (int q = 0; q < rows; q += VL) v_store(c + q, FN(sums_of)(acc + q) + start);
+        for (int q = 0; q < rows; q += VL) v_store(c + q, FN(sums_of)(acc + q, VL) + start);
         return;
     }
     if (rows * cols == VL && ci == cols && cj == 1 && !bias) { /* the elements follow each other */
-        v_store(c, FN(sums_of)(acc));
+        v_store(c, FN(sums_of)(acc, VL));
         return;
     }
     real sums[DOTS];
 #pragma GCC unroll 4
-    for (int q = 0; q < rows * cols; q += VL) v_store(sums + q, FN(sums_of)(acc + q));
+    for (int q = 0; q < rows * cols; q += VL) v_store(sums + q, FN(sums_of)(acc + q, rows * cols - q < VL ? rows * cols - q : VL));
 #pragma GCC unroll 4
     for (int j = 0; j < cols; j++)
         for (int i = 0; i < rows; i++) c[i * ci + j * cj] = sums[i * cols + j] + (bias ? bias[j] : 0);
