@@ -139,7 +139,13 @@ cdef void plan_dot(Gemm *g) noexcept nogil:
     g.nb, g.kb = g.n, g.k
     g.row_blocks, g.col_blocks = max(1, share(g.m, g.mb)), 1
     if not g.b_transposed:
-        g.panel_bytes, g.pack_b_blocks = to_lines(g.n * g.k * g.real), 1
+        g.panel_bytes, g.pack_b_blocks = g.n * dot_stride(g) * g.real, 1
+
+
+cdef inline Py_ssize_t dot_stride(const Gemm *g) noexcept nogil:
+    """Elements between the rows of a transposed B: an odd number of lines, so that its vectors are no two lines' and
+    its rows share no cache sets."""
+    return quotient(64, g.real) * (share(g.k * g.real, 64) | 1)
 
 
 cdef void transpose_b(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -147,7 +153,7 @@ cdef void transpose_b(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_r
     if g.b_transposed:
         g.kernels.transpose(g.panels, g.n, g.b, g.ldb, g.n, g.k)
     else:
-        g.kernels.transpose(g.panels, g.k, g.b, g.ldb, g.k, g.n)
+        g.kernels.transpose(g.panels, dot_stride(g), g.b, g.ldb, g.k, g.n)
 
 
 cdef void dot_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -159,7 +165,7 @@ cdef void dot_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run
         ci, cj = 1, g.ldc
     # dots are flipped only where B lies transposed, so both operands then lie in rows along k
     g.kernels.dot_block(g.c + i * ci * g.real, ci, cj, g.a + i * g.lda * g.real, g.lda,
-                        g.b if g.b_transposed else g.panels, g.ldb if g.b_transposed else g.k, g.bias, m, g.n, g.k)
+                        g.b if g.b_transposed else g.panels, g.ldb if g.b_transposed else dot_stride(g), g.bias, m, g.n, g.k)
     if g.flipped:
         epilogue(g, g.c + i * g.real, 0, i, g.n, m)
     else:

@@ -22,27 +22,30 @@
 #endif
 #define SPLIT(nv) (NARROW / (nv))
 
+/* A block of it: out (width, height) = x.T, x (height, width), neither beyond VL.  What is read in place of missing rows
+ * is not stored. */
+INLINE void FN(transpose_block)(real *restrict out, ptrdiff_t ldo, const real *restrict x, ptrdiff_t ldx, int height,
+                                int width) {
+    vec r[VL];
+#pragma GCC unroll 16
+    for (int q = 0; q < VL; q++) r[q] = v_load_part(x + (q < height ? q : 0) * ldx, width);
+    FN(transpose)(r);
+#pragma GCC unroll 16
+    for (int q = 0; q < VL; q++)
+        if (q < width) v_store_part(out + q * ldo, r[q], height);
+}
+
 /* out (cols, rows) = x.T, x (rows, cols) */
 static void FN(transpose_matrix)(void *out_, ptrdiff_t ldo, const void *x_, ptrdiff_t ldx, ptrdiff_t rows, ptrdiff_t cols) {
     real *restrict out = out_;
     const real *restrict x = x_;
     for (ptrdiff_t j = 0; j < cols; j += VL) {
         const int width = cols - j < VL ? (int)(cols - j) : VL;
-        for (ptrdiff_t i = 0; i < rows; i += VL) {
-            const int height = rows - i < VL ? (int)(rows - i) : VL;
-            vec r[VL];
-            if (width == VL && height == VL) {
-#pragma GCC unroll 16
-                for (int q = 0; q < VL; q++) r[q] = v_load(x + (i + q) * ldx + j);
-            } else {
-                for (int q = 0; q < VL; q++) r[q] = q < height ? v_load_part(x + (i + q) * ldx + j, width) : (vec){0};
-            }
-            FN(transpose)(r);
-            if (height == VL)
-                for (int q = 0; q < width; q++) v_store(out + (j + q) * ldo + i, r[q]);
-            else
-                for (int q = 0; q < width; q++) v_store_part(out + (j + q) * ldo + i, r[q], height);
-        }
+        ptrdiff_t i = 0;
+        for (; i + VL <= rows; i += VL)
+            if (width == VL) FN(transpose_block)(out + j * ldo + i, ldo, x + i * ldx + j, ldx, VL, VL);
+            else FN(transpose_block)(out + j * ldo + i, ldo, x + i * ldx + j, ldx, VL, width);
+        if (i < rows) FN(transpose_block)(out + j * ldo + i, ldo, x + i * ldx + j, ldx, (int)(rows - i), width);
     }
 }
 
