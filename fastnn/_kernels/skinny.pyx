@@ -25,8 +25,10 @@ from fastnn._kernels.vec cimport fnn_op, fnn_run
 cdef Py_ssize_t DOT_SIDE = 10         # of C at most, on one side
 cdef Py_ssize_t DOT_COLUMNS = 8       # likewise, where B is to be transposed first
 cdef Py_ssize_t DOT_STEPS = 64        # of k from which the sums across lanes at the end pay
-cdef Py_ssize_t COLUMN_STEPS = 32     # likewise, for each column, where B is to be transposed first
-cdef Py_ssize_t DOT_ROWS = 64         # of C at least, for up to DOT_SIDE columns from rows of A that share cache sets
+cdef Py_ssize_t COLUMN_STEPS = 16     # likewise, for each column, where B is to be transposed first, or twice as many
+cdef Py_ssize_t WIDE_LANES = 16       # in vectors of less than so many lanes, of which tiles leave fewer empty
+cdef Py_ssize_t WIDE_ROWS = 16        # of C at least, for up to DOT_SIDE columns,
+cdef Py_ssize_t DOT_ROWS = 64         # or so many in shorter vectors, and from rows of A that share cache sets
 cdef Py_ssize_t STREAM_ROWS = 8       # of C at most
 cdef Py_ssize_t FAR_ROWS = 12         # likewise, or a tile of fewer, where each row of B is in pages of its own
 cdef Py_ssize_t FAR_STRIDE = 1 << 13  # of so many bytes, and all of B has so many that these pages are looked up anew
@@ -41,9 +43,10 @@ cdef Py_ssize_t OUTER_BYTES = 1 << 19 # of B at most, where few rows read it: it
 cdef Py_ssize_t TURNED_ROWS = 16      # likewise, where B is to be transposed first
 cdef Py_ssize_t NARROW_COLUMNS = 4    # of C at most
 cdef Py_ssize_t NARROW_ROWS = 32      # of C at least
+cdef Py_ssize_t TURNED_STEPS = 8      # of k below which rows of A are turned for one to three columns,
+cdef Py_ssize_t TURNED_FOR_FOUR = 32  # or so many, for four: from there on dots of B's columns are sooner made
 cdef Py_ssize_t NARROW_STEPS = 200    # of k at most, where A lies in columns,
 cdef Py_ssize_t FAR_STEPS = 512       # or so many, where twice as many rows share them: beyond, A goes past
-cdef Py_ssize_t TURNED_STEPS = 8      # of k at most, for one column from rows of A
 cdef Py_ssize_t STREAM_BYTES = 2048   # of a row of B in a block: shorter pieces are fetched ahead less well
 
 
@@ -61,7 +64,7 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
         return True
     if g.a_columns and g.m == 1 and g.lda == 1:  # a column of x whose elements follow each other is a row of x.T
         g.a_columns, g.lda = False, g.k
-    if g.b_transposed and g.m == 1 and g.n >= NARROW_ROWS and g.k <= TURNED_STEPS and g.bias == NULL:
+    if g.b_transposed and g.m == 1 and g.n >= NARROW_ROWS and g.k < TURNED_STEPS and g.bias == NULL:
         swap(g)
         plan_narrow(g)
         return True
@@ -91,7 +94,7 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
     if g.m <= stream_rows(g, g.n):
         plan_stream(g)
         return True
-    if g.k >= COLUMN_STEPS * g.n and (g.n <= DOT_COLUMNS or (g.n <= DOT_SIDE and g.m >= DOT_ROWS and rows_share_sets(g))):
+    if is_dot(g):
         plan_dot(g)
         return True
     return False
@@ -117,12 +120,27 @@ cdef inline Py_ssize_t stream_rows(const Gemm *g, Py_ssize_t columns) noexcept n
 
 
 cdef inline bint is_narrow(const Gemm *g) noexcept nogil:
-    if g.n == 1:
-        return not g.a_columns and g.k <= TURNED_STEPS and g.kernels.lanes >= 8
     if not g.a_columns:
-        return 2 * g.n <= g.kernels.lanes and g.k <= 3 * g.kernels.lanes
+        return g.k < dot_steps(g) and g.kernels.lanes >= (8 if g.n == 1 else 2 * g.n)
+    if g.n == 1:
+        return False
     # long rows of A are not left again before they end, lest memory be read in pieces: those are streamed
     return g.k <= NARROW_STEPS or (g.k <= FAR_STEPS and g.m >= 2 * NARROW_ROWS)
+
+
+cdef inline Py_ssize_t dot_steps(const Gemm *g) noexcept nogil:
+    """Steps of k from which dots of the columns of a B that is to be transposed pay."""
+    if g.n <= NARROW_COLUMNS:
+        return TURNED_FOR_FOUR if g.n == NARROW_COLUMNS else TURNED_STEPS
+    return COLUMN_STEPS * g.n * (1 if g.kernels.lanes >= WIDE_LANES else 2)
+
+
+cdef inline bint is_dot(const Gemm *g) noexcept nogil:
+    if g.k < dot_steps(g) or g.n > DOT_SIDE:
+        return False
+    if g.n <= DOT_COLUMNS:
+        return True
+    return g.m >= WIDE_ROWS if g.kernels.lanes >= WIDE_LANES else g.m >= DOT_ROWS and rows_share_sets(g)
 
 
 cdef Py_ssize_t blocks_for(const Gemm *g, Py_ssize_t most) noexcept nogil:
