@@ -38,7 +38,8 @@ cdef Py_ssize_t OUTER_STEPS = 16      # of k at most, for writing C row after ro
 cdef Py_ssize_t OUTER_COLUMNS = 64    # of C at least
 cdef Py_ssize_t OUTER_ROWS = 2        # likewise
 cdef Py_ssize_t LEAST_LOW_ROWS = 16   # likewise, where few vectors hold all columns
-cdef Py_ssize_t LOW_STEPS = 40        # of k at most, where a third vector would leave half of a tile empty
+cdef Py_ssize_t LOW_STEPS = 40        # of k at most, where a third vector would leave half of a tile empty,
+cdef Py_ssize_t EDGE_STEPS = 128      # or so many, where it is of a few columns
 cdef Py_ssize_t OUTER_BYTES = 1 << 19 # of B at most, where few rows read it: it goes past, shared by columns
 cdef Py_ssize_t TURNED_ROWS = 16      # likewise, where B is to be transposed first
 cdef Py_ssize_t NARROW_COLUMNS = 4    # of C at most
@@ -109,7 +110,10 @@ cdef inline Py_ssize_t most_outers(const Gemm *g) noexcept nogil:
 
 cdef inline Py_ssize_t most_low(const Gemm *g) noexcept nogil:
     """The same for rows of a few vectors."""
-    return LOW_STEPS if g.n > 2 * g.kernels.lanes else OUTER_STEPS
+    cdef Py_ssize_t past = g.n - 2 * g.kernels.lanes
+    if past <= 0:
+        return OUTER_STEPS
+    return EDGE_STEPS if past <= g.kernels.edge else LOW_STEPS
 
 
 cdef inline Py_ssize_t stream_rows(const Gemm *g, Py_ssize_t columns) noexcept nogil:

@@ -289,38 +289,8 @@ static void FN(pack_a)(void *tiles_, ptrdiff_t tile_stride, const void *a_, ptrd
     }
 }
 
-/* The columns that are left past the last whole vector of C, where they are few: a tile would spend a vector
- * on each step of k for them, nearly as long as two.  Lanes along k, or along the rows of a column-mode A,
- * take a sixteenth of that: 33 columns no longer cost as many as 48. */
-#undef EDGE
-#undef EDGE_OF
-#define EDGE_OF(lanes) ((lanes) / (FNN_VBYTES == 64 ? 4 : 8)) /* columns at most */
-#define EDGE EDGE_OF(VL)
 #undef EDGE_STEPS
 #define EDGE_STEPS 32 /* of k at least: else the sums across lanes take as long */
-#undef EDGE_CHUNK
-#define EDGE_CHUNK 512
-#undef EDGE_ROWS
-#define EDGE_ROWS 64
-
-/* Row mode: C (m, n <= EDGE).  The columns of B are turned round first. */
-static void FN(edge_rows)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa, const real *restrict b,
-                          ptrdiff_t sb, const real *restrict bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start) {
-    real turned[(EDGE ? EDGE : 1) * EDGE_CHUNK], sums[(EDGE ? EDGE : 1) * EDGE_ROWS];
-    for (ptrdiff_t p = 0, steps; p < k; p += steps, start = FNN_FROM_C) {
-        steps = k - p < EDGE_CHUNK ? k - p : EDGE_CHUNK;
-        for (ptrdiff_t q = 0; q < steps; q++)
-            for (ptrdiff_t j = 0; j < n; j++) turned[j * steps + q] = b[(p + q) * sb + j];
-        for (ptrdiff_t i0 = 0; i0 < m; i0 += EDGE_ROWS) {
-            const ptrdiff_t rows = m - i0 < EDGE_ROWS ? m - i0 : EDGE_ROWS;
-            FN(dot_block)(sums, n, 1, a + i0 * sa + p, sa, turned, steps, start == FNN_FROM_BIAS ? bias : NULL, rows, n, steps);
-            for (ptrdiff_t i = 0; i < rows; i++)
-                for (ptrdiff_t j = 0; j < n; j++)
-                    c[(i0 + i) * ldc + j] = sums[i * n + j] + (start == FNN_FROM_C ? c[(i0 + i) * ldc + j] : 0);
-        }
-    }
-}
-
 /* Column mode: the rows of a tile, C (m <= MR, n <= EDGE), as rows of C.T = B.T @ A.T. */
 static void FN(edge_columns)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa, const real *restrict b,
                              ptrdiff_t sb, const real *restrict bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start) {

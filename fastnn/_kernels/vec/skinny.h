@@ -22,6 +22,14 @@
 #endif
 #define SPLIT(nv) (NARROW / (nv))
 
+/* The columns that are left past the last whole vector of C, where they are few: a tile would spend a vector
+ * on each step of k for them, nearly as long as two.  Lanes along k, or along the rows of a column-mode A,
+ * take a sixteenth of that: 33 columns no longer cost as many as 48. */
+#undef EDGE
+#undef EDGE_OF
+#define EDGE_OF(lanes) ((lanes) / (FNN_VBYTES == 64 ? 4 : 8)) /* columns at most */
+#define EDGE EDGE_OF(VL)
+
 /* A block of it: out (width, height) = x.T, x (height, width), neither beyond VL.  What is read in place of missing rows
  * is not stored. */
 INLINE void FN(transpose_block)(real *restrict out, ptrdiff_t ldo, const real *restrict x, ptrdiff_t ldx, int height,
@@ -142,6 +150,32 @@ static void FN(dot_block)(void *c_, ptrdiff_t ci, ptrdiff_t cj, const void *a_, 
                                             bias ? bias + j : NULL, k);
         }
         j += (ptrdiff_t)1 << log_cols;
+    }
+}
+
+#undef EDGE_CHUNK
+#define EDGE_CHUNK 512
+#undef EDGE_ROWS
+#define EDGE_ROWS 64
+
+/* Such columns of a row-mode product: C (m, n <= EDGE).  The columns of B are turned round first. */
+static void FN(edge_rows)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa, const real *restrict b,
+                          ptrdiff_t sb, const real *restrict bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start) {
+    real turned[(EDGE ? EDGE : 1) * EDGE_CHUNK], sums[(EDGE ? EDGE : 1) * EDGE_ROWS];
+    for (ptrdiff_t p = 0, steps; p < k; p += steps, start = FNN_FROM_C) {
+        steps = k - p < EDGE_CHUNK ? k - p : EDGE_CHUNK;
+        for (ptrdiff_t q = 0; q < steps; q++)
+            for (ptrdiff_t j = 0; j < n; j++) turned[j * steps + q] = b[(p + q) * sb + j];
+        if (start != FNN_FROM_C) {
+            FN(dot_block)(c, ldc, 1, a + p, sa, turned, steps, start == FNN_FROM_BIAS ? bias : NULL, m, n, steps);
+            continue;
+        }
+        for (ptrdiff_t i0 = 0; i0 < m; i0 += EDGE_ROWS) {
+            const ptrdiff_t rows = m - i0 < EDGE_ROWS ? m - i0 : EDGE_ROWS;
+            FN(dot_block)(sums, n, 1, a + i0 * sa + p, sa, turned, steps, NULL, rows, n, steps);
+            for (ptrdiff_t i = 0; i < rows; i++)
+                for (ptrdiff_t j = 0; j < n; j++) c[(i0 + i) * ldc + j] += sums[i * n + j];
+        }
     }
 }
 
@@ -291,130 +325,6 @@ static void FN(stream_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t 
     }
 }
 
-#undef OUTER_VECTORS
-#if FNN_VBYTES == 64 || defined(__aarch64__)
-#define OUTER_VECTORS(rows) ((rows) < 4 ? 8 : 6) /* of columns: sums of 3 or 4 rows in 24 of 32 registers */
-#else
-#define OUTER_VECTORS(rows) ((rows) < 4 ? 4 : 3) /* in 12 of 16 */
-#endif
-#undef LOW_VECTORS
-#undef LOW_ROWS
-#if FNN_VBYTES == 64 || defined(__aarch64__)
-#define LOW_VECTORS 3 /* of columns at most for LOW_ROWS at a time */
-#define LOW_ROWS(nv) ((nv) < 3 ? 8 : 6)
-#elif FNN_VBYTES == 32
-#define LOW_VECTORS 3
-#define LOW_ROWS(nv) ((nv) < 2 ? 8 : (nv) < 3 ? 5 : 4)
-#else
-#define LOW_VECTORS 0 /* not worth the code */
-#define LOW_ROWS(nv) 4
-#endif
-#undef OUTER_ROWS
-#define OUTER_ROWS 3 /* at a time, but for the last: a fourth, left alone, would have B go past again */
-#undef OUTER_BYTES
-#define OUTER_BYTES 16384 /* of B that stay in L1 */
-
-/* C (rows, nv vectors, of the last one `last` lanes) = A (rows, k) @ B (k, ...) [+ bias]: wide and low, as most
- * of the time goes into writing C, which then happens in long runs.  (Tiles of gemm.h write 128 bytes of
- * 14 rows: twice as slow at 500 x 128 from 4.) */
-INLINE void FN(outer)(const int rows, const int nv, real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai,
-                      ptrdiff_t ap, const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t k,
-                      const int last) {
-    vec acc[LOW_ROWS(1)][OUTER_VECTORS(1)];
-#define WHOLE(v) ((v) < nv - 1 || (__builtin_constant_p(last) && last == VL)) /* known here: no branches */
-#define LOAD(v, at) (WHOLE(v) ? v_load(at) : v_load_part(at, last))
-#pragma GCC unroll 8
-    for (int v = 0; v < nv; v++) {
-        vec s = {0};
-        if (bias) s = LOAD(v, bias + v * VL);
-#pragma GCC unroll 8
-        for (int i = 0; i < rows; i++) acc[i][v] = s;
-    }
-    for (ptrdiff_t p = 0; p < k; p++, a += ap, b += ldb) {
-        vec av[LOW_ROWS(1)];
-#pragma GCC unroll 8
-        for (int i = 0; i < rows; i++) av[i] = v_set1(a[i * ai]);
-#pragma GCC unroll 8
-        for (int v = 0; v < nv; v++) {
-            const vec bv = LOAD(v, b + v * VL);
-#pragma GCC unroll 8
-            for (int i = 0; i < rows; i++) acc[i][v] = v_fma(av[i], bv, acc[i][v]);
-        }
-    }
-#undef LOAD
-#pragma GCC unroll 8
-    for (int i = 0; i < rows; i++)
-#pragma GCC unroll 8
-        for (int v = 0; v < nv; v++)
-            if (WHOLE(v)) v_store(c + i * ldc + v * VL, acc[i][v]);
-            else v_store_part(c + i * ldc + v * VL, acc[i][v], last);
-#undef WHOLE
-}
-
-/* A few rows of C, n columns. */
-#define OUTER(rows)                                                                                                           \
-    static void FN(outer_##rows)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap,         \
-                                 const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t n,               \
-                                 ptrdiff_t k) {                                                                               \
-        ptrdiff_t j = 0;                                                                                                      \
-        for (; j + OUTER_VECTORS(rows) * VL <= n; j += OUTER_VECTORS(rows) * VL)                                              \
-            FN(outer)(rows, OUTER_VECTORS(rows), c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);           \
-        for (; j + 2 * VL <= n; j += 2 * VL)                                                                                  \
-            FN(outer)(rows, 2, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);                             \
-        for (; j < n; j += VL)                                                                                                \
-            FN(outer)(rows, 1, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, (int)(n - j < VL ? n - j : VL)); \
-    }
-OUTER(1) OUTER(2) OUTER(3) OUTER(4)
-#undef OUTER
-typedef void FN(outer_fn)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap,
-                          const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t n, ptrdiff_t k);
-static FN(outer_fn) *const FN(outers)[4] = {FN(outer_1), FN(outer_2), FN(outer_3), FN(outer_4)}; /* [rows - 1] */
-
-/* All rows of C, of nv vectors of columns: as many at a time as registers hold.  (Tiles of gemm.h leave lanes empty:
- * half as fast at 2048 x 10 from 4, two thirds at 2048 x 33 from 10.) */
-#if LOW_VECTORS
-#define OUTER_LOW(nv)                                                                                                   \
-    static void FN(outer_low_##nv)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap, \
-                                   const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t m,       \
-                                   ptrdiff_t n, ptrdiff_t k) {                                                          \
-        const int last = (int)(n - (nv - 1) * VL);                                                                      \
-        ptrdiff_t i = 0;                                                                                                \
-        for (; i + LOW_ROWS(nv) <= m; i += LOW_ROWS(nv))                                                                \
-            FN(outer)(LOW_ROWS(nv), nv, c + i * ldc, ldc, a + i * ai, ai, ap, b, ldb, bias, k, last);                   \
-        for (; i < m; i++) FN(outer)(1, nv, c + i * ldc, ldc, a + i * ai, ai, ap, b, ldb, bias, k, last);               \
-    }
-OUTER_LOW(1) OUTER_LOW(2) OUTER_LOW(3)
-#undef OUTER_LOW
-typedef void FN(outer_low_fn)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap,
-                              const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t m, ptrdiff_t n,
-                              ptrdiff_t k);
-static FN(outer_low_fn) *const FN(outers_low)[LOW_VECTORS] = {FN(outer_low_1), FN(outer_low_2), FN(outer_low_3)}; /* [nv - 1] */
-#endif
-
-/* C (m, n) = A (m, k) @ B (k, n) [+ bias]; A[i][p] = a[i + p * sa] if column_mode, else a[i * sa + p]. */
-static void FN(outer_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa, int column_mode, const void *b_,
-                            ptrdiff_t ldb, const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
-    real *c = c_;
-    const real *a = a_, *b = b_, *bias = bias_;
-    const ptrdiff_t ai = column_mode ? 1 : sa, ap = column_mode ? sa : 1;
-#if LOW_VECTORS
-    if (n <= LOW_VECTORS * VL) {
-        FN(outers_low)[(n - 1) / VL](c, ldc, a, ai, ap, b, ldb, bias, m, n, k);
-        return;
-    }
-#endif
-    const ptrdiff_t whole = 3 * OUTER_VECTORS(1) * VL; /* a multiple of OUTER_VECTORS(4), too */
-    const ptrdiff_t fit = OUTER_BYTES / (ptrdiff_t)sizeof(real) / (k ? k : 1) / whole * whole;
-    const ptrdiff_t chunk = fit ? fit : whole;
-    for (ptrdiff_t j = 0; j < n; j += chunk) {
-        const ptrdiff_t width = n - j < chunk ? n - j : chunk;
-        for (ptrdiff_t i = 0, rows; i < m; i += rows) {
-            rows = m - i <= 4 ? m - i : OUTER_ROWS;
-            FN(outers)[rows - 1](c + i * ldc + j, ldc, a + i * ai, ai, ap, b + j, ldb, bias ? bias + j : NULL, width, k);
-        }
-    }
-}
-
 #undef TALL
 #if FNN_VBYTES == 64 || defined(__aarch64__)
 #define TALL 4 /* vectors of rows: sums of 4 columns in 16 of 32 registers */
@@ -520,5 +430,138 @@ static void FN(narrow_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t 
         cols = n - j >= 4 ? 4 : n - j >= 2 ? 2 : 1;
         (cols == 4 ? FN(narrow_4) : cols == 2 ? FN(narrow_2) : FN(narrow_1))(c + j, ldc, a_, sa, column_mode, b + j * bj, bp, bj,
                                                                               bias ? bias + j : NULL, m, k);
+    }
+}
+
+#undef OUTER_VECTORS
+#if FNN_VBYTES == 64 || defined(__aarch64__)
+#define OUTER_VECTORS(rows) ((rows) < 4 ? 8 : 6) /* of columns: sums of 3 or 4 rows in 24 of 32 registers */
+#else
+#define OUTER_VECTORS(rows) ((rows) < 4 ? 4 : 3) /* in 12 of 16 */
+#endif
+#undef LOW_VECTORS
+#undef LOW_ROWS
+#if FNN_VBYTES == 64 || defined(__aarch64__)
+#define LOW_VECTORS 3 /* of columns at most for LOW_ROWS at a time */
+#define LOW_ROWS(nv) ((nv) < 3 ? 8 : 6)
+#elif FNN_VBYTES == 32
+#define LOW_VECTORS 3
+#define LOW_ROWS(nv) ((nv) < 2 ? 8 : (nv) < 3 ? 5 : 4)
+#else
+#define LOW_VECTORS 0 /* not worth the code */
+#define LOW_ROWS(nv) 4
+#endif
+#undef EDGE_DOTS
+#define EDGE_DOTS(columns) ((columns) < 3 ? 8 : 32) /* steps of k from which rows of A are not turned for those left */
+#undef OUTER_ROWS
+#define OUTER_ROWS 3 /* at a time, but for the last: a fourth, left alone, would have B go past again */
+#undef OUTER_BYTES
+#define OUTER_BYTES 16384 /* of B that stay in L1 */
+
+/* C (rows, nv vectors, of the last one `last` lanes) = A (rows, k) @ B (k, ...) [+ bias]: wide and low, as most
+ * of the time goes into writing C, which then happens in long runs.  (Tiles of gemm.h write 128 bytes of
+ * 14 rows: twice as slow at 500 x 128 from 4.) */
+INLINE void FN(outer)(const int rows, const int nv, real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai,
+                      ptrdiff_t ap, const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t k,
+                      const int last) {
+    vec acc[LOW_ROWS(1)][OUTER_VECTORS(1)];
+#define WHOLE(v) ((v) < nv - 1 || (__builtin_constant_p(last) && last == VL)) /* known here: no branches */
+#define LOAD(v, at) (WHOLE(v) ? v_load(at) : v_load_part(at, last))
+#pragma GCC unroll 8
+    for (int v = 0; v < nv; v++) {
+        vec s = {0};
+        if (bias) s = LOAD(v, bias + v * VL);
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) acc[i][v] = s;
+    }
+    for (ptrdiff_t p = 0; p < k; p++, a += ap, b += ldb) {
+        vec av[LOW_ROWS(1)];
+#pragma GCC unroll 8
+        for (int i = 0; i < rows; i++) av[i] = v_set1(a[i * ai]);
+#pragma GCC unroll 8
+        for (int v = 0; v < nv; v++) {
+            const vec bv = LOAD(v, b + v * VL);
+#pragma GCC unroll 8
+            for (int i = 0; i < rows; i++) acc[i][v] = v_fma(av[i], bv, acc[i][v]);
+        }
+    }
+#undef LOAD
+#pragma GCC unroll 8
+    for (int i = 0; i < rows; i++)
+#pragma GCC unroll 8
+        for (int v = 0; v < nv; v++)
+            if (WHOLE(v)) v_store(c + i * ldc + v * VL, acc[i][v]);
+            else v_store_part(c + i * ldc + v * VL, acc[i][v], last);
+#undef WHOLE
+}
+
+/* A few rows of C, n columns. */
+#define OUTER(rows)                                                                                                           \
+    static void FN(outer_##rows)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap,         \
+                                 const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t n,               \
+                                 ptrdiff_t k) {                                                                               \
+        ptrdiff_t j = 0;                                                                                                      \
+        for (; j + OUTER_VECTORS(rows) * VL <= n; j += OUTER_VECTORS(rows) * VL)                                              \
+            FN(outer)(rows, OUTER_VECTORS(rows), c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);           \
+        for (; j + 2 * VL <= n; j += 2 * VL)                                                                                  \
+            FN(outer)(rows, 2, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, VL);                             \
+        for (; j < n; j += VL)                                                                                                \
+            FN(outer)(rows, 1, c + j, ldc, a, ai, ap, b + j, ldb, bias ? bias + j : NULL, k, (int)(n - j < VL ? n - j : VL)); \
+    }
+OUTER(1) OUTER(2) OUTER(3) OUTER(4)
+#undef OUTER
+typedef void FN(outer_fn)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap,
+                          const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t n, ptrdiff_t k);
+static FN(outer_fn) *const FN(outers)[4] = {FN(outer_1), FN(outer_2), FN(outer_3), FN(outer_4)}; /* [rows - 1] */
+
+/* All rows of C, of nv vectors of columns: as many at a time as registers hold.  (Tiles of gemm.h leave lanes empty:
+ * half as fast at 2048 x 10 from 4, two thirds at 2048 x 33 from 10.)  Of 33 columns the last is made on its own: as a
+ * third vector it would take half as long as the other two. */
+#if LOW_VECTORS
+#define OUTER_LOW(nv)                                                                                                   \
+    static void FN(outer_low_##nv)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap, \
+                                   const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t m,       \
+                                   ptrdiff_t n, ptrdiff_t k) {                                                          \
+        const int last = (int)(n - (nv - 1) * VL);                                                                      \
+        ptrdiff_t i = 0;                                                                                                \
+        for (; i + LOW_ROWS(nv) <= m; i += LOW_ROWS(nv))                                                                \
+            FN(outer)(LOW_ROWS(nv), nv, c + i * ldc, ldc, a + i * ai, ai, ap, b, ldb, bias, k, last);                   \
+        for (; i < m; i++) FN(outer)(1, nv, c + i * ldc, ldc, a + i * ai, ai, ap, b, ldb, bias, k, last);               \
+    }
+OUTER_LOW(1) OUTER_LOW(2) OUTER_LOW(3)
+#undef OUTER_LOW
+typedef void FN(outer_low_fn)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t ai, ptrdiff_t ap,
+                              const real *restrict b, ptrdiff_t ldb, const real *restrict bias, ptrdiff_t m, ptrdiff_t n,
+                              ptrdiff_t k);
+static FN(outer_low_fn) *const FN(outers_low)[LOW_VECTORS] = {FN(outer_low_1), FN(outer_low_2), FN(outer_low_3)}; /* [nv - 1] */
+#endif
+
+/* C (m, n) = A (m, k) @ B (k, n) [+ bias]; A[i][p] = a[i + p * sa] if column_mode, else a[i * sa + p]. */
+static void FN(outer_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa, int column_mode, const void *b_,
+                            ptrdiff_t ldb, const void *bias_, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k) {
+    real *c = c_;
+    const real *a = a_, *b = b_, *bias = bias_;
+    const ptrdiff_t ai = column_mode ? 1 : sa, ap = column_mode ? sa : 1;
+#if LOW_VECTORS
+    if (n <= LOW_VECTORS * VL) {
+        const ptrdiff_t edge = n > 2 * VL && n - 2 * VL <= EDGE ? n - 2 * VL : 0, at_edge = n - edge;
+        FN(outers_low)[(at_edge - 1) / VL](c, ldc, a, ai, ap, b, ldb, bias, m, at_edge, k);
+        if (edge && !column_mode && k >= EDGE_DOTS(edge))
+            FN(edge_rows)(c + at_edge, ldc, a, sa, b + at_edge, ldb, bias ? bias + at_edge : NULL, m, edge, k,
+                          bias ? FNN_FROM_BIAS : FNN_FROM_ZERO);
+        else if (edge)
+            FN(narrow_block)(c + at_edge, ldc, a, sa, column_mode, b + at_edge, ldb, 1, bias ? bias + at_edge : NULL, m, edge, k);
+        return;
+    }
+#endif
+    const ptrdiff_t whole = 3 * OUTER_VECTORS(1) * VL; /* a multiple of OUTER_VECTORS(4), too */
+    const ptrdiff_t fit = OUTER_BYTES / (ptrdiff_t)sizeof(real) / (k ? k : 1) / whole * whole;
+    const ptrdiff_t chunk = fit ? fit : whole;
+    for (ptrdiff_t j = 0; j < n; j += chunk) {
+        const ptrdiff_t width = n - j < chunk ? n - j : chunk;
+        for (ptrdiff_t i = 0, rows; i < m; i += rows) {
+            rows = m - i <= 4 ? m - i : OUTER_ROWS;
+            FN(outers)[rows - 1](c + i * ldc + j, ldc, a + i * ai, ai, ap, b + j, ldb, bias ? bias + j : NULL, width, k);
+        }
     }
 }
