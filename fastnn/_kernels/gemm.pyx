@@ -52,6 +52,7 @@ cdef Py_ssize_t PACK_FAR_B_ROWS = 16  # rows of C from which packing a B that do
 cdef Py_ssize_t PACK_FAR_B_BYTES = 1 << 21  # of a B that is packed from shared_rows on, too
 cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
 cdef Py_ssize_t FLIPPED_ALWAYS = 16  # columns of x.T @ dy up to which few steps, too, are computed as the transpose
+cdef Py_ssize_t FLIPPED_PAST = 47    # likewise past two vectors of columns: the third would fill half of a tile
 cdef Py_ssize_t FLIPPED_STEPS = 64   # steps of k in a chunk of a flipped product, four times as many where B is packed
 cdef Py_ssize_t FEWEST_BLOCKS = 8    # for threads to share, where there is work for so many
 cdef Py_ssize_t MOST_BLOCKS = 16     # cut for threads no further than that: small blocks read more
@@ -160,7 +161,8 @@ cdef inline bint is_one_block(Gemm *g) noexcept nogil:
 
 
 cdef inline bint flips(const Gemm *g) noexcept nogil:
-    return (g.a_columns and g.n <= g.kernels.flipped and 2 * g.m >= 7 * g.n
+    return (g.a_columns and (g.n <= g.kernels.flipped or g.kernels.nr < g.n <= FLIPPED_PAST and g.kernels.lanes >= 8)
+            and 2 * g.m >= 7 * g.n
             and (g.n <= FLIPPED_ALWAYS or g.k >= PACK_A_STEPS or rows_share_sets(g))
             and g.take == NULL and g.finish == NULL and g.bias == NULL)
 
