@@ -51,6 +51,9 @@
 #define FLIPPED_COLUMNS 128
 #define SHARED_ROWS (MR + 1)
 #endif
+#undef ALIKE_MR
+#define ALIKE_MR (MR > 8 ? MR / 2 : MR) /* where rows of A, read in place, share a set of L1, which holds 8 lines: more of
+                                         * them drive each other out at every step, 1.25 to 1.5 times as slow */
 #undef SWEEP_A
 #undef SWEEP_B
 #define SWEEP_A 16 /* rows that are packed side by side: */
@@ -236,6 +239,9 @@ static void FN(pack_b)(void *panels_, ptrdiff_t panel_stride, const void *b_, pt
             const ptrdiff_t j0 = j + v * VL;
             const int cols = n - j0 >= VL ? VL : n - j0 > 0 ? (int)(n - j0) : 0;
             real *out = panels + v * VL;
+            if (cols == 1) /* an edge of one */
+                for (ptrdiff_t p = 0; p < k; p++) v_store(out + p * NR, v_load_part(b + j0 * ld + p, 1));
+            if (cols <= 1) continue;
             for (ptrdiff_t p = 0; p < k; p += VL) {
                 const int depth = k - p >= VL ? VL : (int)(k - p);
                 vec r[VL];
@@ -243,11 +249,14 @@ static void FN(pack_b)(void *panels_, ptrdiff_t panel_stride, const void *b_, pt
 #pragma GCC unroll 16
                     for (int i = 0; i < VL; i++) r[i] = v_load(b + (j0 + i) * ld + p);
                 } else {
+#pragma GCC unroll 16
                     for (int i = 0; i < VL; i++)
                         r[i] = i < cols ? v_load_part(b + (j0 + i) * ld + p, depth) : (vec){0};
                 }
                 FN(transpose)(r);
-                for (int i = 0; i < depth; i++) v_store(out + (p + i) * NR, r[i]);
+#pragma GCC unroll 16
+                for (int i = 0; i < VL; i++)
+                    if (i < depth) v_store(out + (p + i) * NR, r[i]);
             }
         }
 }
@@ -257,8 +266,8 @@ static void FN(pack_b)(void *panels_, ptrdiff_t panel_stride, const void *b_, pt
 typedef struct {
     ptrdiff_t count, rows, longer;
 } FN(fnn_cut);
-INLINE FN(fnn_cut) FN(cut_rows)(ptrdiff_t m) {
-    const ptrdiff_t count = (m + MR - 1) / MR;
+INLINE FN(fnn_cut) FN(cut_rows)(ptrdiff_t m, const ptrdiff_t most) {
+    const ptrdiff_t count = (m + most - 1) / most;
     return (FN(fnn_cut)){count, count ? m / count : 0, count ? m % count : 0};
 }
 
@@ -269,7 +278,7 @@ INLINE FN(fnn_cut) FN(cut_rows)(ptrdiff_t m) {
 static void FN(pack_a)(void *tiles_, ptrdiff_t tile_stride, const void *a_, ptrdiff_t ld, ptrdiff_t m, ptrdiff_t k) {
     real *restrict tiles = tiles_;
     const real *restrict a = a_;
-    const FN(fnn_cut) cut = FN(cut_rows)(m);
+    const FN(fnn_cut) cut = FN(cut_rows)(m, MR);
     const ptrdiff_t whole = ld >= WHOLE_A ? k - 1 : 0; /* what ends past a row ends within the next one */
     for (ptrdiff_t p0 = 0; p0 < k; p0 += SWEEP_A) {
         const ptrdiff_t end = k - p0 < SWEEP_A ? k : p0 + SWEEP_A, whole_end = end < whole ? end : whole;
@@ -335,7 +344,8 @@ static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa
                            const fnn_ahead *ahead) {
     real *c = c_;
     const real *a = a_, *b = b_, *bias = start == FNN_FROM_BIAS ? bias_ : NULL;
-    const FN(fnn_cut) cut = FN(cut_rows)(m);
+    const ptrdiff_t most = !column_mode && sa * (ptrdiff_t)sizeof(real) % 4096 == 0 ? ALIKE_MR : MR;
+    const FN(fnn_cut) cut = FN(cut_rows)(m, most);
     const ptrdiff_t edge = n % VL <= EDGE && k >= EDGE_STEPS ? n % VL : 0, at_edge = n - edge;
     const real *edge_b = b + at_edge / NR * panel_stride + at_edge % NR;
     n = at_edge;
@@ -347,8 +357,8 @@ static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa
         ptrdiff_t step = 0;
         if (ahead && column_mode)
             next = FN(fetched_beside)(ahead, i, rows, p, k, &step);
-        else if (ahead && (p + 1) * k * AHEAD <= ahead->stride)
-            next = ahead->rows + t * ahead->stride + p * k * AHEAD;
+        else if (ahead && (p + 1) * k * AHEAD <= ahead->stride / MR * most)
+            next = ahead->rows + t * (ahead->stride / MR * most) + p * k * AHEAD;
         if (column_mode && !next) next = (const char *)at, step = 0;
         FN(tiles)[rows - 1][column_mode][(width + VL - 1) / VL - 1](
             c + i * ldc + j, ldc, at, sa, b + p * panel_stride, sb, bias ? bias + j : NULL, k, width, start, next, step);
