@@ -199,7 +199,8 @@ static FN(tile_fn) *const FN(tiles)[MR][2][2] = { /* [rows - 1][column mode][vec
 #undef ROW
 
 /* Packs B (k, n), or the transposed b (n, k) if `transposed`, into panels of NR columns: row p of
- * panel j, NR elements, begins at panels + j * panel_stride + p * NR; the columns past n are zero.
+ * panel j, NR elements, begins at panels + j * panel_stride + p * NR; of the columns past n, a number is in
+ * those that share a vector with one that is there.
  * b is read along its rows, a few of them at a time: the caches' prefetchers follow rows, and what is
  * written to a panel fills whole lines.  (Panel by panel, read down the columns, a matrix in L3 took
  * twice as long.) */
@@ -244,19 +245,9 @@ static void FN(pack_b)(void *panels_, ptrdiff_t panel_stride, const void *b_, pt
             if (cols <= 1) continue;
             for (ptrdiff_t p = 0; p < k; p += VL) {
                 const int depth = k - p >= VL ? VL : (int)(k - p);
-                vec r[VL];
-                if (cols == VL && depth == VL) {
-#pragma GCC unroll 16
-                    for (int i = 0; i < VL; i++) r[i] = v_load(b + (j0 + i) * ld + p);
-                } else {
-#pragma GCC unroll 16
-                    for (int i = 0; i < VL; i++)
-                        r[i] = i < cols ? v_load_part(b + (j0 + i) * ld + p, depth) : (vec){0};
-                }
-                FN(transpose)(r);
-#pragma GCC unroll 16
-                for (int i = 0; i < VL; i++)
-                    if (i < depth) v_store(out + (p + i) * NR, r[i]);
+                const real *from = b + j0 * ld + p;
+                if (cols == VL && depth == VL) FN(transpose_block)(out + p * NR, NR, from, ld, VL, VL, VL);
+                else FN(transpose_block)(out + p * NR, NR, from, ld, cols, depth, VL);
             }
         }
 }

@@ -32,17 +32,21 @@
 #define EDGE_OF(lanes) ((lanes) / (FNN_VBYTES == 64 ? 4 : 8)) /* columns at most */
 #define EDGE EDGE_OF(VL)
 
-/* A block of it: out (width, height) = x.T, x (height, width), neither beyond VL.  What is read in place of missing rows
- * is not stored. */
+/* A block of a matrix: out (width, height) = x.T, x (height, width), neither beyond VL.  Rows of `stored` lanes are
+ * written; those past the height hold the first row of x once more. */
 INLINE void FN(transpose_block)(real *restrict out, ptrdiff_t ldo, const real *restrict x, ptrdiff_t ldx, int height,
-                                int width) {
+                                int width, int stored) {
+    if (width == 1) {
+        for (int i = 0; i < stored; i++) out[i] = x[(i < height ? i : 0) * ldx];
+        return;
+    }
     vec r[VL];
 #pragma GCC unroll 16
     for (int q = 0; q < VL; q++) r[q] = v_load_part(x + (q < height ? q : 0) * ldx, width);
     FN(transpose)(r);
 #pragma GCC unroll 16
     for (int q = 0; q < VL; q++)
-        if (q < width) v_store_part(out + q * ldo, r[q], height);
+        if (q < width) v_store_part(out + q * ldo, r[q], stored);
 }
 
 /* out (cols, rows) = x.T, x (rows, cols) */
@@ -53,9 +57,10 @@ static void FN(transpose_matrix)(void *out_, ptrdiff_t ldo, const void *x_, ptrd
         const int width = cols - j < VL ? (int)(cols - j) : VL;
         ptrdiff_t i = 0;
         for (; i + VL <= rows; i += VL)
-            if (width == VL) FN(transpose_block)(out + j * ldo + i, ldo, x + i * ldx + j, ldx, VL, VL);
-            else FN(transpose_block)(out + j * ldo + i, ldo, x + i * ldx + j, ldx, VL, width);
-        if (i < rows) FN(transpose_block)(out + j * ldo + i, ldo, x + i * ldx + j, ldx, (int)(rows - i), width);
+            if (width == VL) FN(transpose_block)(out + j * ldo + i, ldo, x + i * ldx + j, ldx, VL, VL, VL);
+            else FN(transpose_block)(out + j * ldo + i, ldo, x + i * ldx + j, ldx, VL, width, VL);
+        const int left = (int)(rows - i);
+        if (left) FN(transpose_block)(out + j * ldo + i, ldo, x + i * ldx + j, ldx, left, width, left);
     }
 }
 
@@ -101,7 +106,10 @@ INLINE void FN(dots)(const int rows, const int cols, real *restrict c, ptrdiff_t
     }
     real sums[DOTS];
 #pragma GCC unroll 4
-    for (int q = 0; q < rows * cols; q += VL) v_store(sums + q, FN(sums_of)(acc + q, rows * cols - q < VL ? rows * cols - q : VL));
+    for (int q = 0; q < rows * cols; q += VL) {
+        const int left = rows * cols - q;
+        v_store(sums + q, FN(sums_of)(acc + q, left < VL ? left : VL));
+    }
 #pragma GCC unroll 4
     for (int j = 0; j < cols; j++)
         for (int i = 0; i < rows; i++) c[i * ci + j * cj] = sums[i * cols + j] + (bias ? bias[j] : 0);
@@ -227,10 +235,10 @@ INLINE void FN(stream)(const int rows, const int steps, const int column_mode, c
 INLINE void FN(stream_narrow)(const int rows, const int nv, const int column_mode, real *restrict c, ptrdiff_t ldc,
                               const real *restrict a, ptrdiff_t sa, const real *restrict b, ptrdiff_t ldb, int n, ptrdiff_t k) {
     vec acc[SPLIT(1)][4][ONE_ROW];
-    const int last = n - (nv - 1) * VL;
-#pragma GCC unroll 8
-    for (int q = 0; q < SPLIT(nv); q++)
-#pragma GCC unroll 8
+    const int last = n - (nv - 1) * VL, split = SPLIT(nv);
+#pragma GCC unroll 4
+    for (int q = 0; q < split; q++)
+#pragma GCC unroll 4
         for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
             for (int v = 0; v < nv; v++) acc[q][i][v] = (vec){0};
@@ -239,24 +247,24 @@ INLINE void FN(stream_narrow)(const int rows, const int nv, const int column_mod
         vec bv[ONE_ROW];                                                                                        \
         _Pragma("GCC unroll 8") for (int v = 0; v < nv - 1; v++) bv[v] = v_load(b + (p)*ldb + v * VL);           \
         bv[nv - 1] = v_load_part(b + (p)*ldb + (nv - 1) * VL, last);                                           \
-        _Pragma("GCC unroll 8") for (int i = 0; i < rows; i++) {                                               \
+        _Pragma("GCC unroll 4") for (int i = 0; i < rows; i++) {                                               \
             const vec av = v_set1(column_mode ? a[i + (p)*sa] : a[i * sa + (p)]);                                                         \
             _Pragma("GCC unroll 8") for (int v = 0; v < nv; v++) acc[q][i][v] = v_fma(av, bv[v], acc[q][i][v]); \
         }                                                                                                      \
     } while (0)
     ptrdiff_t p = 0;
-    for (; p + SPLIT(nv) <= k; p += SPLIT(nv))
-#pragma GCC unroll 8
-        for (int q = 0; q < SPLIT(nv); q++) STEP(q, p + q);
+    for (; p + split <= k; p += split)
+#pragma GCC unroll 4
+        for (int q = 0; q < split; q++) STEP(q, p + q);
     for (; p < k; p++) STEP(0, p);
 #undef STEP
-#pragma GCC unroll 8
+#pragma GCC unroll 4
     for (int i = 0; i < rows; i++)
 #pragma GCC unroll 8
         for (int v = 0; v < nv; v++) {
             vec sum = acc[0][i][v];
-#pragma GCC unroll 8
-            for (int q = 1; q < SPLIT(nv); q++) sum += acc[q][i][v];
+#pragma GCC unroll 4
+            for (int q = 1; q < split; q++) sum += acc[q][i][v];
             real *to = c + i * ldc + v * VL;
             const int width = v < nv - 1 ? VL : last;
             v_store_part(to, v_load_part(to, width) + sum, width);
@@ -549,7 +557,7 @@ static void FN(outer_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t s
     const ptrdiff_t ai = column_mode ? 1 : sa, ap = column_mode ? sa : 1;
 #if LOW_VECTORS
     if (n <= LOW_VECTORS * VL) {
-        const ptrdiff_t edge = n > 2 * VL && n - 2 * VL <= EDGE ? n - 2 * VL : 0, at_edge = n - edge;
+        const ptrdiff_t edge = n > 2 * VL && n - 2 * VL <= EDGE && k >= 4 ? n - 2 * VL : 0, at_edge = n - edge;
         FN(outers_low)[(at_edge - 1) / VL](c, ldc, a, ai, ap, b, ldb, bias, m, at_edge, k);
         if (edge && !column_mode && k >= EDGE_DOTS(edge))
             FN(edge_rows)(c + at_edge, ldc, a, sa, b + at_edge, ldb, bias ? bias + at_edge : NULL, m, edge, k,
