@@ -159,17 +159,17 @@ def test_rows_of_the_same_cache_sets_times_a_few_columns(isa, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_rows_a_power_of_two_apart(isa, dtype):
-    # The route that packs A for itself, because its rows share cache sets.
+    # Tiles of half as many rows, because those of A share a set of the cache; of 200, they are fetched ahead.
     rng = np.random.default_rng(3)
-    n, d = 70, 1024
-    for h in (300, 900):  # copied tile by tile; where many blocks read it, once
+    d = 1024
+    for n, h in (70, 300), (70, 900), (200, 40):
         check((n, d, h), dtype, 0, rng)
         check((n, d - 7, h), dtype, 7, rng)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_every_length_of_a_chunk(isa, dtype):
-    # Rows of A that are copied into scratch, of every length around what a row of scratch holds.
+    # k that is one chunk, a longer one, or several, in rows of A that share cache sets.
     rng = np.random.default_rng(8)
     apart_by = 1024 // np.dtype(dtype).itemsize
     for k in [*range(300, 460, 13), *range(600, 700, 17), 768, 895, 896, 1151, 1153, 1300, 1407]:

@@ -38,12 +38,10 @@ ctypedef struct Gemm:
     Py_ssize_t mb, nb, kb, row_blocks, col_blocks
     size_t panel_bytes        # packed B; 0 where it is used as it lies, or packed by each thread
     size_t tile_bytes         # packed A; likewise
-    bint copy_a               # rows of A are copied, tile by tile
-    bint copied_a             # or copied once, into `tiles`
     bint pack_b               # each thread packs what it works on
     bint pack_a               # likewise
     bint by_panels            # each panel of B goes past all tiles of a block, not all panels past each tile
-    size_t own_panels, own_scratch, own_c, own_tiles  # bytes of a thread's workspace, in this order
+    size_t own_panels, own_c, own_tiles  # bytes of a thread's workspace, in this order
     size_t workspace          # per thread: their sum
     Py_ssize_t pack_b_blocks, pack_a_blocks
     char *panels              # given by the caller, of these sizes

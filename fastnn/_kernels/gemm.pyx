@@ -15,9 +15,8 @@ Design
    PACK_A_STEPS steps on, along the rows.  Where A has many columns (inputs of a layer), C is cut into rows alone,
    and each block packs its own part of A chunk by chunk, fetched ahead beside the block before; else A is packed
    once by an operation of its own.
-4. An A whose rows are apart by so many bytes that they share cache sets is copied: tile by tile, in blocks
-   that are as wide as C, if they may be, so that it is copied once; or, where many blocks read it, by an
-   operation of its own.
+4. An A whose rows are apart by so many bytes that they share a cache set is read by tiles of half as many rows
+   (gemm.h).  Copying it, which took whole tiles, was 1.03 to 1.2 times as slow on a Zen 4.
 5. Sides of a few have routes of their own (skinny.pyx).  A somewhat narrow x.T @ dy (ten outputs) would
    leave most lanes of a vector empty, or spend as long on packing x as on multiplying it: its transpose,
    dy.T @ x, is computed instead, in short chunks of k so that x is read along its rows, and turned round
@@ -32,14 +31,13 @@ Design
    that wins: see update_is_better_fused in dense.pyx).
 """
 from libc.stddef cimport size_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 from fastnn._kernels.vec cimport (
     FNN_FROM_BIAS, FNN_FROM_C, FNN_FROM_ZERO, FNN_STRETCHES, fnn_ahead, fnn_kernels, fnn_op, fnn_run, fnn_stopped,
 )
 
 KB_BYTES = 2048      # bytes of k in a chunk, but for LONG_STEPS: 512 floats, 256 doubles
-cdef Py_ssize_t COPIED_BYTES = 2560  # of a row that is copied with its tile: chunks are a quarter longer at most
 cdef Py_ssize_t BLOCK_ROWS = 168     # of C at most: whole tiles of 14, 12 and 6 (columns: block_bytes of the variant)
 cdef Py_ssize_t TAKEN_ROWS = 84      # likewise, where their update is fetched into L2 beside the product
 cdef Py_ssize_t WIDEST_BYTES = 2048  # columns of a block that should be all there are: 512 floats, 256 doubles
@@ -56,6 +54,7 @@ cdef Py_ssize_t PACK_FAR_B_BYTES = 1 << 21  # of a B that is packed from shared_
 cdef Py_ssize_t IN_PLACE_BYTES = 1 << 13  # between rows of w at most for x @ w to leave it in place: 10% lost at 12000
 cdef Py_ssize_t PACK_GROUP = 32      # rows of B or A in a block of packing
 cdef Py_ssize_t FLIPPED_ALWAYS = 16  # columns of x.T @ dy up to which few steps, too, are computed as the transpose
+cdef Py_ssize_t FLIPPED_PAST = 47    # likewise past two vectors of columns: the third would fill half of a tile
 cdef Py_ssize_t FLIPPED_STEPS = 64   # steps of k in a chunk of a flipped product, four times as many where B is packed
 cdef Py_ssize_t FEWEST_BLOCKS = 8    # for threads to share, where there is work for so many
 cdef Py_ssize_t MOST_BLOCKS = 16     # cut for threads no further than that: small blocks read more
@@ -77,7 +76,6 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
         flip(g)
         plan_packing(g)
         return
-    g.copy_a = not g.a_columns and g.n >= 4 * nr and rows_share_sets(g)
     if is_one_block(g):
         plan_packing(g)
         return
@@ -95,16 +93,14 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
     g.kb = quotient(KB_BYTES, g.real)
     g.mb = ceil_to(BLOCK_ROWS, mr)
     g.nb = ceil_to(quotient(kn.block_bytes, g.real), nr)
-    if g.nb < g.n <= widest_block(g.real) and (g.take != NULL or g.copy_a):
-        # an update wants whole rows, which lie together in the weights; rows of A are best copied once:
-        # wider blocks, but not larger
+    if g.nb < g.n <= widest_block(g.real) and g.take != NULL:
+        # an update wants whole rows, which lie together in the weights: wider blocks, but not larger
         while g.nb < g.n:
             g.nb, g.kb = 2 * g.nb, g.kb // 2
         g.mb = ceil_to(BLOCK_ROWS // 2, mr)
-    elif (g.take == NULL and not g.copy_a
-          and g.kb + g.kb // 4 < g.k <= (2 * g.kb if g.a_columns else LONG_STEPS)):
+    elif g.take == NULL and g.kb + g.kb // 4 < g.k <= (2 * g.kb if g.a_columns else LONG_STEPS):
         # each tile of C is then begun and written once.  That gains 2 to 6% where A lies in rows; where it lies
-        # in columns 0 to 3%, and beyond 2 kb up to 5% were lost.  (Scratch would be too short for such chunks.)
+        # in columns 0 to 3%, and beyond 2 kb up to 5% were lost.
         g.nb, g.kb = ceil_to(g.nb // 2, nr), g.k
     cut_steps(g)
     g.mb = min(g.mb, ceil_to(max(g.m, 1), mr))
@@ -123,8 +119,6 @@ cdef void plan_gemm(Gemm *g) noexcept nogil:
             g.mb = ceil_to(g.mb // 2, mr)
         else:
             break
-    if g.copy_a and g.col_blocks > 2:
-        g.copy_a, g.copied_a = False, True
     plan_packing(g)
 
 
@@ -147,8 +141,9 @@ cdef inline bint goes_past_in_place(const Gemm *g) noexcept nogil:
 cdef bint leaves_b(const Gemm *g) noexcept nogil:
     """Whether x @ w is cut into rows alone, for a large w to be left in place: where k is one chunk, as wide blocks
     of C do not stay in L2 from one to the next (2% lost at 1200 x 1200)."""
-    return (goes_past_in_place(g) and not g.a_columns and not g.copy_a and g.k * g.real <= 2 * KB_BYTES
-            and g.ldb * g.real <= IN_PLACE_BYTES and g.n * g.k * g.real > PAST_L2_BYTES and g.m >= FEWEST_BLOCKS * OWN_TILES * g.kernels.mr)
+    return (goes_past_in_place(g) and not g.a_columns and not rows_share_sets(g) and g.k * g.real <= 2 * KB_BYTES
+            and g.ldb * g.real <= IN_PLACE_BYTES and g.n * g.k * g.real > PAST_L2_BYTES
+            and g.m >= FEWEST_BLOCKS * OWN_TILES * g.kernels.mr)
 
 
 cdef bint gradient_packs_own_tiles(const fnn_kernels *kernels, Py_ssize_t rows, Py_ssize_t inputs, Py_ssize_t units,
@@ -184,7 +179,8 @@ cdef inline bint is_one_block(Gemm *g) noexcept nogil:
 
 
 cdef inline bint flips(const Gemm *g) noexcept nogil:
-    return (g.a_columns and g.n <= g.kernels.flipped and 2 * g.m >= 7 * g.n
+    return (g.a_columns and (g.n <= g.kernels.flipped or g.kernels.nr < g.n <= FLIPPED_PAST and g.kernels.lanes >= 8)
+            and 2 * g.m >= 7 * g.n
             and (g.n <= FLIPPED_ALWAYS or g.k >= PACK_A_STEPS or rows_share_sets(g))
             and g.take == NULL and g.finish == NULL and g.bias == NULL)
 
@@ -238,33 +234,18 @@ cdef void plan_packing(Gemm *g) noexcept nogil:
     elif packs_a(g):
         g.tile_bytes = <size_t>((ceil_to(g.m, mr) * g.k + kn.lanes) * g.real)
         g.pack_a_blocks = share(g.k, PACK_GROUP)
-    elif g.copied_a:
-        g.tile_bytes = <size_t>(ceil_to(g.m, mr) * share(g.k, g.kb) * copied_stride(g) * g.real)
-        g.pack_a_blocks = share(g.m, PACK_GROUP)
     if g.pack_b:
         g.own_panels = to_lines(g.kb * g.nb * g.real)
     elif not packs_b:  # the last rows of a B that is used as it lies
         g.own_panels = to_lines(kn.lanes * nr * g.real)
-    if g.copy_a:
-        g.own_scratch = mr * scratch_stride(g) * g.real
     if g.take != NULL or g.flipped:
         g.own_c = to_lines(g.mb * g.nb * g.real)
-    g.workspace = g.own_panels + g.own_scratch + g.own_c + g.own_tiles
+    g.workspace = g.own_panels + g.own_c + g.own_tiles
 
 
 cdef size_t to_lines(size_t bytes) noexcept nogil:
     """Whole cache lines."""
     return (bytes + 63) // 64 * 64
-
-
-cdef inline Py_ssize_t scratch_stride(const Gemm *g) noexcept nogil:
-    """Elements between rows of scratch: COPIED_BYTES and a line, lest the rows share cache sets."""
-    return quotient(COPIED_BYTES + 64, g.real)
-
-
-cdef inline Py_ssize_t copied_stride(const Gemm *g) noexcept nogil:
-    """Elements between rows of a copied A: a chunk of k and a line, likewise."""
-    return g.kb + quotient(64, g.real)
 
 
 cdef double gemm_flops(const Gemm *g) noexcept nogil:
@@ -305,9 +286,6 @@ cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
     cdef const Gemm *g = <const Gemm *>op.args
     cdef Py_ssize_t mr = g.kernels.mr, height = ceil_to(g.m, mr), p = block * PACK_GROUP, i, chunk, kk, steps
     cdef Py_ssize_t end = min(p + PACK_GROUP, g.k)
-    if g.copied_a:
-        copy_rows(g, p, min(p + PACK_GROUP, g.m))
-        return
     while p < end:
         chunk = chunk_at(g, p)
         kk = min(g.kb, g.k - chunk)
@@ -318,18 +296,6 @@ cdef void pack_a_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_
                              g.a + (p * g.lda + i) * g.real, g.lda, min(g.mb, g.m - i), steps)
             i += g.mb
         p += steps
-
-
-cdef void copy_rows(const Gemm *g, Py_ssize_t i, Py_ssize_t end) noexcept nogil:
-    """Rows of A, chunk by chunk: row i of a chunk begins at i times the stride."""
-    cdef Py_ssize_t height = ceil_to(g.m, g.kernels.mr), stride = copied_stride(g), p
-    while i < end:
-        p = 0
-        while p < g.k:
-            memcpy(g.tiles + (p // g.kb * height + i) * stride * g.real, g.a + (i * g.lda + p) * g.real,
-                   min(g.kb, g.k - p) * g.real)
-            p += g.kb
-        i += 1
 
 
 cdef inline void wanted_next(const Gemm *g, fnn_ahead *ahead, const char *a, Py_ssize_t sa, Py_ssize_t i0, Py_ssize_t j0,
@@ -363,26 +329,14 @@ cdef inline void wanted_next(const Gemm *g, fnn_ahead *ahead, const char *a, Py_
 cdef inline void multiply(const Gemm *g, char *c, Py_ssize_t ldc, const char *a, Py_ssize_t sa, bint columns,
                           Py_ssize_t tile_stride, const char *b, Py_ssize_t sb, Py_ssize_t panel_stride,
                           const char *bias, Py_ssize_t i0, Py_ssize_t j0, Py_ssize_t p, Py_ssize_t m, Py_ssize_t n,
-                          Py_ssize_t kk, int start, char *scratch) noexcept nogil:
-    """Columns j0 on of a block of C; with rows of A that are copied, a tile at a time."""
-    cdef Py_ssize_t mr = g.kernels.mr, ld = scratch_stride(g), count, t, first, rows, i
+                          Py_ssize_t kk, int start) noexcept nogil:
+    """Columns j0 on of a block of C."""
     cdef fnn_ahead ahead
     cdef const fnn_ahead *next = NULL
-    if not g.copy_a:
-        if g.pack_a or not columns and g.m * max(g.k, g.n) * g.real > PAST_L2_BYTES:
-            wanted_next(g, &ahead, a, sa, i0, j0, p, m, n, kk)
-            next = &ahead
-        g.kernels.gemm_block(c, ldc, a, sa, columns, tile_stride, b, sb, panel_stride, bias, m, n, kk, start, g.by_panels,
-                             next)
-        return
-    count = share(m, mr)
-    for t in range(count):
-        first = quotient(m * t, count)
-        rows = quotient(m * (t + 1), count) - first
-        for i in range(rows):
-            memcpy(scratch + i * ld * g.real, g.a + ((i0 + first + i) * g.lda + p) * g.real, kk * g.real)
-        g.kernels.gemm_block(c + first * ldc * g.real, ldc, scratch, ld, False, 0, b, sb, panel_stride, bias,
-                             rows, n, kk, start, False, NULL)
+    if g.pack_a or not columns and g.m * max(g.k, g.n) * g.real > PAST_L2_BYTES:
+        wanted_next(g, &ahead, a, sa, i0, j0, p, m, n, kk)
+        next = &ahead
+    g.kernels.gemm_block(c, ldc, a, sa, columns, tile_stride, b, sb, panel_stride, bias, m, n, kk, start, g.by_panels, next)
 
 
 cdef inline Py_ssize_t whole_panels(const Gemm *g, Py_ssize_t n, Py_ssize_t kk) noexcept nogil:
@@ -414,14 +368,13 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
     cdef const char *bias = g.bias + j0 * real if g.bias != NULL else NULL
     cdef Py_ssize_t ldc = g.ldc
     cdef char *panels = <char *>workspace
-    cdef char *scratch = panels + g.own_panels
-    cdef char *tiles = scratch + g.own_scratch + g.own_c
+    cdef char *tiles = panels + g.own_panels + g.own_c
     cdef char *c
     cdef int start = FNN_FROM_BIAS if bias != NULL else FNN_FROM_ZERO
     if m <= 0 or n <= 0:
         return
     if g.take != NULL or g.flipped:
-        c, ldc = scratch + g.own_scratch, n
+        c, ldc = panels + g.own_panels, n
     else:
         c = g.c + (i0 * ldc + j0) * real
     while True:  # k == 0 goes through once: C is then the bias or zero
@@ -429,8 +382,6 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
         if g.pack_a:
             kn.pack_a(tiles, kk * mr, g.a + (i0 + p * g.lda) * real, g.lda, m, kk)
             a, sa, tile_stride = tiles, mr, kk * mr
-        elif g.copied_a:
-            a, sa, tile_stride = g.tiles + (p // g.kb * height + i0) * copied_stride(g) * real, copied_stride(g), 0
         elif g.tile_bytes:
             a, sa, tile_stride = g.tiles + (p * height + i0 * kk) * real, mr, kk * mr
         else:
@@ -438,29 +389,28 @@ cdef void gemm_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_ru
             sa, tile_stride = g.lda, 0
         if g.panel_bytes:
             multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, g.panels + (p * width + j0 * kk) * real, nr,
-                     kk * nr, bias, i0, j0, p, m, n, kk, start, scratch)
+                     kk * nr, bias, i0, j0, p, m, n, kk, start)
         elif g.pack_b:
             kn.pack_b(panels, kk * nr, g.b + (j0 * g.ldb + p if g.b_transposed else p * g.ldb + j0) * real,
                       g.ldb, g.b_transposed, kk, n)
-            multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, panels, nr, kk * nr, bias, i0, j0, p, m, n, kk,
-                     start, scratch)
+            multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, panels, nr, kk * nr, bias, i0, j0, p, m, n, kk, start)
         else:
             full = whole_panels(g, n, kk)
             if full:
                 multiply(g, c, ldc, a, sa, g.a_columns, tile_stride, g.b + (p * g.ldb + j0) * real, g.ldb, nr,
-                         bias, i0, j0, p, m, full, kk, start, scratch)
+                         bias, i0, j0, p, m, full, kk, start)
             if full < n:  # of its last rows, the last vector may end past the end of B: those are copied
                 bias_left = bias + full * real if bias != NULL else NULL
                 steps = inner_steps(g, p, j0 + full, n - full, kk)
                 if steps or not kk:
                     multiply(g, c + full * real, ldc, a, sa, g.a_columns, tile_stride,
                              g.b + (p * g.ldb + j0 + full) * real, g.ldb, nr, bias_left, i0, j0 + full, p, m, n - full, steps,
-                             start, scratch)
+                             start)
                 if steps < kk:
                     kn.pack_b(panels, 0, g.b + ((p + steps) * g.ldb + j0 + full) * real, g.ldb, 0, kk - steps, n - full)
                     multiply(g, c + full * real, ldc, a + steps * (sa if g.a_columns else 1) * real, sa, g.a_columns,
                              tile_stride, panels, nr, 0, bias_left, i0, j0 + full, p + steps, m, n - full, kk - steps,
-                             FNN_FROM_C if steps else start, scratch)
+                             FNN_FROM_C if steps else start)
         p += kk
         if p >= g.k:
             break

@@ -7,7 +7,7 @@ it lies in:
 
 dots     along k, for few columns: each element of C is the dot product of two rows.  A B that lies in rows of
          n is transposed first.  Few rows of dy @ w.T are few columns of its transpose, which is
-         written turned round.
+         written turned round.  Some more rows of it, too, are dots where k is long: nothing is packed.
 streams  along n, for few rows: all of B goes past, a few rows at a time, and is added up in C.  Few columns
          of x.T @ dy are few rows of its transpose, which is made in the workspace and turned round.
 narrows  along m, for very few columns: they are interleaved at the end.
@@ -20,30 +20,36 @@ from fastnn._kernels.gemm cimport (
 )
 from fastnn._kernels.vec cimport fnn_op, fnn_run
 
-# Chosen on a Cascade Lake with AVX-512 (what is far with AVX2: on a Zen 3); `fastnn bench --gemm dx 500x10x33`, say,
-# shows what a change gives.
+# Chosen on a Cascade Lake with AVX-512 (what is far with AVX2: on a Zen 3; what is said of dots: on a Zen 4);
+# `fastnn bench --gemm dx 500x10x33`, say, shows what a change gives.
 cdef Py_ssize_t DOT_SIDE = 10         # of C at most, on one side
 cdef Py_ssize_t DOT_COLUMNS = 8       # likewise, where B is to be transposed first
 cdef Py_ssize_t DOT_STEPS = 64        # of k from which the sums across lanes at the end pay
-cdef Py_ssize_t COLUMN_STEPS = 32     # likewise, for each column, where B is to be transposed first
-cdef Py_ssize_t DOT_ROWS = 64         # of C at least, for up to DOT_SIDE columns from rows of A that share cache sets
+cdef Py_ssize_t COLUMN_STEPS = 16     # likewise, for each column, where B is to be transposed first, or twice as many
+cdef Py_ssize_t WIDE_LANES = 16       # in vectors of less than so many lanes, of which tiles leave fewer empty
+cdef Py_ssize_t WIDE_ROWS = 16        # of C at least, for up to DOT_SIDE columns,
+cdef Py_ssize_t DOT_ROWS = 64         # or so many in shorter vectors, and from rows of A that share cache sets
+cdef Py_ssize_t LONG_STEPS = 256      # of k from which a B that lies in columns is not packed for tiles,
+cdef Py_ssize_t LONG_ROWS = 20        # of so many rows of C at most,
+cdef Py_ssize_t LONG_SIDE = 40        # or so many on each side, in vectors of WIDE_LANES
 cdef Py_ssize_t STREAM_ROWS = 8       # of C at most
 cdef Py_ssize_t FAR_ROWS = 12         # likewise, or a tile of fewer, where each row of B is in pages of its own
 cdef Py_ssize_t FAR_STRIDE = 1 << 13  # of so many bytes, and all of B has so many that these pages are looked up anew
 cdef Py_ssize_t FAR_BYTES = 1 << 23   # for each panel: 1.4 to 2.5 times as fast at 10 rows of 2048 x 2048
 cdef Py_ssize_t FLIPPED_STEPS = 16    # of k from which turning C round pays
-cdef Py_ssize_t OUTER_STEPS = 16      # of k at most, for writing C row after row
+cdef Py_ssize_t OUTER_STEPS = 16      # of k at most, for writing C row after row, or where B is to be transposed first
 cdef Py_ssize_t OUTER_COLUMNS = 64    # of C at least
 cdef Py_ssize_t OUTER_ROWS = 2        # likewise
 cdef Py_ssize_t LEAST_LOW_ROWS = 16   # likewise, where few vectors hold all columns
-cdef Py_ssize_t LOW_STEPS = 40        # of k at most, where a third vector would leave half of a tile empty
+cdef Py_ssize_t LOW_STEPS = 40        # of k at most, where a third vector would leave half of a tile empty,
+cdef Py_ssize_t EDGE_STEPS = 128      # or so many, where it is of a few columns
 cdef Py_ssize_t OUTER_BYTES = 1 << 19 # of B at most, where few rows read it: it goes past, shared by columns
-cdef Py_ssize_t TURNED_ROWS = 16      # likewise, where B is to be transposed first
 cdef Py_ssize_t NARROW_COLUMNS = 4    # of C at most
 cdef Py_ssize_t NARROW_ROWS = 32      # of C at least
+cdef Py_ssize_t TURNED_STEPS = 8      # of k below which rows of A are turned for one to three columns,
+cdef Py_ssize_t TURNED_FOR_FOUR = 32  # or so many, for four: from there on dots of B's columns are sooner made
 cdef Py_ssize_t NARROW_STEPS = 200    # of k at most, where A lies in columns,
 cdef Py_ssize_t FAR_STEPS = 512       # or so many, where twice as many rows share them: beyond, A goes past
-cdef Py_ssize_t TURNED_STEPS = 8      # of k at most, for one column from rows of A
 cdef Py_ssize_t STREAM_BYTES = 2048   # of a row of B in a block: shorter pieces are fetched ahead less well
 
 
@@ -55,13 +61,13 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
     if NARROW_COLUMNS < g.n <= g.kernels.low * g.kernels.lanes and g.m >= LEAST_LOW_ROWS and g.k <= most_low(g):
         plan_outer(g)
         return True
-    if (g.k <= most_outers(g) and g.n >= OUTER_COLUMNS and g.m >= (TURNED_ROWS if g.b_transposed else OUTER_ROWS)
+    if (g.k <= (OUTER_STEPS if g.b_transposed else most_outers(g)) and g.n >= OUTER_COLUMNS and g.m >= OUTER_ROWS
             and (g.m > STREAM_ROWS or g.n * g.k * g.real <= OUTER_BYTES)):
         plan_outer(g)
         return True
     if g.a_columns and g.m == 1 and g.lda == 1:  # a column of x whose elements follow each other is a row of x.T
         g.a_columns, g.lda = False, g.k
-    if g.b_transposed and g.m == 1 and g.n >= NARROW_ROWS and g.k <= TURNED_STEPS and g.bias == NULL:
+    if g.b_transposed and g.m == 1 and g.n >= NARROW_ROWS and g.k < TURNED_STEPS and g.bias == NULL:
         swap(g)
         plan_narrow(g)
         return True
@@ -87,11 +93,14 @@ cdef bint plan_skinny(Gemm *g) noexcept nogil:
             swap(g)
             plan_dot(g)
             return True
+        if is_long_dot(g):
+            plan_dot(g)
+            return True
         return False
     if g.m <= stream_rows(g, g.n):
         plan_stream(g)
         return True
-    if g.k >= COLUMN_STEPS * g.n and (g.n <= DOT_COLUMNS or (g.n <= DOT_SIDE and g.m >= DOT_ROWS and rows_share_sets(g))):
+    if is_dot(g):
         plan_dot(g)
         return True
     return False
@@ -106,7 +115,10 @@ cdef inline Py_ssize_t most_outers(const Gemm *g) noexcept nogil:
 
 cdef inline Py_ssize_t most_low(const Gemm *g) noexcept nogil:
     """The same for rows of a few vectors."""
-    return LOW_STEPS if g.n > 2 * g.kernels.lanes else OUTER_STEPS
+    cdef Py_ssize_t past = g.n - 2 * g.kernels.lanes
+    if past <= 0:
+        return OUTER_STEPS
+    return EDGE_STEPS if past <= g.kernels.edge else LOW_STEPS
 
 
 cdef inline Py_ssize_t stream_rows(const Gemm *g, Py_ssize_t columns) noexcept nogil:
@@ -117,12 +129,32 @@ cdef inline Py_ssize_t stream_rows(const Gemm *g, Py_ssize_t columns) noexcept n
 
 
 cdef inline bint is_narrow(const Gemm *g) noexcept nogil:
-    if g.n == 1:
-        return not g.a_columns and g.k <= TURNED_STEPS and g.kernels.lanes >= 8
     if not g.a_columns:
-        return 2 * g.n <= g.kernels.lanes and g.k <= 3 * g.kernels.lanes
+        return g.k < dot_steps(g) and g.kernels.lanes >= (8 if g.n == 1 else 2 * g.n)
+    if g.n == 1:
+        return False
     # long rows of A are not left again before they end, lest memory be read in pieces: those are streamed
     return g.k <= NARROW_STEPS or (g.k <= FAR_STEPS and g.m >= 2 * NARROW_ROWS)
+
+
+cdef inline Py_ssize_t dot_steps(const Gemm *g) noexcept nogil:
+    """Steps of k from which dots of the columns of a B that is to be transposed pay."""
+    if g.n <= NARROW_COLUMNS:
+        return TURNED_FOR_FOUR if g.n == NARROW_COLUMNS else TURNED_STEPS
+    return COLUMN_STEPS * g.n * (1 if g.kernels.lanes >= WIDE_LANES else 2)
+
+
+cdef inline bint is_dot(const Gemm *g) noexcept nogil:
+    if g.k < dot_steps(g) or g.n > DOT_SIDE:
+        return False
+    if g.n <= DOT_COLUMNS:
+        return True
+    return g.m >= WIDE_ROWS if g.kernels.lanes >= WIDE_LANES else g.m >= DOT_ROWS and rows_share_sets(g)
+
+
+cdef inline bint is_long_dot(const Gemm *g) noexcept nogil:
+    return (g.k >= LONG_STEPS and (g.m <= LONG_ROWS or max(g.m, g.n) <= LONG_SIDE)
+            and g.kernels.lanes >= WIDE_LANES and g.n * g.k * g.real <= FAR_BYTES)
 
 
 cdef Py_ssize_t blocks_for(const Gemm *g, Py_ssize_t most) noexcept nogil:
@@ -139,15 +171,21 @@ cdef void plan_dot(Gemm *g) noexcept nogil:
     g.nb, g.kb = g.n, g.k
     g.row_blocks, g.col_blocks = max(1, share(g.m, g.mb)), 1
     if not g.b_transposed:
-        g.panel_bytes, g.pack_b_blocks = to_lines(g.n * g.k * g.real), 1
+        g.panel_bytes, g.pack_b_blocks = g.n * turned_stride(g) * g.real, 1
+
+
+cdef inline Py_ssize_t turned_stride(const Gemm *g) noexcept nogil:
+    """Elements between the rows of a B that was transposed: an odd number of lines, so that its vectors are no two
+    lines' and its rows share no cache sets."""
+    return quotient(64, g.real) * (share((g.n if g.b_transposed else g.k) * g.real, 64) | 1)
 
 
 cdef void transpose_b(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
     cdef const Gemm *g = <const Gemm *>op.args
     if g.b_transposed:
-        g.kernels.transpose(g.panels, g.n, g.b, g.ldb, g.n, g.k)
+        g.kernels.transpose(g.panels, turned_stride(g), g.b, g.ldb, g.n, g.k)
     else:
-        g.kernels.transpose(g.panels, g.k, g.b, g.ldb, g.k, g.n)
+        g.kernels.transpose(g.panels, turned_stride(g), g.b, g.ldb, g.k, g.n)
 
 
 cdef void dot_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -159,7 +197,8 @@ cdef void dot_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run
         ci, cj = 1, g.ldc
     # dots are flipped only where B lies transposed, so both operands then lie in rows along k
     g.kernels.dot_block(g.c + i * ci * g.real, ci, cj, g.a + i * g.lda * g.real, g.lda,
-                        g.b if g.b_transposed else g.panels, g.ldb if g.b_transposed else g.k, g.bias, m, g.n, g.k)
+                        g.b if g.b_transposed else g.panels, g.ldb if g.b_transposed else turned_stride(g),
+                        g.bias, m, g.n, g.k)
     if g.flipped:
         epilogue(g, g.c + i * g.real, 0, i, g.n, m)
     else:
@@ -201,7 +240,7 @@ cdef void plan_outer(Gemm *g) noexcept nogil:
     g.nb, g.kb = g.n, g.k
     g.row_blocks, g.col_blocks = max(1, share(g.m, g.mb)), 1
     if g.b_transposed:
-        g.panel_bytes, g.pack_b_blocks = to_lines(g.n * g.k * g.real), 1
+        g.panel_bytes, g.pack_b_blocks = g.k * turned_stride(g) * g.real, 1
 
 
 cdef void outer_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_run *run) noexcept nogil:
@@ -214,7 +253,7 @@ cdef void outer_block(const fnn_op *op, Py_ssize_t block, void *workspace, fnn_r
     if m <= 0:
         return
     if g.b_transposed:
-        b, ldb = g.panels, g.n
+        b, ldb = g.panels, turned_stride(g)
     g.kernels.outer_block(c, g.ldc, a, g.lda, g.a_columns, b, ldb, g.bias, m, g.n, g.k)
     epilogue(g, c, i, 0, m, g.n)
 

@@ -55,6 +55,9 @@
 #define FLIPPED_COLUMNS 128
 #define SHARED_ROWS (MR + 1)
 #endif
+#undef ALIKE_MR
+#define ALIKE_MR (MR > 8 ? MR / 2 : MR) /* where rows of A, read in place, share a set of L1, which holds 8 lines: more of
+                                         * them drive each other out at every step, 1.25 to 1.5 times as slow */
 #undef SWEEP_A
 #undef SWEEP_B
 #define SWEEP_A 16 /* rows that are packed side by side: */
@@ -200,7 +203,8 @@ static FN(tile_fn) *const FN(tiles)[MR][2][2] = { /* [rows - 1][column mode][vec
 #undef ROW
 
 /* Packs B (k, n), or the transposed b (n, k) if `transposed`, into panels of NR columns: row p of
- * panel j, NR elements, begins at panels + j * panel_stride + p * NR; the columns past n are zero.
+ * panel j, NR elements, begins at panels + j * panel_stride + p * NR; of the columns past n, a number is in
+ * those that share a vector with one that is there.
  * b is read along its rows, a few of them at a time: the caches' prefetchers follow rows, and what is
  * written to a panel fills whole lines.  (Panel by panel, read down the columns, a matrix in L3 took
  * twice as long.) */
@@ -240,22 +244,22 @@ static void FN(pack_b)(void *panels_, ptrdiff_t panel_stride, const void *b_, pt
             const ptrdiff_t j0 = j + v * VL;
             const int cols = n - j0 >= VL ? VL : n - j0 > 0 ? (int)(n - j0) : 0;
             real *out = panels + v * VL;
+            if (cols == 1) /* an edge of one */
+                for (ptrdiff_t p = 0; p < k; p++) v_store(out + p * NR, v_load_part(b + j0 * ld + p, 1));
+            if (cols <= 1) continue;
             for (ptrdiff_t p = 0; p < k; p += VL) {
                 const int depth = k - p >= VL ? VL : (int)(k - p);
-                vec r[VL];
+                const real *from = b + j0 * ld + p;
                 if (cols == VL && depth == VL) {
 #pragma GCC unroll 16
-                    for (int i = 0; i < VL; i++) {
-                        __builtin_prefetch(b + (j0 + NR + i) * ld + p, 0, 2); /* of the next panel: 1 to 3% of dx */
+                    for (int i = 0; i < VL; i++) { /* of the next panel: 1 to 3% of dx */
+                        __builtin_prefetch(from + (NR + i) * ld, 0, 2);
                         __builtin_prefetch(out + panel_stride + (p + i) * NR, 1, 2);
-                        r[i] = v_load(b + (j0 + i) * ld + p);
                     }
+                    FN(transpose_block)(out + p * NR, NR, from, ld, VL, VL, VL);
                 } else {
-                    for (int i = 0; i < VL; i++)
-                        r[i] = i < cols ? v_load_part(b + (j0 + i) * ld + p, depth) : (vec){0};
+                    FN(transpose_block)(out + p * NR, NR, from, ld, cols, depth, VL);
                 }
-                FN(transpose)(r);
-                for (int i = 0; i < depth; i++) v_store(out + (p + i) * NR, r[i]);
             }
         }
 }
@@ -265,8 +269,8 @@ static void FN(pack_b)(void *panels_, ptrdiff_t panel_stride, const void *b_, pt
 typedef struct {
     ptrdiff_t count, rows, longer;
 } FN(fnn_cut);
-INLINE FN(fnn_cut) FN(cut_rows)(ptrdiff_t m) {
-    const ptrdiff_t count = (m + MR - 1) / MR;
+INLINE FN(fnn_cut) FN(cut_rows)(ptrdiff_t m, const ptrdiff_t most) {
+    const ptrdiff_t count = (m + most - 1) / most;
     return (FN(fnn_cut)){count, count ? m / count : 0, count ? m % count : 0};
 }
 
@@ -277,7 +281,7 @@ INLINE FN(fnn_cut) FN(cut_rows)(ptrdiff_t m) {
 static void FN(pack_a)(void *tiles_, ptrdiff_t tile_stride, const void *a_, ptrdiff_t ld, ptrdiff_t m, ptrdiff_t k) {
     real *restrict tiles = tiles_;
     const real *restrict a = a_;
-    const FN(fnn_cut) cut = FN(cut_rows)(m);
+    const FN(fnn_cut) cut = FN(cut_rows)(m, MR);
     const ptrdiff_t whole = ld >= WHOLE_A ? k - 1 : 0; /* what ends past a row ends within the next one */
     for (ptrdiff_t p0 = 0; p0 < k; p0 += SWEEP_A) {
         const ptrdiff_t end = k - p0 < SWEEP_A ? k : p0 + SWEEP_A, whole_end = end < whole ? end : whole;
@@ -297,38 +301,8 @@ static void FN(pack_a)(void *tiles_, ptrdiff_t tile_stride, const void *a_, ptrd
     }
 }
 
-/* The columns that are left past the last whole vector of C, where they are few: a tile would spend a vector
- * on each step of k for them, nearly as long as two.  Lanes along k, or along the rows of a column-mode A,
- * take a sixteenth of that: 33 columns no longer cost as many as 48. */
-#undef EDGE
-#undef EDGE_OF
-#define EDGE_OF(lanes) ((lanes) / (FNN_VBYTES == 64 ? 4 : 8)) /* columns at most */
-#define EDGE EDGE_OF(VL)
 #undef EDGE_STEPS
 #define EDGE_STEPS 32 /* of k at least: else the sums across lanes take as long */
-#undef EDGE_CHUNK
-#define EDGE_CHUNK 512
-#undef EDGE_ROWS
-#define EDGE_ROWS 64
-
-/* Row mode: C (m, n <= EDGE).  The columns of B are turned round first. */
-static void FN(edge_rows)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa, const real *restrict b,
-                          ptrdiff_t sb, const real *restrict bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start) {
-    real turned[(EDGE ? EDGE : 1) * EDGE_CHUNK], sums[(EDGE ? EDGE : 1) * EDGE_ROWS];
-    for (ptrdiff_t p = 0, steps; p < k; p += steps, start = FNN_FROM_C) {
-        steps = k - p < EDGE_CHUNK ? k - p : EDGE_CHUNK;
-        for (ptrdiff_t q = 0; q < steps; q++)
-            for (ptrdiff_t j = 0; j < n; j++) turned[j * steps + q] = b[(p + q) * sb + j];
-        for (ptrdiff_t i0 = 0; i0 < m; i0 += EDGE_ROWS) {
-            const ptrdiff_t rows = m - i0 < EDGE_ROWS ? m - i0 : EDGE_ROWS;
-            FN(dot_block)(sums, n, 1, a + i0 * sa + p, sa, turned, steps, start == FNN_FROM_BIAS ? bias : NULL, rows, n, steps);
-            for (ptrdiff_t i = 0; i < rows; i++)
-                for (ptrdiff_t j = 0; j < n; j++)
-                    c[(i0 + i) * ldc + j] = sums[i * n + j] + (start == FNN_FROM_C ? c[(i0 + i) * ldc + j] : 0);
-        }
-    }
-}
-
 /* Column mode: the rows of a tile, C (m <= MR, n <= EDGE), as rows of C.T = B.T @ A.T. */
 static void FN(edge_columns)(real *restrict c, ptrdiff_t ldc, const real *restrict a, ptrdiff_t sa, const real *restrict b,
                              ptrdiff_t sb, const real *restrict bias, ptrdiff_t m, ptrdiff_t n, ptrdiff_t k, int start) {
@@ -374,7 +348,8 @@ static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa
                            const fnn_ahead *ahead) {
     real *c = c_;
     const real *a = a_, *b = b_, *bias = start == FNN_FROM_BIAS ? bias_ : NULL;
-    const FN(fnn_cut) cut = FN(cut_rows)(m);
+    const ptrdiff_t most = !column_mode && sa * (ptrdiff_t)sizeof(real) % 4096 == 0 ? ALIKE_MR : MR;
+    const FN(fnn_cut) cut = FN(cut_rows)(m, most);
     const ptrdiff_t edge = n % VL <= EDGE && k >= EDGE_STEPS ? n % VL : 0, at_edge = n - edge;
     const real *edge_b = b + at_edge / NR * panel_stride + at_edge % NR;
     const int in_place = by_panels && sb > NR; /* each panel is fetched beside the one before, by its first tiles */
@@ -389,8 +364,8 @@ static void FN(gemm_block)(void *c_, ptrdiff_t ldc, const void *a_, ptrdiff_t sa
             next = (const char *)(b + (p + 1) * panel_stride) + 64 * t + 63, step = sb * (ptrdiff_t)sizeof(real);
         else if (ahead && (column_mode || by_panels))
             next = FN(fetched_beside)(ahead, job++, cut, k, &step);
-        else if (ahead && ahead->rows && (p + 1) * k * AHEAD <= ahead->stride)
-            next = ahead->rows + t * ahead->stride + p * k * AHEAD, step = AHEAD;
+        else if (ahead && ahead->rows && (p + 1) * k * AHEAD <= ahead->stride / MR * most)
+            next = ahead->rows + t * (ahead->stride / MR * most) + p * k * AHEAD, step = AHEAD;
         if (ahead && ahead->saved)
             for (ptrdiff_t r = 0; r < rows; r++) {
                 const char *row = ahead->saved + (i + r) * ahead->saved_row + j * (ptrdiff_t)sizeof(real);

@@ -522,13 +522,21 @@ INLINE void FN(deinterleave)(vec *r, const int count) {
         for (int i = 0; i < count; i++) r[i] = s[i];
     }
 }
-/* Lane q = the sum of the lanes of r[q], for VL vectors, which are overwritten: each step adds the upper
- * half of the lanes to the lower, of two vectors at once. */
-INLINE vec FN(sums_of)(vec *r) {
-#pragma GCC unroll 4
-    for (int half = VL / 2; half; half /= 2)
+/* Lane q = the sum of the lanes of r[q], for `count` vectors up to VL, which are overwritten; 0 in the lanes past
+ * them.  Each step adds the upper half of the lanes to the lower, of two vectors at once.  (A loop over the steps would
+ * not be unrolled before gcc decides which arrays live in registers: all sums then went through memory.) */
+INLINE void FN(halve_lanes)(vec *restrict r, const int half, const int count) {
 #pragma GCC unroll 8
-        for (int i = 0; i < half; i++) r[i] = SHUFFLE(r[i], r[i + half], LOW) + SHUFFLE(r[i], r[i + half], HIGH);
+    for (int i = 0; i < half && i < count; i++) {
+        const vec other = i + half < count ? r[i + half] : (vec){0};
+        r[i] = SHUFFLE(r[i], other, LOW) + SHUFFLE(r[i], other, HIGH);
+    }
+}
+INLINE vec FN(sums_of)(vec *restrict r, const int count) {
+    if (VL > 8) FN(halve_lanes)(r, 8, count);
+    if (VL > 4) FN(halve_lanes)(r, 4, VL > 8 && count > 8 ? 8 : count);
+    if (VL > 2) FN(halve_lanes)(r, 2, VL > 4 && count > 4 ? 4 : count);
+    FN(halve_lanes)(r, 1, VL > 2 && count > 2 ? 2 : count);
     return r[0];
 }
 #undef LOW
