@@ -133,7 +133,17 @@ FNN_UPDATE_LIST(X)
 static void FN(clip)(void *dw_, ptrdiff_t n, const fnn_update *u) {
     real *dw = dw_;
     const update_rates r = FN(rates_of)(u);
-    for (ptrdiff_t i = 0; i < n; i += VL) {
+    const int scaled = u->clip_scale[0] != 1 || u->clip_scale[1] != 1;
+    ptrdiff_t i = 0;
+    if (!scaled) /* the clipping by value, which leaves time for what memory brings */
+        for (; i + 4 * VL <= n; i += 4 * VL) {
+            vec v[4];
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) v[j] = v_min(r.clip_value, v_max(-r.clip_value, v_load(dw + i + j * VL)));
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++) v_store(dw + i + j * VL, v[j]);
+        }
+    for (; i < n; i += VL) {
         const int m = n - i >= VL ? VL : (int)(n - i);
         STORE(dw + i, FN(clipped)(LOAD(dw + i), &r));
     }
