@@ -45,7 +45,7 @@ sets=$("$python" -c 'import fastnn; print(*fastnn.available_isas())')
 stage "tests: $sets"
 if [ $# -eq 0 ]; then
     # what compares values, bits and outputs, of every case; not what needs threads or child processes
-    set -- tests/test_{kernels,arguments,gemm,step,functional,batchnorm,losses,updates,optimizers,norms,properties,folding}.py \
+    set -- tests/test_{kernels,arguments,gemm,step,functional,batchnorm,losses,updates,past_caches,optimizers,norms,properties,folding}.py \
         -k "not threads and not fork and not beyond_the_caches"
     if "$python" -c 'import xdist' 2>/dev/null; then set -- "$@" -n "$(nproc)"; fi
 fi
