@@ -29,7 +29,7 @@ ctypedef struct Gemm:
     # or the update of the weights at element `at`, row by row: C is then scratch, and `c` NULL
     fnn_take take
     const void *taker
-    const char *taken[FNN_STRETCHES]      # what the taker goes over beside the gradient, flat; or NULL
+    const char *taken[FNN_STRETCHES]  # what the taker goes over beside the gradient, flat; or NULL
     Py_ssize_t at
     # the plan: filled by plan_gemm, or by plan_skinny
     fnn_block multiply        # what makes a block of C

@@ -158,9 +158,10 @@ cdef bint gradient_packs_own_tiles(const fnn_kernels *kernels, Py_ssize_t rows, 
 
 cdef void cut_by_rows(Gemm *g) noexcept nogil:
     """As many blocks of rows as threads share evenly, as wide as C."""
-    g.kb = quotient(KB_BYTES, g.real)
-    cut_steps(g)
-    if not g.pack_a:  # each tile of C is begun and written once: 1% at 784 steps
+    if g.pack_a:
+        g.kb = quotient(KB_BYTES, g.real)
+        cut_steps(g)
+    else:  # each tile of C is begun and written once: 1% at 784 steps
         g.kb = max(1, g.k)
     g.row_blocks = ceil_to(share(g.m, BLOCK_ROWS if g.take == NULL else TAKEN_ROWS), FEWEST_BLOCKS)
     g.mb = share(g.m, g.row_blocks)

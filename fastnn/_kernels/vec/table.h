@@ -88,7 +88,7 @@ typedef struct {
 typedef struct {
     const char *rows; /* of A, `stride` bytes from what is fetched for one tile (step) to the next; or NULL */
     ptrdiff_t stride;
-    fnn_stretch stretches[FNN_STRETCHES]; /* whatever else; one of no bytes ends them */
+    fnn_stretch stretches[FNN_STRETCHES]; /* whatever else; those of no bytes are left out */
     const char *saved; /* what the epilogue reads at the first element of C, rows `saved_row` bytes apart; or NULL */
     ptrdiff_t saved_row;
 } fnn_ahead;

@@ -26,13 +26,15 @@
 #undef update_rates
 #define update_rates FN(fnn_update_rates)
 typedef struct {
-    int clipped, decayed, pulled;
+    int scaled, clipped, decayed, pulled;
     vec clip_value, clip_scale[2], decay, pull, keep, lr, momentum, new_a, rho, new_b, root, eps, tiny;
 } update_rates;
 
 INLINE update_rates FN(rates_of)(const fnn_update *u) {
+    const int scaled = u->clip_scale[0] != 1 || u->clip_scale[1] != 1;
     const update_rates r = {
-        .clipped = u->clip_value < __builtin_inf() || u->clip_scale[0] != 1 || u->clip_scale[1] != 1,
+        .scaled = scaled,
+        .clipped = u->clip_value < __builtin_inf() || scaled,
         .decayed = u->decay != 0,
         .pulled = u->pull != 0,
         .clip_value = v_set1((real)u->clip_value),
@@ -133,9 +135,8 @@ FNN_UPDATE_LIST(X)
 static void FN(clip)(void *dw_, ptrdiff_t n, const fnn_update *u) {
     real *dw = dw_;
     const update_rates r = FN(rates_of)(u);
-    const int scaled = u->clip_scale[0] != 1 || u->clip_scale[1] != 1;
     ptrdiff_t i = 0;
-    if (!scaled) /* the clipping by value, which leaves time for what memory brings */
+    if (!r.scaled) /* the clipping by value, which leaves time for what memory brings */
         for (; i + 4 * VL <= n; i += 4 * VL) {
             vec v[4];
 #pragma GCC unroll 4
