@@ -3,8 +3,9 @@
     python benchmarks/past_caches.py                        some calls on 4096 x 1024 float32
     python benchmarks/past_caches.py relu_backward 8192x2048
 
-One process, one thread; a gain is the median of the paired ratios of times, with its 95% interval. Above 1 a call is
-faster with its result past the caches. Whether fastnn does so by itself hangs on the processor (fnn_stores_past).
+One process, one thread; a gain is the median of the paired ratios of times, with its 95% interval.
+Above 1 a call is faster with its result past the caches. Whether fastnn does so by itself hangs on the
+processor (fnn_stores_past).
 """
 
 from __future__ import annotations
